@@ -1,0 +1,1 @@
+"""Image to feature maps; one file a family."""

@@ -1,0 +1,270 @@
+"""P2T, the Pyramid Pooling Transformer (Wu et al., TPAMI 2022, arXiv:2106.12011).
+
+A query attends to a short sequence of tokens that average pooling takes from the whole map at
+four scales at once: global context at a cost that is linear in the number of pixels, and every
+key already carries the context of its scale.
+
+Shapes: B images, C channels, H x W map, N = H * W queries, M pooled tokens, D = C / heads.
+Maps are (B, C, H, W) in channels_last memory, so that their token view (B, N, C) costs nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from ziggurat.errors import ZigguratError
+from ziggurat.layers.initialization import init_linear_and_norm
+from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
+from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.pooling import pyramid_average_pool
+
+POOL_RATIOS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
+"""Downsampling ratios of the pyramid in each stage; they halve as the map does."""
+
+MIN_IMAGE_SIDE = 65
+"""A side of 64 leaves 2 cells in stage 4, and round(2 / 4) is an empty pyramid level."""
+
+
+class PyramidPoolingAttention(nn.Module):
+    """Self-attention whose keys and values are a pooled pyramid of the map (paper, eq. 1-4).
+
+    A query sees M = sum_r round(H / r) * round(W / r) tokens instead of H * W: the cost is
+    O(N * M), and every level of the pyramid is one scale of context.
+
+    Args:
+        dim: Number of channels C.
+        num_heads: Number of attention heads.
+        pool_ratios: Downsampling ratio of each pyramid level.
+
+    Raises:
+        ValueError: If `num_heads` does not divide `dim`.
+    """
+
+    def __init__(self, dim: int, num_heads: int, pool_ratios: Sequence[int]) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"num_heads must divide dim, got dim={dim}, num_heads={num_heads}")
+        self.num_heads = num_heads
+        self.pool_ratios = tuple(pool_ratios)
+        self.q = nn.Linear(dim, dim)
+        self.kv = nn.Linear(dim, 2 * dim)
+        self.pool_norm = nn.LayerNorm(dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
+    ) -> Float[Tensor, "B C H W"]:
+        """Mix tokens; the blocks of a stage share `pool_convs`."""
+        q = self._split_heads(self.q(to_tokens(x)))
+        k, v = self.kv(self._pool(x, pool_convs)).chunk(2, dim=-1)
+        y = F.scaled_dot_product_attention(q, self._split_heads(k), self._split_heads(v))
+        return to_map(self.proj(y.transpose(1, 2).flatten(2)), x.shape[2:])
+
+    def _pool(
+        self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
+    ) -> Float[Tensor, "B M C"]:
+        height, width = x.shape[2:]
+        # round(), not //: the published weights were trained with it (56 / 20 -> 3).
+        sizes = [(round(height / r), round(width / r)) for r in self.pool_ratios]
+        levels = [
+            to_tokens(level + conv(level))
+            for level, conv in zip(pyramid_average_pool(x, sizes), pool_convs, strict=True)
+        ]
+        return self.pool_norm(torch.cat(levels, dim=1))
+
+    def _split_heads(self, t: Float[Tensor, "B N C"]) -> Float[Tensor, "B heads N D"]:
+        return t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class InvertedResidual(nn.Module):
+    """Feed-forward block with a depthwise convolution in the middle (paper, section 3.3).
+
+    Args:
+        dim: Number of channels C.
+        hidden_dim: Number of channels after the expansion.
+    """
+
+    def __init__(self, dim: int, hidden_dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
+        self.conv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
+        self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Expand, look at the neighbours, project back; the caller adds the residual."""
+        x = F.hardswish(pointwise(x, self.fc1))
+        return pointwise(F.hardswish(self.conv(x)), self.fc2)
+
+
+def pointwise(x: Float[Tensor, "B C H W"], conv: nn.Conv2d) -> Float[Tensor, "B out H W"]:
+    """Apply a 1x1 convolution as the matrix product that it is on a channels_last map.
+
+    The weights keep the shape that the published files have; the product is faster than the
+    convolution in training on the CPU and the same elsewhere.
+    """
+    return to_map(F.linear(to_tokens(x), conv.weight.flatten(1), conv.bias), x.shape[2:])
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each normalised first and added to its input.
+
+    Args:
+        dim: Number of channels C.
+        num_heads: Number of attention heads.
+        mlp_ratio: Expansion of the feed-forward block.
+        pool_ratios: Downsampling ratio of each pyramid level.
+        drop_path: Probability that a sample skips a branch in training.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        pool_ratios: Sequence[int],
+        drop_path: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = PyramidPoolingAttention(dim, num_heads, pool_ratios)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = InvertedResidual(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the map after both branches."""
+        x = x + self.drop_path(self.attn(_normalized(x, self.norm1), pool_convs))
+        return x + self.drop_path(self.mlp(_normalized(x, self.norm2)))
+
+
+def _normalized(x: Float[Tensor, "B C H W"], norm: nn.LayerNorm) -> Float[Tensor, "B C H W"]:
+    return to_map(norm(to_tokens(x)), x.shape[2:])
+
+
+class Stage(nn.Module):
+    """Patch embedding, then blocks that share the convolutions of their pooled pyramids.
+
+    Args:
+        in_channels: Channels of the map that comes in.
+        dim: Number of channels C of the stage.
+        stride: Stride of the patch embedding, 4 in the first stage and 2 after it.
+        num_heads: Number of attention heads.
+        mlp_ratio: Expansion of the feed-forward blocks.
+        pool_ratios: Downsampling ratio of each pyramid level.
+        drop_paths: Drop probability of each block; their number is the depth.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        dim: int,
+        stride: int,
+        num_heads: int,
+        mlp_ratio: float,
+        pool_ratios: Sequence[int],
+        drop_paths: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.patch_embed = OverlapPatchEmbed(in_channels, dim, stride)
+        self.pool_convs = nn.ModuleList(
+            nn.Conv2d(dim, dim, 3, padding=1, groups=dim) for _ in pool_ratios
+        )
+        self.blocks = nn.ModuleList(
+            Block(dim, num_heads, mlp_ratio, pool_ratios, drop_path) for drop_path in drop_paths
+        )
+
+    def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B C h w"]:
+        """Return the map of the stage; sizes are divided by the stride and rounded up."""
+        x = self.patch_embed(x)
+        for block in self.blocks:
+            x = block(x, self.pool_convs)
+        return x
+
+
+class P2T(nn.Module):
+    """Four stages of strides 4, 8, 16 and 32, no norm after any of them.
+
+    Args:
+        embed_dims: Channels of each stage.
+        num_heads: Attention heads of each stage.
+        mlp_ratios: Expansion of the feed-forward blocks of each stage.
+        depths: Number of blocks of each stage.
+        drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+    """
+
+    def __init__(
+        self,
+        embed_dims: Sequence[int],
+        num_heads: Sequence[int],
+        mlp_ratios: Sequence[float],
+        depths: Sequence[int],
+        drop_path_rate: float,
+    ) -> None:
+        super().__init__()
+        self.out_channels = tuple(embed_dims)
+        self.out_strides = (4, 8, 16, 32)
+        last = sum(depths) - 1
+        self.stages = nn.ModuleList()
+        for i, dim in enumerate(embed_dims):
+            first = sum(depths[:i])
+            self.stages.append(
+                Stage(
+                    in_channels=3 if i == 0 else embed_dims[i - 1],
+                    dim=dim,
+                    stride=4 if i == 0 else 2,
+                    num_heads=num_heads[i],
+                    mlp_ratio=mlp_ratios[i],
+                    pool_ratios=POOL_RATIOS[i],
+                    drop_paths=[
+                        drop_path_rate * block / last for block in range(first, first + depths[i])
+                    ],
+                )
+            )
+        init_linear_and_norm(self)
+
+    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return the maps C2..C5; a side that its stride does not divide is rounded up.
+
+        Raises:
+            ZigguratError: If an image side is below 65 pixels.
+        """
+        height, width = images.shape[2:]
+        if min(height, width) < MIN_IMAGE_SIDE:
+            raise ZigguratError(
+                f"P2T needs images of at least {MIN_IMAGE_SIDE} x {MIN_IMAGE_SIDE} pixels, got "
+                f"{height} x {width}: a pyramid level of stage 4 would be empty; enlarge or pad them"
+            )
+        x = images.contiguous(memory_format=torch.channels_last)
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def p2t_tiny(drop_path_rate: float = 0.0) -> P2T:
+    """Build P2T-Tiny: 11.2 M parameters without its classifier."""
+    return P2T(
+        embed_dims=(48, 96, 240, 384),
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=(8, 8, 4, 4),
+        depths=(2, 2, 6, 3),
+        drop_path_rate=drop_path_rate,
+    )
+
+
+def p2t_small(drop_path_rate: float = 0.0) -> P2T:
+    """Build P2T-Small: 23.6 M parameters without its classifier."""
+    return P2T(
+        embed_dims=(64, 128, 320, 512),
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=(8, 8, 4, 4),
+        depths=(2, 2, 9, 3),
+        drop_path_rate=drop_path_rate,
+    )

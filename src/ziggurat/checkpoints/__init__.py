@@ -1,0 +1,1 @@
+"""Read foreign weights safely, write and read our own."""

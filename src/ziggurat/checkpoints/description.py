@@ -1,0 +1,167 @@
+"""What a ziggurat weight file says of itself: model, classes and preprocessing, as JSON.
+
+A file describes its model in plain data, which is checked field by field: it names no code.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from ziggurat.errors import ZigguratError
+from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Preprocessing, Task
+
+FORMAT_VERSION = 1
+
+KINDS: dict[str, type[CenterCrop] | type[FitInside]] = {
+    "center_crop": CenterCrop,
+    "fit_inside": FitInside,
+}
+
+
+@dataclass(frozen=True)
+class Description:
+    """All that is needed to build a model and to feed it.
+
+    Attributes:
+        identity: What `zoo.build` takes.
+        classes: Name of each class.
+        preprocessing: What the model expects of an image.
+    """
+
+    identity: ModelIdentity
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+    def to_json(self) -> str:
+        """Write it down; the same description always gives the same text."""
+        return json.dumps(
+            {
+                "format_version": FORMAT_VERSION,
+                "identity": dataclasses.asdict(self.identity),
+                "classes": list(self.classes),
+                "preprocessing": preprocessing_to_dict(self.preprocessing),
+            },
+            sort_keys=True,
+        )
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> "Description":
+        """Read it back.
+
+        Args:
+            text: What `to_json` wrote.
+            where: How error messages call the file.
+
+        Raises:
+            ZigguratError: If a field is missing, unknown or of a wrong kind.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ZigguratError(_broken(where, "its description is no JSON")) from error
+        if not isinstance(values, dict):
+            raise ZigguratError(_broken(where, "its description is no JSON object"))
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ZigguratError(
+                f"{where} has the format version {version!r}, expected {FORMAT_VERSION}; update "
+                "ziggurat to the version that wrote it"
+            )
+        expected = {"format_version", "identity", "classes", "preprocessing"}
+        _check_fields(values, expected, "description", where)
+        identity = _identity_from_dict(values["identity"], where)
+        classes = values["classes"]
+        if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+            raise ZigguratError(_broken(where, "its classes are no list of names"))
+        if len(classes) != identity.num_classes:
+            raise ZigguratError(
+                _broken(
+                    where, f"it has {len(classes)} class names for {identity.num_classes} classes"
+                )
+            )
+        preprocessing = preprocessing_from_dict(values["preprocessing"], where)
+        return cls(identity, tuple(classes), preprocessing)
+
+
+def preprocessing_to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
+    """Return the fields as plain data, with the kind beside them."""
+    kind = next(name for name, cls in KINDS.items() if isinstance(preprocessing, cls))
+    fields = dataclasses.asdict(preprocessing)
+    return {"kind": kind} | {
+        name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()
+    }
+
+
+def preprocessing_from_dict(values: object, where: str) -> Preprocessing:
+    """Build a preprocessing from what `preprocessing_to_dict` gave.
+
+    Args:
+        values: Plain data, for instance from JSON.
+        where: How error messages call the source.
+
+    Raises:
+        ZigguratError: If a field is missing, unknown or out of range.
+    """
+    if not isinstance(values, Mapping) or values.get("kind") not in KINDS:
+        raise ZigguratError(_broken(where, f"its preprocessing is none of {', '.join(KINDS)}"))
+    cls = KINDS[values["kind"]]
+    names = {field.name for field in dataclasses.fields(cls)}
+    _check_fields(values, names | {"kind"}, "preprocessing", where)
+    fields: dict[str, Any] = {}
+    for name in sorted(names):
+        value = values[name]
+        if name in ("mean", "std"):
+            if not _is_colour(value) or (name == "std" and min(value) <= 0):
+                raise ZigguratError(_broken(where, f"{name} of its preprocessing is {value!r}"))
+            fields[name] = tuple(float(channel) for channel in value)
+        else:
+            if not _is_count(value):
+                raise ZigguratError(_broken(where, f"{name} of its preprocessing is {value!r}"))
+            fields[name] = value
+    return cls(**fields)
+
+
+def _identity_from_dict(values: object, where: str) -> ModelIdentity:
+    if not isinstance(values, dict):
+        raise ZigguratError(_broken(where, "it does not say which model it is"))
+    names = {field.name for field in dataclasses.fields(ModelIdentity)}
+    _check_fields(values, names, "identity", where)
+    checks = {
+        "task": values["task"] in get_args(Task),
+        "system": isinstance(values["system"], str),
+        "backbone": isinstance(values["backbone"], str),
+        "num_classes": _is_count(values["num_classes"]),
+        "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
+        "head_depth": values["head_depth"] is None or _is_count(values["head_depth"]),
+    }
+    for name, is_right in checks.items():
+        if not is_right:
+            raise ZigguratError(_broken(where, f"{name} of its model is {values[name]!r}"))
+    return ModelIdentity(**values)
+
+
+def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, where: str) -> None:
+    if set(values) != expected:
+        differing = sorted(set(values) ^ expected)
+        raise ZigguratError(
+            _broken(where, f"its {what} lacks, or should not have, {', '.join(differing)}")
+        )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
+def _is_colour(value: object) -> bool:
+    return (
+        isinstance(value, list | tuple)
+        and len(value) == 3
+        and all(type(channel) in (int, float) and math.isfinite(channel) for channel in value)
+    )
+
+
+def _broken(where: str, fault: str) -> str:
+    return f"{where} is damaged: {fault}; save or download it again"

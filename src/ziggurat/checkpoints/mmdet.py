@@ -1,0 +1,28 @@
+"""Names in the files of detectors trained with MMDetection 2 (as P2T's and PVT's were)."""
+
+from ziggurat.checkpoints.names import NameMap
+
+FPN = NameMap(
+    renames=(
+        (r"neck\.lateral_convs\.(\d+)\.conv\.(weight|bias)", r"neck.lateral_convs.\1.\2"),
+        (r"neck\.fpn_convs\.(\d+)\.conv\.(weight|bias)", r"neck.output_convs.\1.\2"),
+    )
+)
+
+RETINANET = NameMap(
+    renames=(
+        (r"bbox_head\.(cls_convs|reg_convs)\.(\d+)\.conv\.(weight|bias)", r"head.\1.\2.\3"),
+        (r"bbox_head\.retina_cls\.(weight|bias)", r"head.cls_logits.\1"),
+        (r"bbox_head\.retina_reg\.(weight|bias)", r"head.box_deltas.\1"),
+    )
+)
+
+OTHER_PARTS = NameMap(
+    ignored=(
+        (
+            r"(neck|bbox_head|rpn_head|roi_head|decode_head|auxiliary_head)\..+",
+            "part of a detector or segmenter of which only the backbone is loaded",
+        ),
+    )
+)
+"""For loading a bare backbone from the file of a whole system."""

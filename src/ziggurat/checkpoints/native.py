@@ -1,0 +1,157 @@
+"""Our own weight files: safetensors that carry their model's name, classes and preprocessing.
+
+Such a file is all that prediction needs, and reading it runs nothing but ziggurat.
+"""
+
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from ziggurat import zoo
+from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.checkpoints.description import Description
+from ziggurat.checkpoints.matching import (
+    LoadReport,
+    load_entries,
+    match_entries,
+    require_complete,
+    shapes_of,
+)
+from ziggurat.checkpoints.names import NameMap
+from ziggurat.checkpoints.read import check_values
+from ziggurat.checkpoints.tensor_file import first_bytes, is_safetensors, read_safetensors
+from ziggurat.errors import ZigguratError
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
+
+SUFFIX = ".safetensors"
+METADATA_KEY = "ziggurat"
+SAME_NAMES = NameMap(renames=((r"(.+)", r"\1"),))
+
+
+def save_weights(model: Classifier | Detector, path: str | Path) -> None:
+    """Write a weight file, whole or not at all; the same weights always give the same bytes.
+
+    Args:
+        model: What to save, with its identity, classes and preprocessing.
+        path: A file whose name ends in .safetensors.
+
+    Raises:
+        ZigguratError: If the name has another ending or the file cannot be written; what was
+            there before is then unchanged.
+    """
+    path = Path(path)
+    if path.suffix != SUFFIX:
+        raise ZigguratError(f"weights are saved as {SUFFIX}, got the name {path}; change it")
+    if len(model.classes) != model.identity.num_classes:
+        raise ZigguratError(
+            f"{model.identity.name} has {model.identity.num_classes} classes but "
+            f"{len(model.classes)} class names; give one name a class"
+        )
+    description = Description(model.identity, tuple(model.classes), model.preprocessing)
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    content = save(tensors, metadata={METADATA_KEY: description.to_json()})
+    atomic_write(path, lambda file: _write(file, content))
+
+
+def load_weights(path: str | Path) -> Classifier | Detector:
+    """Build the model that a weight file describes and load it, ready to predict.
+
+    Args:
+        path: A file of `save_weights`.
+
+    Raises:
+        ZigguratError: If the file cannot be read, is not ours, or is damaged.
+    """
+    description, weights = _read(Path(path))
+    # First without memory: what a damaged file claims costs nothing until its tensors agree.
+    try:
+        with torch.device("meta"):
+            own = zoo.build(description.identity).state_dict()
+    except (ValueError, RuntimeError) as error:
+        raise ZigguratError(f"{path} describes a model that cannot be built: {error}") from error
+    report = match_entries(shapes_of(own), shapes_of(weights), SAME_NAMES)
+    label, hint = description.identity.name, "the file is damaged, save or download it again"
+    require_complete(report, own, source=str(path), label=label, hint=hint)
+    model = zoo.build(description.identity)
+    load_entries(model, weights, SAME_NAMES, source=str(path), label=label, hint=hint)
+    model.classes = description.classes
+    # Each kind of model has its kind of preprocessing.
+    if type(model.preprocessing) is not type(description.preprocessing):
+        raise ZigguratError(
+            f"{path} is damaged: {label} does not take {description.preprocessing}; save or "
+            "download it again"
+        )
+    model.preprocessing = description.preprocessing
+    return model.eval()
+
+
+def load_into(
+    model: Classifier | Detector, path: str | Path, *, reset_classes: bool = False
+) -> LoadReport:
+    """Load a weight file of ours into a model that exists, to train it further.
+
+    Classes and preprocessing of the model stay as they are. If the file does not fit, a
+    `ZigguratError` says why and the model is unchanged.
+
+    Args:
+        model: Receives the weights.
+        path: A file of `save_weights`.
+        reset_classes: Leave entries that differ only in the number of classes at their initial
+            values.
+
+    Returns:
+        What was loaded and what was left, entry by entry.
+    """
+    description, weights = _read(Path(path))
+    return load_entries(
+        model,
+        weights,
+        SAME_NAMES,
+        source=f"{path}, which holds {description.identity.name},",
+        label=model.identity.name,
+        hint="choose the model that the file was made for, or `reset_classes` if only the "
+        "classes differ",
+        reset_classes=reset_classes,
+    )
+
+
+def is_native(path: str | Path) -> bool:
+    """Tell whether a file is one of `save_weights`; other safetensors files are not."""
+    path = Path(path)
+    if not is_safetensors(path, first_bytes(path)):
+        return False
+    return METADATA_KEY in read_safetensors(path)[0]
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
+
+
+def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:
+    if not is_safetensors(path, first_bytes(path)):
+        raise _foreign(path)
+    metadata, weights = read_safetensors(path)
+    if METADATA_KEY not in metadata:
+        raise _foreign(path)
+    description = Description.from_json(metadata[METADATA_KEY], str(path))
+    if (description.identity.head_depth or 0) > len(weights):
+        raise ZigguratError(
+            f"{path} is damaged: it describes {description.identity.head_depth} layers and holds "
+            f"{len(weights)} tensors; save or download it again"
+        )
+    for name, value in weights.items():
+        check_values(name, value, str(path))
+    return description, weights
+
+
+def _foreign(path: Path) -> ZigguratError:
+    return ZigguratError(
+        f"{path} is not a weight file of ziggurat: an official file becomes one with `ziggurat "
+        "convert`, and a training run keeps its own as best.safetensors and last.safetensors"
+    )

@@ -1,0 +1,29 @@
+"""A training run as one tree of typed, frozen dataclasses."""
+
+from ziggurat.config.data import ClassificationData, DetectionData
+from ziggurat.config.files import list_recipes, load_run, recipe_path, save_run
+from ziggurat.config.tree import (
+    ClassificationRun,
+    DetectionRun,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+    TrainerConfig,
+)
+
+__all__ = [
+    "ClassificationData",
+    "ClassificationRun",
+    "DetectionData",
+    "DetectionRun",
+    "ModelConfig",
+    "OptimizerConfig",
+    "ScheduleConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "list_recipes",
+    "load_run",
+    "recipe_path",
+    "save_run",
+]

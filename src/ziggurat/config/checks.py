@@ -1,0 +1,50 @@
+"""Checks of a field's value: each raises one sentence that names the field."""
+
+from collections.abc import Collection
+from difflib import get_close_matches
+
+from ziggurat.errors import ZigguratError
+
+
+def require(holds: bool, field: str, value: object, expected: str) -> None:
+    """Raise unless a condition on a field holds.
+
+    Args:
+        holds: The condition.
+        field: Section and name of the field, as on the command line.
+        value: What it was set to.
+        expected: What it may be.
+
+    Raises:
+        ZigguratError: If it does not hold.
+    """
+    if not holds:
+        raise ZigguratError(f"{field} must be {expected}, got {value!r}")
+
+
+def require_counts(section: str, minimum: int, **values: int | None) -> None:
+    """Raise if a count is below `minimum`; None is left alone."""
+    for name, value in values.items():
+        require(
+            value is None or value >= minimum, f"{section}.{name}", value, f"at least {minimum}"
+        )
+
+
+def require_positive(section: str, **values: float | None) -> None:
+    """Raise if a number is not above 0; None is left alone."""
+    for name, value in values.items():
+        require(value is None or value > 0, f"{section}.{name}", value, "above 0")
+
+
+def require_fractions(section: str, **values: float | None) -> None:
+    """Raise if a number is outside of [0, 1]; None is left alone."""
+    for name, value in values.items():
+        require(
+            value is None or 0 <= value <= 1, f"{section}.{name}", value, "between 0 and 1"
+        )
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """Return " Did you mean ...?" for an unknown name, or nothing where none is near."""
+    matches = get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" Did you mean {matches[0]}?" if matches else ""

@@ -1,0 +1,158 @@
+"""What a run trains on: one dataclass a task, a line of meaning under every field."""
+
+from dataclasses import dataclass
+
+from ziggurat.config.checks import (
+    require,
+    require_counts,
+    require_fractions,
+    require_positive,
+)
+
+
+@dataclass(frozen=True)
+class ClassificationData:
+    """Images in class folders, ROOT/SPLIT/CLASS/*.jpg, and how they are augmented."""
+
+    root: str
+    """Folder of the data set."""
+    train_split: str = "train"
+    """Folder below the root to train on."""
+    val_split: str = "val"
+    """Folder below the root to validate on."""
+    image_size: int = 224
+    """Side of the square the model sees, in pixels."""
+    resize: int = 256
+    """Short side before the middle square is cut out in evaluation, in pixels."""
+    batch_size: int = 128
+    """Training images per device and step."""
+    eval_batch_size: int = 128
+    """Validation images per device and batch."""
+    workers: int = 8
+    """Processes per device that read images; 0 reads in the training process."""
+    auto_augment: str | None = "rand-m9-mstd0.5-inc1"
+    """Augmentation policy in timm's notation; null for none."""
+    color_jitter: float = 0.0
+    """Strength of colour jitter; cannot be combined with auto_augment."""
+    random_erasing: float = 0.25
+    """Probability that a rectangle is replaced by noise."""
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Smallest and largest share of the image's area in a random crop."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    mixup: float = 0.8
+    """Alpha of mixup's beta distribution; 0 turns it off."""
+    cutmix: float = 1.0
+    """Alpha of cutmix's beta distribution; 0 turns it off."""
+    label_smoothing: float = 0.1
+    """Share of the target that is spread evenly over all classes."""
+    max_bad_files: int = 10
+    """Files that cannot be decoded before the run stops."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.root), "data.root", self.root, "the folder of the data set")
+        require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
+        require_counts("data", 1, image_size=self.image_size, resize=self.resize)
+        require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
+        require(
+            self.image_size <= self.resize,
+            "data.image_size",
+            self.image_size,
+            f"at most data.resize = {self.resize}",
+        )
+        require_fractions("data", random_erasing=self.random_erasing, flip=self.flip)
+        low, high = self.crop_scale
+        require(
+            0 < low <= high <= 1, "data.crop_scale", self.crop_scale, "two shares, 0 < low <= high <= 1"
+        )
+        for name in ("color_jitter", "mixup", "cutmix"):
+            value = getattr(self, name)
+            require(value >= 0, f"data.{name}", value, "at least 0")
+        require(
+            0 <= self.label_smoothing < 1,
+            "data.label_smoothing",
+            self.label_smoothing,
+            "at least 0 and below 1",
+        )
+        require(
+            self.auto_augment is None or self.color_jitter == 0,
+            "data.color_jitter",
+            self.color_jitter,
+            "0 where data.auto_augment is set (or set data.auto_augment to null)",
+        )
+        require(
+            not self.mixes or self.batch_size % 2 == 0,
+            "data.batch_size",
+            self.batch_size,
+            "even where data.mixup or data.cutmix is on, since they mix pairs of images",
+        )
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed with one another."""
+        return self.mixup > 0 or self.cutmix > 0
+
+
+@dataclass(frozen=True)
+class DetectionData:
+    """Images with boxes in COCO's layout, and how large the model sees them."""
+
+    root: str
+    """Folder with annotations/instances_SPLIT.json and the folder SPLIT."""
+    train_split: str = "train"
+    """Split to train on."""
+    val_split: str = "val"
+    """Split to validate on."""
+    train_annotations: str | None = None
+    """Annotation file to train on, below the root; null finds it by the split."""
+    train_images: str | None = None
+    """Folder of the training images, below the root; null finds it by the split."""
+    val_annotations: str | None = None
+    """Annotation file to validate on, below the root; null finds it by the split."""
+    val_images: str | None = None
+    """Folder of the validation images, below the root; null finds it by the split."""
+    short_side: int = 800
+    """Largest short side, in pixels; images are resized to meet this or long_side."""
+    long_side: int = 1333
+    """Largest long side, in pixels."""
+    train_short_sides: tuple[int, ...] | None = None
+    """Short sides to draw from in training, in pixels; null trains at short_side."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    batch_size: int = 2
+    """Training images per device and step."""
+    eval_batch_size: int = 1
+    """Validation images per device and batch."""
+    workers: int = 2
+    """Processes per device that read images; 0 reads in the training process."""
+    max_bad_files: int = 10
+    """Files that cannot be decoded before the run stops."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.root), "data.root", self.root, "the folder of the data set")
+        require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
+        require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
+        require_positive("data", short_side=self.short_side)
+        require(
+            self.long_side >= self.short_side,
+            "data.long_side",
+            self.long_side,
+            f"at least data.short_side = {self.short_side}",
+        )
+        require_fractions("data", flip=self.flip)
+        sides = self.train_short_sides
+        require(
+            sides is None or (len(sides) > 0 and min(sides) > 0),
+            "data.train_short_sides",
+            sides,
+            "null or one or more sides above 0",
+        )
+        for split in ("train", "val"):
+            annotations = getattr(self, f"{split}_annotations")
+            images = getattr(self, f"{split}_images")
+            require(
+                (annotations is None) == (images is None),
+                f"data.{split}_annotations and data.{split}_images",
+                (annotations, images),
+                "given together, or both null",
+            )

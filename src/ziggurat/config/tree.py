@@ -1,0 +1,241 @@
+"""A run as one tree: model, data, optimizer, schedule, trainer.
+
+`ClassificationRun` and `DetectionRun` differ in their data only. Every field has its meaning and
+unit below it, which is also what `ziggurat train --help` prints, and is checked when it is set.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
+from ziggurat.config.data import ClassificationData, DetectionData
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model is trained, and from which weights it starts."""
+
+    name: str
+    """Name of the model, as `ziggurat list` prints it."""
+    num_classes: int | None = None
+    """Number of classes; null takes it from the data."""
+    head_channels: int | None = None
+    """Width of a detector's neck and head; null for the published one."""
+    head_depth: int | None = None
+    """Convolutions of each tower of a detector's head; null for the published one."""
+    drop_path_rate: float | None = None
+    """Stochastic depth of the last block; null for the published one."""
+    weights: str | None = None
+    """File the whole model starts from, ours or an official one; null starts anew."""
+    backbone_weights: str | None = None
+    """Official ImageNet file the backbone starts from; null starts anew."""
+    reset_classes: bool = False
+    """Whether weights that belong to other classes are left out instead of refused."""
+
+    def __post_init__(self) -> None:
+        require_counts("model", 1, num_classes=self.num_classes, head_channels=self.head_channels)
+        require_counts("model", 0, head_depth=self.head_depth)
+        rate = self.drop_path_rate
+        require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
+        require(
+            self.weights is None or self.backbone_weights is None,
+            "model.backbone_weights",
+            self.backbone_weights,
+            "null where model.weights is given, which holds the backbone too",
+        )
+        require(
+            not self.reset_classes or self.weights is not None,
+            "model.reset_classes",
+            self.reset_classes,
+            "false where no model.weights are given",
+        )
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW and its parameter groups."""
+
+    lr: float
+    """Learning rate at the reference batch."""
+    name: Literal["adamw"] = "adamw"
+    """The optimizer."""
+    reference_batch: int | None = None
+    """Images per step lr is meant for: it is scaled by images per step / this; null keeps it."""
+    weight_decay: float = 0.05
+    """Decoupled weight decay."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the running mean of gradients and of their squares."""
+    decay: Literal["all", "matrices"] = "matrices"
+    """What decays: all parameters, or all but biases and other vectors."""
+
+    def __post_init__(self) -> None:
+        require_positive("optimizer", lr=self.lr)
+        require_counts("optimizer", 1, reference_batch=self.reference_batch)
+        require(
+            self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0"
+        )
+        require(
+            all(0 <= beta < 1 for beta in self.betas),
+            "optimizer.betas",
+            self.betas,
+            "at least 0 and below 1",
+        )
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """The learning rate over the run: a linear warm-up, then a cosine or steps."""
+
+    kind: Literal["cosine", "step"] = "cosine"
+    """Half a cosine down to min_lr, or a multiplication by gamma at each milestone."""
+    warmup_epochs: float = 0.0
+    """Length of the warm-up in epochs; exclusive with warmup_steps."""
+    warmup_steps: int = 0
+    """Length of the warm-up in optimizer steps; exclusive with warmup_epochs."""
+    warmup_start: float = 0.001
+    """Factor of the learning rate at the first step of the warm-up."""
+    min_lr: float = 0.0
+    """Learning rate at the end of the cosine, scaled as lr is."""
+    milestones: tuple[int, ...] = ()
+    """Epochs after which the learning rate is multiplied by gamma."""
+    gamma: float = 0.1
+    """Factor of the learning rate at each milestone."""
+    update: Literal["step", "epoch"] = "step"
+    """Whether it changes every step, or once an epoch to the value of the epoch before."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0"
+        )
+        require_counts("schedule", 0, warmup_steps=self.warmup_steps)
+        require(
+            self.warmup_epochs == 0 or self.warmup_steps == 0,
+            "schedule.warmup_steps",
+            self.warmup_steps,
+            f"0 where schedule.warmup_epochs = {self.warmup_epochs} is given",
+        )
+        require_fractions("schedule", warmup_start=self.warmup_start, gamma=self.gamma)
+        require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
+        require(
+            self.kind == "cosine" or self.min_lr == 0,
+            "schedule.min_lr",
+            self.min_lr,
+            "0 where schedule.kind is step",
+        )
+        ordered = tuple(sorted(set(self.milestones))) == self.milestones
+        require(
+            ordered and all(epoch > 0 for epoch in self.milestones),
+            "schedule.milestones",
+            self.milestones,
+            "rising epochs above 0",
+        )
+        require(
+            bool(self.milestones) == (self.kind == "step"),
+            "schedule.milestones",
+            self.milestones,
+            "given where schedule.kind is step, and only there",
+        )
+        require(
+            self.update == "step" or self.warmup_steps == 0,
+            "schedule.warmup_steps",
+            self.warmup_steps,
+            "0 where schedule.update is epoch (use schedule.warmup_epochs)",
+        )
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, on what and how exactly the run computes."""
+
+    max_epochs: int = 12
+    """Passes over the training data."""
+    max_steps: int | None = None
+    """Optimizer steps after which the run ends, if that is earlier; the schedule ends there too."""
+    max_minutes: float | None = None
+    """Minutes after which the run is stopped; the schedule does not follow."""
+    precision: Literal["32", "bf16", "fp16"] = "32"
+    """Numbers in forward and backward; bf16 and fp16 are mixed precision."""
+    accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Kind of device; auto takes the fastest there is."""
+    devices: int | None = None
+    """Devices per node; null takes all, on a CPU one."""
+    nodes: int = 1
+    """Machines, each started with the same command (see torchrun)."""
+    accumulate: int = 1
+    """Batches whose gradients are added up to one optimizer step."""
+    clip_norm: float | None = None
+    """Largest norm of all gradients together; null for no limit."""
+    ema_decay: float | None = None
+    """Decay of a running mean of the weights, which is what is validated and kept; null for none."""
+    val_every_epochs: int = 1
+    """Epochs between validations; the end is always validated."""
+    save_every_minutes: float = 10.0
+    """Minutes between checkpoints within an epoch; the end of an epoch is always kept."""
+    seed: int = 0
+    """Seed of initial weights, order of images, augmentation and dropout."""
+    log_every_steps: int = 50
+    """Optimizer steps between entries of metrics.csv and TensorBoard."""
+
+    def __post_init__(self) -> None:
+        require_counts(
+            "trainer",
+            1,
+            max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
+            devices=self.devices,
+            nodes=self.nodes,
+            accumulate=self.accumulate,
+            val_every_epochs=self.val_every_epochs,
+            log_every_steps=self.log_every_steps,
+        )
+        require_counts("trainer", 0, seed=self.seed)
+        require_positive(
+            "trainer",
+            max_minutes=self.max_minutes,
+            clip_norm=self.clip_norm,
+            save_every_minutes=self.save_every_minutes,
+        )
+        decay = self.ema_decay
+        require(
+            decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1"
+        )
+        require(
+            self.precision != "fp16" or self.accelerator != "cpu",
+            "trainer.precision",
+            self.precision,
+            "32 or bf16 on a CPU",
+        )
+
+
+@dataclass(frozen=True)
+class ClassificationRun:
+    """Training of an image classifier."""
+
+    model: ModelConfig
+    data: ClassificationData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["classification"] = "classification"
+    """What the model does."""
+
+
+@dataclass(frozen=True)
+class DetectionRun:
+    """Training of an object detector."""
+
+    model: ModelConfig
+    data: DetectionData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["detection"] = "detection"
+    """What the model does."""
+
+
+TrainConfig = ClassificationRun | DetectionRun
+
+RUNS: dict[str, type[ClassificationRun] | type[DetectionRun]] = {
+    "classification": ClassificationRun,
+    "detection": DetectionRun,
+}

@@ -1,0 +1,141 @@
+"""Detection data in the layout of COCO: annotations/instances_<split>.json and <split>/*.jpg.
+
+The file is read once and checked whole: whatever is wrong in it is said before training starts,
+with the file and the id.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ziggurat.data.coco_file import CocoFile, read_coco_file
+from ziggurat.data.decode import ImageDecodeError, decode_image
+from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.errors import ZigguratError
+from ziggurat.types import BadFile, Detections, ImageInfo, ImageSize, Sample
+
+MIN_TRAIN_SIDE = 32
+"""Images with a shorter side, in pixels, are left out of training, as officially."""
+
+
+class CocoDetection(Dataset[Item]):
+    """Images with their objects' boxes; crowds and boxes thinner than a pixel are left out.
+
+    Args:
+        annotations: The JSON file.
+        images: Folder that its file names are relative to.
+        transform: Makes a normalised tensor and boxes in its pixels of an image and its boxes.
+        train: Whether another image takes the place of one that cannot be decoded.
+        keep_empty: Whether images without a usable box, and those with a side shorter than 32
+            pixels, stay in: yes for evaluation, where every image counts.
+        seed: Seed of the random transforms.
+
+    Raises:
+        ZigguratError: If the file or the folder is missing or wrong, or no image is left.
+    """
+
+    def __init__(
+        self,
+        annotations: Path,
+        images: Path,
+        transform: Callable[[Image.Image, Detections], tuple[Tensor, Detections]],
+        *,
+        train: bool,
+        keep_empty: bool,
+        seed: int = 0,
+    ) -> None:
+        if not images.is_dir():
+            raise ZigguratError(f"image folder {images} does not exist; {annotations} needs it")
+        self.file: CocoFile = read_coco_file(annotations)
+        self.folder = images
+        self.classes: tuple[str, ...] = self.file.classes
+        self.category_ids: tuple[int, ...] = self.file.category_ids
+        self.rows: list[int] = [
+            row for row in range(len(self.file.image_ids)) if keep_empty or self._is_useful(row)
+        ]
+        if not self.rows:
+            raise ZigguratError(
+                f"{annotations} has {len(self.file.image_ids)} images but none with a box of at "
+                f"least 1 x 1 pixel and sides of at least {MIN_TRAIN_SIDE} pixels to train on"
+            )
+        self.transform = transform
+        self.train = train
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: ItemKey | int) -> Item:
+        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
+
+    @property
+    def sizes(self) -> list[ImageSize]:
+        """Height and width of every image, as the file says."""
+        return [self.file.sizes[row] for row in self.rows]
+
+    def target(self, index: int) -> Detections:
+        """Objects of an image, in its own pixels."""
+        start, stop = self.file.offsets[self.rows[index] : self.rows[index] + 2]
+        boxes = torch.from_numpy(self.file.boxes[start:stop].copy())
+        labels = torch.from_numpy(self.file.labels[start:stop].copy())
+        return Detections(boxes, torch.ones(len(labels)), labels)
+
+    def _is_useful(self, row: int) -> bool:
+        has_boxes = bool(np.diff(self.file.offsets[row : row + 2])[0])
+        return has_boxes and min(self.file.sizes[row]) >= MIN_TRAIN_SIDE
+
+    def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
+        row = self.rows[index]
+        path = self.folder / self.file.file_names[row]
+        image = decode_image(path)
+        size = (image.height, image.width)
+        if size != self.file.sizes[row]:
+            # Boxes of another size or of an unrotated image would be in the wrong places.
+            height, width = self.file.sizes[row]
+            raise ImageDecodeError(
+                str(path),
+                f"upright it is {size[1]} x {size[0]} pixels, "
+                f"but {self.file.path.name} says {width} x {height}",
+            )
+        tensor, target = self.transform(image, self.target(index))
+        info = ImageInfo(self.file.image_ids[row], str(path), size)
+        return Sample(tensor, target, info, skipped)
+
+
+def find_coco(root: Path, split: str) -> tuple[Path, Path]:
+    """Find a split's annotation file and image folder; "train" may be "train2017" on disk.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split: "train", "val", or any other.
+
+    Raises:
+        ZigguratError: If one of them is missing.
+    """
+    if not root.is_dir():
+        raise ZigguratError(
+            f"data folder {root} does not exist; expected a folder with "
+            f"annotations/instances_{split}.json and {split}/"
+        )
+    names = (split, f"{split}2017")
+    files = [root / "annotations" / f"instances_{name}.json" for name in names]
+    folders = [root / name for name in names]
+    folders += [root / "images" / name for name in names]
+    found_files = [file for file in files if file.is_file()]
+    found_folders = [folder for folder in folders if folder.is_dir()]
+    if not found_files:
+        raise ZigguratError(f"{root} has no annotations: looked for {_either(files)}")
+    if not found_folders:
+        raise ZigguratError(
+            f"{root} has no images of split {split!r}: looked for {_either(folders)}"
+        )
+    return found_files[0], found_folders[0]
+
+
+def _either(paths: list[Path]) -> str:
+    return " and ".join(str(path) for path in paths)

@@ -1,0 +1,175 @@
+"""Read and check a COCO annotation file: ids that fit together, numbers that are numbers."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ImageSize
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """What a detector needs of an annotation file.
+
+    The boxes of image i are rows `offsets[i]` to `offsets[i + 1]`: two arrays, not a million
+    objects, so that worker processes share them.
+
+    Attributes:
+        path: Where it was read from.
+        classes: Names in the order of the labels, that is of sorted category ids.
+        category_ids: Category id of each label.
+        image_ids: Id of each image, in the order of the file.
+        file_names: File of each image, relative to the image folder.
+        sizes: Height and width of each image.
+        boxes: x1, y1, x2, y2 in pixels of the image.
+        labels: Class of each box, 0..K-1.
+        offsets: First box of each image, and the number of all boxes at the end.
+    """
+
+    path: Path
+    classes: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: tuple[int, ...]
+    file_names: tuple[str, ...]
+    sizes: tuple[ImageSize, ...]
+    boxes: Float32[np.ndarray, "M 4"]
+    labels: Int64[np.ndarray, " M"]
+    offsets: Int64[np.ndarray, " n"]
+
+
+def read_coco_file(path: Path) -> CocoFile:
+    """Read boxes; crowds, boxes thinner than a pixel and boxes outside the image are left out.
+
+    Whatever is wrong raises `ZigguratError`: no file, no JSON, no images or categories, ids that
+    are doubled or unknown, boxes and sizes that are no numbers.
+
+    Args:
+        path: The JSON file.
+    """
+    tables = _read_tables(path)
+    categories = sorted(_by_id(path, "categories", tables["categories"]).items())
+    names = tuple(str(_get(path, "category", c, "name")) for _, c in categories)
+    images = _by_id(path, "images", tables["images"])
+    sizes = tuple(_size(path, image) for image in images.values())
+    label_of = {category_id: label for label, (category_id, _) in enumerate(categories)}
+    row_of = {image_id: row for row, image_id in enumerate(images)}
+    rows, boxes, labels = [], [], []
+    for annotation in _by_id(path, "annotations", tables["annotations"]).values():
+        row = _look_up(path, annotation, "image_id", row_of)
+        label = _look_up(path, annotation, "category_id", label_of)
+        box = _usable_box(path, annotation, sizes[row])
+        if box is not None:
+            rows.append(row)
+            boxes.append(box)
+            labels.append(label)
+    order = np.argsort(np.asarray(rows, dtype=np.int64), kind="stable")
+    counts = np.bincount(np.asarray(rows, dtype=np.int64), minlength=len(images))
+    return CocoFile(
+        path=path,
+        classes=names,
+        category_ids=tuple(category_id for category_id, _ in categories),
+        image_ids=tuple(images),
+        file_names=tuple(str(_get(path, "image", i, "file_name")) for i in images.values()),
+        sizes=sizes,
+        boxes=np.asarray(boxes, dtype=np.float32).reshape(-1, 4)[order],
+        labels=np.asarray(labels, dtype=np.int64)[order],
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    )
+
+
+def _read_tables(path: Path) -> dict[str, list[object]]:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ZigguratError(f"annotation file {path} does not exist") from None
+    except OSError as error:
+        raise ZigguratError(f"cannot read annotation file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # bad UTF-8 included
+        raise ZigguratError(f"annotation file {path} is no valid JSON: {error}") from error
+    tables: dict[str, list[object]] = {}
+    for key in ("images", "annotations", "categories"):
+        table = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(table, list):
+            raise ZigguratError(
+                f"{path} is no COCO annotation file: expected an object with the lists images, "
+                f"annotations and categories, and {key!r} is missing or no list"
+            )
+        if not table and key != "annotations":
+            raise ZigguratError(f"{path} has zero {key}; nothing can be learned or measured")
+        tables[key] = table
+    return tables
+
+
+def _by_id(path: Path, table: str, entries: Sequence[object]) -> dict[int, Mapping[str, object]]:
+    found: dict[int, Mapping[str, object]] = {}
+    for position, entry in enumerate(entries):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or type(number) is not int:
+            raise ZigguratError(
+                f"{path}: entry {position} of {table} has no integer 'id' (got {number!r})"
+            )
+        if number in found:
+            raise ZigguratError(f"{path}: {table} has the id {number} twice; ids must be unique")
+        found[number] = entry
+    return found
+
+
+def _get(path: Path, what: str, entry: Mapping[str, object], key: str) -> object:
+    if key not in entry:
+        near = get_close_matches(key, entry, n=1)
+        hint = f" (did you mean its {near[0]!r}?)" if near else ""
+        raise ZigguratError(f"{path}: {what} id {entry['id']} has no {key!r}{hint}")
+    return entry[key]
+
+
+def _look_up(
+    path: Path, annotation: Mapping[str, object], key: str, known: Mapping[int, int]
+) -> int:
+    number = _get(path, "annotation", annotation, key)
+    if type(number) is not int or number not in known:
+        what = key.removesuffix("_id")
+        raise ZigguratError(
+            f"{path}: annotation id {annotation['id']} has the unknown {key} {number!r}; "
+            f"none of the {len(known)} {'categories' if what == 'category' else 'images'} has it"
+        )
+    return known[number]
+
+
+def _size(path: Path, image: Mapping[str, object]) -> ImageSize:
+    height, width = (_get(path, "image", image, key) for key in ("height", "width"))
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise ZigguratError(
+            f"{path}: image id {image['id']} has width {width!r} and height {height!r}; "
+            "expected pixels, at least 1"
+        )
+    return height, width
+
+
+def _usable_box(
+    path: Path, annotation: Mapping[str, object], size: ImageSize
+) -> tuple[float, float, float, float] | None:
+    # None is what official training leaves out too.
+    bbox = _get(path, "annotation", annotation, "bbox")
+    if not (
+        isinstance(bbox, list)
+        and len(bbox) == 4
+        and all(type(v) in (int, float) and math.isfinite(v) for v in bbox)
+    ):
+        raise ZigguratError(
+            f"{path}: annotation id {annotation['id']} has the bbox {bbox!r}; "
+            "expected four finite numbers x, y, width, height"
+        )
+    x, y, width, height = bbox
+    area = annotation.get("area", 1)
+    is_seen = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
+    has_area = type(area) in (int, float) and area > 0  # type: ignore[operator]
+    if annotation.get("iscrowd") or width < 1 or height < 1 or not is_seen or not has_area:
+        return None
+    return x, y, x + width, y + height

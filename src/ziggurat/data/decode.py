@@ -1,0 +1,139 @@
+"""Decode an image file of any kind to 8-bit RGB, upright, or say why not.
+
+Detectors and classifiers see what the official pipelines see: EXIF orientation applied, an
+alpha channel dropped (the colours beneath stay), 16-bit values scaled by dropping the low byte
+as OpenCV does, CMYK converted as Adobe writes it.
+"""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ziggurat.errors import ZigguratError
+
+IMAGE_SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""A file with one of these suffixes, in lower or upper case, is taken for an image."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of each EXIF orientation upright; 1 and unknown values need nothing."""
+
+
+class ImageDecodeError(ZigguratError):
+    """A file is no image that can be decoded.
+
+    Args:
+        path: Name of the file.
+        reason: Why it cannot be decoded.
+    """
+
+    def __init__(self, path: str, reason: str) -> None:
+        # Both go to args, so that the error survives the way out of a worker process.
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot decode image {self.path}: {self.reason}"
+
+
+def decode_image(source: str | Path | bytes) -> Image.Image:
+    """Read an image as upright 8-bit RGB; of several frames or pages the first.
+
+    Args:
+        source: A file, or the bytes of one.
+
+    Raises:
+        ImageDecodeError: If there is no such file, or it is no whole image.
+        MemoryError: If the image does not fit into memory.
+    """
+    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else _read(Path(source))
+    if not data:
+        raise ImageDecodeError(name, "it is empty (0 bytes)")
+    try:
+        # Pillow warns of odd but harmless metadata; what cannot be decoded raises.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return _to_rgb(_turn_upright(image))
+    except UnidentifiedImageError:
+        raise ImageDecodeError(name, _what_else(data)) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        # A damaged file makes Pillow's many readers raise nearly anything: OSError, SyntaxError,
+        # struct.error, zlib.error, IndexError, DecompressionBombError and more.
+        raise ImageDecodeError(name, str(error) or type(error).__name__) from error
+
+
+def is_image_file(path: Path) -> bool:
+    """Tell an image by its name; hidden files (".", "._" of macOS) are none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ImageDecodeError(str(path), "there is no such file") from None
+    except IsADirectoryError:
+        raise ImageDecodeError(str(path), "it is a folder") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise ImageDecodeError(str(path), reason or str(error)) from error
+
+
+def _what_else(data: bytes) -> str:
+    head = data[:512]
+    if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        return "it is text, not an image"
+    return "it is not in an image format that Pillow reads"
+
+
+def _turn_upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged metadata says nothing, and the pixels are whole
+        orientation = None
+    operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if operation is None else image.transpose(operation)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB":
+        return image.copy()  # of its own, when the file is closed
+    if mode.startswith("I"):
+        return _from_16_bit(image)
+    if mode == "F":
+        raise ValueError("its pixels are floating-point numbers; save it with 8 or 16 bits")
+    if mode in ("P", "PA"):
+        image = image.convert("RGBA")  # a palette's transparency may be a list of bytes
+    elif mode in ("La", "RGBa"):
+        image = image.convert("LA" if mode == "La" else "RGBA")  # undo premultiplied alpha
+    return image.convert("RGB")
+
+
+def _from_16_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.size and (values.min() < 0 or values.max() > 65535):
+        raise ValueError(
+            f"its pixels are integers from {values.min()} to {values.max()}, beyond 16 bits"
+        )
+    grey = (values.astype(np.uint16) >> 8).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")

@@ -1,0 +1,29 @@
+"""Randomness that is a function of a key, so that a run repeats whatever its workers do."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed Python, NumPy and torch (CPU) from `key` inside, and leave no trace outside.
+
+    Args:
+        key: Non-negative integers: a seed and what is drawn for (epoch, index, step).
+    """
+    python, numpy, torch_cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    words = np.random.SeedSequence(key).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    # Not torch.manual_seed: that would seed the GPUs too, whose state is not ours to restore.
+    torch.default_generator.manual_seed(int(words[2]))
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(torch_cpu)

@@ -1,0 +1,1 @@
+"""Training on Lightning, which nothing else imports."""

@@ -1,0 +1,1 @@
+"""Feature maps to raw output, its loss and its decoding."""

@@ -1,0 +1,1 @@
+"""Prediction and evaluation; needs no training library."""

@@ -1,0 +1,19 @@
+"""Initial values that several families share."""
+
+from torch import nn
+
+
+def init_linear_and_norm(module: nn.Module) -> None:
+    """Draw linear weights from a normal distribution of 0.02; biases 0, norms 1 and 0.
+
+    The normal distribution is cut at -2 and 2 (absolute values, as the official codes call it).
+    Convolutions keep PyTorch's own initial values, with which PVT v1 and P2T were trained.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            nn.init.trunc_normal_(child.weight, std=0.02, a=-2.0, b=2.0)
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+        elif isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)

@@ -1,0 +1,30 @@
+"""Overlapping patch embedding, the downsampling of PVT v2 and P2T."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ziggurat.layers.tokens import to_map, to_tokens
+
+
+class OverlapPatchEmbed(nn.Module):
+    """Convolution wider than its stride, then a LayerNorm over the channels.
+
+    PVT v2 (Wang et al., arXiv:2106.13797, section 3.1): neighbouring patches share pixels, so the
+    map stays continuous where PVT v1 cut it into squares. Sizes round up.
+
+    Args:
+        in_channels: Channels of the map that comes in.
+        out_channels: Channels of the embedding.
+        stride: 4 with a 7x7 kernel (first stage) or 2 with a 3x3 kernel.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+        super().__init__()
+        kernel = 2 * stride - 1
+        self.proj = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+        self.norm = nn.LayerNorm(out_channels)
+
+    def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:
+        """Return the embedded map, its sides divided by the stride and rounded up."""
+        x = self.proj(x)
+        return to_map(self.norm(to_tokens(x)), x.shape[2:])

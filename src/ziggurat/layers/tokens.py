@@ -1,0 +1,19 @@
+"""The two views of a feature map: (B, C, H, W) for convolutions, (B, N, C) for attention.
+
+In channels_last memory both are the same bytes, so neither direction copies.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def to_tokens(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N C"]:
+    """View a channels_last map as N = H * W tokens in row-major order."""
+    return x.flatten(2).mT
+
+
+def to_map(tokens: Float[Tensor, "B N C"], size: Sequence[int]) -> Float[Tensor, "B C H W"]:
+    """View tokens in row-major order as a channels_last map of the size (H, W)."""
+    return tokens.mT.unflatten(2, tuple(size))

@@ -1,0 +1,1 @@
+"""Losses as functions, with formula and equation number."""

@@ -1,0 +1,1 @@
+"""Numbers that the fields report; know no model."""

@@ -1,0 +1,91 @@
+"""What every metric can do, and what it reports.
+
+A metric collects results batch by batch, can be united over processes, and ends in a `Report`:
+numbers between 0 and 1, one row a class, and the confusion matrix where there is one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int
+
+from ziggurat.types import Batch, Result
+
+ClassRow = dict[str, str | int | float | None]
+"""One class of a report; the key "class" holds its name, None stands where nothing was to count."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        primary: Name of the number that decides which of two models is better.
+        numbers: Name to value, as fractions; NaN where there was nothing to count.
+        per_class: One row a class, all with the same keys.
+        num_images: Images that were evaluated.
+        confusion: Images of true class (row) by predicted class (column), or None.
+    """
+
+    primary: str
+    numbers: dict[str, float]
+    per_class: list[ClassRow]
+    num_images: int
+    confusion: Int[np.ndarray, "K K"] | None = None
+
+    @property
+    def value(self) -> float:
+        """The primary number."""
+        return self.numbers[self.primary]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `json.dump` writes; null where there was nothing to count."""
+        numbers = {
+            name: None if math.isnan(value) else value for name, value in self.numbers.items()
+        }
+        content: dict[str, Any] = {
+            "primary": self.primary,
+            "num_images": self.num_images,
+            "metrics": numbers,
+            "per_class": self.per_class,
+        }
+        if self.confusion is not None:
+            content["confusion"] = self.confusion.tolist()
+        return content
+
+
+class Metric(Protocol):
+    """Collects results and counts them.
+
+    Attributes:
+        primary: Name of the number of the report that decides which of two models is better.
+    """
+
+    primary: str
+
+    def reset(self) -> None:
+        """Forget all results."""
+
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
+        """Add the results of a batch.
+
+        Args:
+            results: What the model decoded, one an image; boxes in pixels of the original image.
+            batch: Where the images come from and, for a classifier, what they show.
+        """
+
+    def state(self) -> Any:  # noqa: ANN401  only the metric itself looks into it
+        """Return all that was collected, as something that can be pickled."""
+
+    def merge(self, states: Sequence[Any]) -> None:
+        """Replace what was collected by the union of the states of all processes."""
+
+    def compute(self) -> Report:
+        """Count.
+
+        Raises:
+            ZigguratError: If no image was evaluated.
+        """

@@ -1,0 +1,98 @@
+"""Object detector: backbone, neck and head."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ziggurat.errors import ZigguratError
+from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
+from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity
+
+
+class Detector(nn.Module):
+    """Images to boxes with classes and scores.
+
+    Args:
+        backbone: Images to maps.
+        neck: Maps to levels of one width.
+        head: Levels to raw output, its loss and its decoding.
+        identity: What builds this model again.
+        classes: Name of each class.
+        preprocessing: What the model expects of an image.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: RetinaNetHead,
+        *,
+        identity: ModelIdentity,
+        classes: tuple[str, ...],
+        preprocessing: FitInside,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.neck = neck
+        self.head = head
+        self.identity = identity
+        self.classes = classes
+        self.preprocessing = preprocessing
+
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None
+    ) -> RetinaNetOutput:
+        """Return the head's raw output.
+
+        Args:
+            images: Normalised RGB images, padded with zeros at the right and at the bottom.
+            image_sizes: Height and width of each image without its padding.
+
+        Raises:
+            ZigguratError: If an image is larger than the tensor or sizes are missing.
+        """
+        if image_sizes is not None:
+            _check_sizes(images, image_sizes)
+        return self.head(self.neck(self.backbone(images)))
+
+    def loss(
+        self,
+        raw: RetinaNetOutput,
+        targets: Sequence[Detections],
+        image_sizes: Sequence[ImageSize] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return named, weighted losses.
+
+        Args:
+            raw: What `forward` returned.
+            targets: True objects of each image, in pixels of the padded image.
+            image_sizes: Height and width of each image without its padding; by default no image
+                is padded.
+        """
+        return self.head.loss(raw, targets, image_sizes)
+
+    def decode(
+        self,
+        raw: RetinaNetOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[Detections]:
+        """Return the detections of each image, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, boxes are in pixels of the
+                original images.
+        """
+        return self.head.decode(raw, image_sizes, original_sizes)
+
+
+def _check_sizes(images: Tensor, image_sizes: Sequence[ImageSize]) -> None:
+    height, width = images.shape[2:]
+    if len(image_sizes) != len(images) or any(h > height or w > width for h, w in image_sizes):
+        raise ZigguratError(
+            f"image_sizes must give one (height, width) of at most {height} x {width} for each of "
+            f"{len(images)} images, got {list(image_sizes)}"
+        )

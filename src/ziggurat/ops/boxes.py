@@ -1,0 +1,72 @@
+"""Boxes as differences from other boxes, and back."""
+
+from math import log
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ziggurat.types import ImageSize
+
+MAX_LOG_RATIO = abs(log(16 / 1000))
+"""A decoded box is at most 62.5 times as wide or high as its anchor, nor as many times smaller."""
+
+
+def encode_deltas(
+    anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "N 4"]
+) -> Float[Tensor, "N 4"]:
+    """Describe boxes relative to anchors as (dx, dy, dw, dh).
+
+    Girshick et al., arXiv:1311.2524, appendix C: shifts of the centre in anchor sizes, logarithms
+    of the size ratios.
+    """
+    width, height = _sides(anchors)
+    dx = ((boxes[:, 0] + boxes[:, 2]) - (anchors[:, 0] + anchors[:, 2])) / 2 / width
+    dy = ((boxes[:, 1] + boxes[:, 3]) - (anchors[:, 1] + anchors[:, 3])) / 2 / height
+    box_width, box_height = _sides(boxes)
+    return torch.stack([dx, dy, (box_width / width).log(), (box_height / height).log()], dim=1)
+
+
+def decode_deltas(
+    anchors: Float[Tensor, "N 4"], deltas: Float[Tensor, "N 4"], image_size: ImageSize
+) -> Float[Tensor, "N 4"]:
+    """Apply (dx, dy, dw, dh) to anchors and cut the boxes at the border of the image.
+
+    The inverse of `encode_deltas` inside the image. Size ratios are limited on both sides;
+    torchvision limits only growth.
+    """
+    width, height = _sides(anchors)
+    center_x = (anchors[:, 0] + anchors[:, 2]) / 2 + deltas[:, 0] * width
+    center_y = (anchors[:, 1] + anchors[:, 3]) / 2 + deltas[:, 1] * height
+    log_ratios = deltas[:, 2:].clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    half_width = width * log_ratios[:, 0].exp() / 2
+    half_height = height * log_ratios[:, 1].exp() / 2
+    boxes = torch.stack(
+        [
+            center_x - half_width,
+            center_y - half_height,
+            center_x + half_width,
+            center_y + half_height,
+        ],
+        dim=1,
+    )
+    return clip_boxes(boxes, image_size)
+
+
+def clip_boxes(boxes: Float[Tensor, "N 4"], image_size: ImageSize) -> Float[Tensor, "N 4"]:
+    """Cut boxes at the border: x in [0, width], y in [0, height]."""
+    height, width = image_size
+    x = boxes[:, 0::2].clamp(0, width)
+    y = boxes[:, 1::2].clamp(0, height)
+    return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
+
+
+def scale_boxes(
+    boxes: Float[Tensor, "N 4"], factors: tuple[float, float]
+) -> Float[Tensor, "N 4"]:
+    """Divide x by the first and y by the second factor."""
+    return boxes / boxes.new_tensor([*factors, *factors])
+
+
+def _sides(boxes: Float[Tensor, "N 4"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    return boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]

@@ -1,0 +1,1 @@
+"""One flat YAML file for each published training run."""

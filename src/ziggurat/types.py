@@ -1,0 +1,216 @@
+"""What crosses layers: plain frozen dataclasses, shapes and units beside every field.
+
+Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Task = Literal["classification", "detection"]
+ImageSize = tuple[int, int]
+"""(height, width), always in this order."""
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Objects of one image, found or true; a true object has the score 1.
+
+    Attributes:
+        boxes: x1, y1, x2, y2 in pixels of the image.
+        scores: Confidence in [0, 1].
+        labels: Class of each object, 0..K-1.
+        masks: Pixels of each object, or None where the model predicts boxes only.
+    """
+
+    boxes: Float[Tensor, "N 4"]
+    scores: Float[Tensor, " N"]
+    labels: Int[Tensor, " N"]
+    masks: Bool[Tensor, "N H W"] | None = None
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    def to(self, device: torch.device | str) -> "Detections":
+        """Copy to a device."""
+        masks = None if self.masks is None else self.masks.to(device)
+        return Detections(
+            self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks
+        )
+
+    def above(self, score: float) -> "Detections":
+        """Keep the objects that are at least this sure."""
+        keep = self.scores >= score
+        masks = None if self.masks is None else self.masks[keep]
+        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], masks)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """What a classifier says of one image.
+
+    Attributes:
+        scores: Probability of each class.
+    """
+
+    scores: Float[Tensor, " K"]
+
+    def top(self, count: int) -> list[tuple[int, float]]:
+        """Return the `count` most probable (label, score), best first."""
+        scores, labels = self.scores.topk(min(count, len(self.scores)))
+        return list(zip(labels.tolist(), scores.tolist(), strict=True))
+
+
+Result = Detections | ClassScores
+"""What `decode` gives for one image."""
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """Where an image of a batch comes from.
+
+    Attributes:
+        image_id: Number of the image in its data set (the COCO id where there is one).
+        path: File it was read from.
+        original_size: Height and width of the file, before any resizing.
+    """
+
+    image_id: int
+    path: str
+    original_size: ImageSize
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file of a data set that could not be decoded, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image ready for a model.
+
+    Attributes:
+        image: Normalised RGB image.
+        target: Label of the image, its objects, or None where nothing is known.
+        info: Where it comes from.
+        skipped: Files that could not be decoded and in whose place this one stands.
+    """
+
+    image: Float[Tensor, "3 H W"]
+    target: int | Detections | None
+    info: ImageInfo
+    skipped: tuple[BadFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images padded to one size, with zeros at the right and at the bottom.
+
+    Attributes:
+        images: Normalised RGB images in channels_last memory.
+        image_sizes: Valid height and width of each image.
+        targets: Labels (B,), or one `Detections` an image in pixels of the resized image, or
+            None where nothing is known.
+        infos: Where each image comes from.
+        skipped: Files that could not be decoded.
+    """
+
+    images: Float[Tensor, "B 3 H W"]
+    image_sizes: list[ImageSize]
+    targets: Tensor | list[Detections] | None
+    infos: list[ImageInfo]
+    skipped: tuple[BadFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Classification: resize the short side, cut the middle square out.
+
+    Attributes:
+        resize: Short side after resizing, in pixels.
+        crop: Side of the square, in pixels.
+        mean: Mean of R, G, B, as fractions of the full value.
+        std: Standard deviation of R, G, B, likewise.
+    """
+
+    resize: int = 256
+    crop: int = 224
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FitInside:
+    """Detection: resize, aspect ratio kept, as large as both limits allow; pad to a multiple.
+
+    Attributes:
+        short_side: Largest short side, in pixels.
+        long_side: Largest long side, in pixels.
+        divisor: The padded height and width are multiples of this.
+        mean: Mean of R, G, B, as fractions of the full value.
+        std: Standard deviation of R, G, B, likewise.
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    divisor: int = 32
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+Preprocessing = CenterCrop | FitInside
+"""What a model expects of an image; it belongs to the weights and is saved with them."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """All that `create_model` needs to build the same model again.
+
+    Attributes:
+        task: What the model does.
+        system: Name of the head's system ("retinanet"), or "classifier".
+        backbone: Name of the backbone.
+        num_classes: Number of foreground classes K.
+        head_channels: Width of neck and head of a detector; None for a classifier.
+        head_depth: Convolutions of each tower of a detector's head; None for a classifier.
+    """
+
+    task: Task
+    system: str
+    backbone: str
+    num_classes: int
+    head_channels: int | None = None
+    head_depth: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The published name: "p2t_small", "retinanet_p2t_small"."""
+        return self.backbone if self.task == "classification" else f"{self.system}_{self.backbone}"
+
+
+def full_sizes(images: Tensor) -> list[ImageSize]:
+    """Sizes of a batch without padding: every image fills its tensor."""
+    return [(images.shape[-2], images.shape[-1])] * images.shape[0]
+
+
+def scale_between(image_size: ImageSize, original_size: ImageSize) -> tuple[float, float]:
+    """Factors (x, y) by which an image was resized."""
+    return image_size[1] / original_size[1], image_size[0] / original_size[0]
+
+
+def check_same_length(what: str, **counts: Sequence[object]) -> None:
+    """Raise unless all sequences have one entry an image.
+
+    Raises:
+        ValueError: If two lengths differ.
+    """
+    lengths = {name: len(values) for name, values in counts.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{what} needs one entry an image in each, got lengths {lengths}")

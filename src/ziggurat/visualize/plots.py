@@ -1,0 +1,278 @@
+"""Plots as PNG bytes: confusion matrix, training curves, bars of each class.
+
+Figures are drawn without pyplot, so that nothing is left behind in the process; each one exists in
+a light and in a dark version, for pages that follow the reader's setting.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.base import Report
+
+MAX_NAMED_CLASSES = 100
+"""Above this, names at the sides of a confusion matrix could not be read at any zoom."""
+MAX_CELL_NUMBERS = 25
+"""Up to this many classes the cells of a confusion matrix show their number."""
+MAX_BARS = 40
+"""With more classes only the best and the worst half of this many are shown as bars."""
+
+
+@dataclass(frozen=True)
+class _Style:
+    paper: str
+    ink: str
+    strong_ink: str
+    faint: str
+    series: tuple[str, ...]
+    ramp: tuple[str, str, str]
+
+
+_LIGHT = _Style(
+    paper="#ffffff",
+    ink="#1f2430",
+    strong_ink="#ffffff",
+    faint="#d9dde5",
+    series=("#2563eb", "#d97706", "#059669", "#c026d3", "#dc2626", "#0891b2"),
+    ramp=("#f7f9fc", "#7fb0f5", "#123a85"),
+)
+_DARK = _Style(
+    paper="#1b1e25",
+    ink="#e6e8ee",
+    strong_ink="#10131a",
+    faint="#383d49",
+    series=("#60a5fa", "#fbbf24", "#34d399", "#e879f9", "#f87171", "#22d3ee"),
+    ramp=("#20242d", "#2f63b5", "#a9cdff"),
+)
+
+
+def plot_confusion(
+    confusion: Int[np.ndarray, "K K"], classes: Sequence[str], *, dark: bool = False
+) -> bytes:
+    """Draw the confusion matrix: a row is a true class, its colours the share of its images.
+
+    Args:
+        confusion: Images of true class (row) by predicted class (column).
+        classes: Names of the K classes.
+        dark: Light letters on a dark ground.
+
+    Returns:
+        A PNG file.
+    """
+    style = _DARK if dark else _LIGHT
+    count = len(classes)
+    is_named = count <= MAX_NAMED_CLASSES
+    side = min(max(2.8, 0.55 * count if count <= MAX_CELL_NUMBERS else 0.21 * count), 20.0)
+    figure = Figure(figsize=(side + 2.2, side + 1.6), facecolor=style.paper, layout="constrained")
+    axes = figure.add_subplot()
+    totals = confusion.sum(axis=1, keepdims=True)
+    shares = confusion / np.maximum(totals, 1)
+    ramp = LinearSegmentedColormap.from_list("ramp", style.ramp)
+    # The square root keeps rare confusions visible beside a strong diagonal.
+    scale = PowerNorm(0.5, vmin=0, vmax=1)
+    picture = axes.imshow(shares, cmap=ramp, norm=scale, interpolation="nearest")
+    small = 9 if count <= MAX_CELL_NUMBERS else 7
+    if is_named:
+        names = [_short(name, 24) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90, fontsize=small)
+        axes.set_yticks(range(count), names, fontsize=small)
+    if count <= MAX_CELL_NUMBERS:
+        for row, column in zip(*np.nonzero(confusion), strict=True):
+            is_strong = shares[row, column] > 0.4
+            ink = style.strong_ink if is_strong else style.ink
+            number = f"{confusion[row, column]:d}"
+            axes.text(column, row, number, ha="center", va="center", color=ink, fontsize=small)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    bar = figure.colorbar(picture, ax=axes, shrink=0.6, aspect=30, pad=0.02)
+    bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
+    bar.set_label("share of the true class's images", color=style.ink)
+    bar.ax.tick_params(colors=style.ink, length=0)
+    bar.outline.set_visible(False)
+    _dress(axes, style, grid=False)
+    return _to_png(figure)
+
+
+def plot_classes(report: Report, number: str, *, dark: bool = False) -> bytes:
+    """Draw a bar for each class, best first; of many classes only the best and the worst.
+
+    Args:
+        report: What an evaluation found.
+        number: Key of the rows that is drawn: "AP", "accuracy".
+        dark: Light letters on a dark ground.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: If no class has the number.
+    """
+    style = _DARK if dark else _LIGHT
+    values = [
+        (float(row[number]), str(row["class"]))
+        for row in report.per_class
+        if isinstance(row.get(number), (int, float))
+    ]
+    if not values:
+        raise ValueError(f"no class of the report has a number {number!r}")
+    values.sort(reverse=True)
+    title = f"{number} of each class"
+    if len(values) > MAX_BARS:
+        half = MAX_BARS // 2
+        title = f"{number}: the best and the worst {half} of {len(values)} classes"
+        values = values[:half] + values[-half:]
+    height = 0.27 * len(values) + 1.1
+    figure = Figure(figsize=(7.4, height), facecolor=style.paper, layout="constrained")
+    axes = figure.add_subplot()
+    places = np.arange(len(values))
+    axes.barh(places, [100 * value for value, _ in values], height=0.72, color=style.series[0])
+    for place, (value, _) in enumerate(values):
+        axes.text(
+            100 * value + 1, place, f"{100 * value:.1f}", va="center", color=style.ink, fontsize=9
+        )
+    axes.set_yticks(places, [_short(name, 28) for _, name in values], fontsize=9)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.set_xlim(0, 110)
+    axes.set_xticks(range(0, 101, 20))
+    axes.set_xlabel(f"{number} (%)")
+    axes.set_title(title, fontsize=11)
+    _dress(axes, style, grid=False)
+    return _to_png(figure)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One quantity over a training run.
+
+    Attributes:
+        name: Its column in the file of the run.
+        steps: Optimizer steps at which it was written.
+        values: Its value at each of them.
+    """
+
+    name: str
+    steps: list[float]
+    values: list[float]
+
+
+def read_curves(path: Path) -> list[Curve]:
+    """Read a run's `metrics.csv`: a column `step` and one a quantity, empty where not written.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ZigguratError: If it cannot be read or has no column `step`.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ZigguratError(
+            f"the training curves {path} cannot be read ({error}): expected a run's metrics.csv"
+        ) from error
+    if not rows or "step" not in rows[0]:
+        raise ZigguratError(
+            f"{path} holds no training curves: expected a table with a column 'step', as "
+            "`ziggurat train` writes it"
+        )
+    curves = []
+    for name in rows[0]:
+        if name in ("step", "epoch"):
+            continue
+        points = [(_number(row["step"]), _number(row[name])) for row in rows]
+        points = [point for point in points if all(map(math.isfinite, point))]
+        if points:
+            steps, values = zip(*points, strict=True)
+            curves.append(Curve(name, list(steps), list(values)))
+    return curves
+
+
+def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = False) -> bytes:
+    """Draw curves over the optimizer steps, a panel for each group.
+
+    Args:
+        groups: Title of a panel and its curves; groups without curves are left out.
+        dark: Light letters on a dark ground.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: If there is no curve at all.
+    """
+    style = _DARK if dark else _LIGHT
+    panels = [(title, curves) for title, curves in groups if curves]
+    if not panels:
+        raise ValueError("there is no curve to plot")
+    size = (5.2 * len(panels), 3.5)
+    figure = Figure(figsize=size, facecolor=style.paper, layout="constrained")
+    for place, (title, curves) in enumerate(panels, start=1):
+        axes = figure.add_subplot(1, len(panels), place)
+        for index, curve in enumerate(curves):
+            colour = style.series[index % len(style.series)]
+            _draw_curve(axes, curve, colour)
+        axes.set_title(title, fontsize=11)
+        axes.set_xlabel("optimizer step")
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.margins(x=0.02)
+        if len(curves) > 1:
+            legend = axes.legend(fontsize=9, frameon=False, labelcolor=style.ink)
+            legend.set_zorder(3)
+        _dress(axes, style, grid=True)
+    return _to_png(figure)
+
+
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
+    name = curve.name.rpartition("/")[2]
+    if len(curve.values) <= 60:
+        axes.plot(curve.steps, curve.values, color=colour, marker="o", markersize=3, label=name)
+        return
+    # Many noisy points: faint themselves, with their running mean in front.
+    window = max(3, len(curve.values) // 30)
+    kernel = np.ones(window)
+    mean = np.convolve(curve.values, kernel, "same") / np.convolve(
+        np.ones(len(curve.values)), kernel, "same"
+    )
+    axes.plot(curve.steps, curve.values, color=colour, alpha=0.25, linewidth=0.8)
+    axes.plot(curve.steps, mean, color=colour, linewidth=1.8, label=name)
+
+
+def _dress(axes: Axes, style: _Style, *, grid: bool) -> None:
+    axes.set_facecolor(style.paper)
+    axes.tick_params(colors=style.ink, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_color(style.ink)
+    if grid:
+        axes.grid(color=style.faint, linewidth=0.7)
+        axes.set_axisbelow(True)
+
+
+def _to_png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", pad_inches=0.15)
+    return buffer.getvalue()
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return math.nan
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else name[: length - 1] + "…"

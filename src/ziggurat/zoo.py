@@ -1,0 +1,254 @@
+"""Names to models: the only place where a string becomes an object.
+
+Every published model is a line in `MODELS`; `create_model` also builds any combination that no
+one has published.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from torch import nn
+
+from ziggurat.backbones import p2t
+from ziggurat.errors import ZigguratError
+from ziggurat.heads.linear import LinearHead
+from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
+from ziggurat.necks.fpn import FPN
+from ziggurat.types import CenterCrop, FitInside, ImageSize, ModelIdentity, Task
+
+Model = Classifier | Detector
+
+BACKBONES: dict[str, Callable[[float], nn.Module]] = {
+    build.__name__: build for build in (p2t.p2t_tiny, p2t.p2t_small)
+}
+SYSTEMS = ("retinanet",)
+NECKS = ("fpn",)
+
+NUM_CLASSES: dict[Task, int] = {"classification": 1000, "detection": 80}
+"""Classes of ImageNet-1k and COCO, which the published models have."""
+
+HEAD_CHANNELS = 256
+HEAD_DEPTH = 4
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is published about a model.
+
+    Attributes:
+        name: Name for `create_model`.
+        task: What the model does.
+        input_size: Height and width at which its cost is published.
+        published: Metric, number and data set, as the source states it.
+        source: Where that number stands.
+        recipe: Name of the training run that reproduces it.
+        drop_path_rate: Stochastic depth that it was trained with.
+    """
+
+    name: str
+    task: Task
+    input_size: ImageSize
+    published: str
+    source: str
+    recipe: str
+    drop_path_rate: float
+
+
+P2T_PAPER = "Wu et al., TPAMI 2022, arXiv:2106.12011"
+
+MODELS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (
+        ModelCard(
+            "p2t_tiny",
+            "classification",
+            (224, 224),
+            "79.8 % top-1, ImageNet-1k val",
+            P2T_PAPER,
+            "p2t_tiny_300e_imagenet",
+            0.1,
+        ),
+        ModelCard(
+            "p2t_small",
+            "classification",
+            (224, 224),
+            "82.4 % top-1, ImageNet-1k val",
+            P2T_PAPER,
+            "p2t_small_300e_imagenet",
+            0.1,
+        ),
+        ModelCard(
+            "retinanet_p2t_tiny",
+            "detection",
+            (800, 1280),
+            "41.3 box AP, COCO val2017",
+            P2T_PAPER,
+            "retinanet_p2t_tiny_1x_coco",
+            0.1,
+        ),
+        ModelCard(
+            "retinanet_p2t_small",
+            "detection",
+            (800, 1280),
+            "44.4 box AP, COCO val2017",
+            P2T_PAPER,
+            "retinanet_p2t_small_1x_coco",
+            0.1,
+        ),
+    )
+}
+
+
+def list_models(*, task: str | None = None) -> list[str]:
+    """Return the names of the published models, of one task if given.
+
+    Raises:
+        ZigguratError: If the task is unknown.
+    """
+    if task is not None:
+        check_known("task", task, NUM_CLASSES)
+    return [name for name, card in MODELS.items() if task in (None, card.task)]
+
+
+def create_backbone(name: str, *, drop_path_rate: float = 0.0) -> nn.Module:
+    """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
+
+    Args:
+        name: Name of the backbone, for example "p2t_small".
+        drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
+
+    Raises:
+        ZigguratError: If the name is unknown or the rate is not in [0, 1).
+    """
+    check_known("backbone", name, BACKBONES)
+    if not 0 <= drop_path_rate < 1:
+        raise ZigguratError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
+    return BACKBONES[name](drop_path_rate)
+
+
+def create_model(
+    name: str,
+    *,
+    backbone: str | None = None,
+    neck: str | None = None,
+    num_classes: int | None = None,
+    head_channels: int | None = None,
+    head_depth: int | None = None,
+    drop_path_rate: float | None = None,
+) -> Model:
+    """Build a model with fresh weights.
+
+    Args:
+        name: A published name ("p2t_small", "retinanet_p2t_small"), or a system ("retinanet")
+            together with `backbone`.
+        backbone: Backbone of a system; a published name has its own.
+        neck: Neck of a system, "fpn" by default.
+        num_classes: Number of classes; by default as published, 1000 or 80.
+        head_channels: Width of neck and head of a detector; 256 as published.
+        head_depth: Convolutions of each tower of a detector's head; 4 as published.
+        drop_path_rate: Stochastic depth of the last block; by default as published.
+
+    Raises:
+        ZigguratError: If a name is unknown, a number is out of range, or an option does not
+            belong to the model.
+    """
+    published = MODELS.get(name)
+    if published is None and name not in SYSTEMS:
+        check_known("model", name, [*MODELS, *SYSTEMS])
+    if published is not None and backbone is not None:
+        raise ZigguratError(
+            f"{name!r} has its own backbone, got backbone={backbone!r} as well; name the system "
+            f"({', '.join(SYSTEMS)}) to combine it with another backbone"
+        )
+    if published is None and backbone is None:
+        raise ZigguratError(
+            f"{name!r} is a system and needs backbone=..., for example "
+            f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
+        )
+    task: Task = "detection" if published is None else published.task
+    if task == "classification":
+        _refuse(name, neck=neck, head_channels=head_channels, head_depth=head_depth)
+        system, backbone = "classifier", name
+    else:
+        system = name if published is None else name.split("_")[0]
+        backbone = backbone or name.removeprefix(f"{system}_")
+        check_known("neck", neck or "fpn", NECKS)
+        head_channels = HEAD_CHANNELS if head_channels is None else head_channels
+        head_depth = HEAD_DEPTH if head_depth is None else head_depth
+    if drop_path_rate is None:
+        drop_path_rate = 0.1 if published is None else published.drop_path_rate
+    identity = ModelIdentity(
+        task=task,
+        system=system,
+        backbone=backbone,
+        num_classes=NUM_CLASSES[task] if num_classes is None else num_classes,
+        head_channels=head_channels,
+        head_depth=head_depth,
+    )
+    return build(identity, drop_path_rate=drop_path_rate)
+
+
+def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
+    """Build the model of an identity; `build(model.identity)` has the entries of `model`.
+
+    Args:
+        identity: What the model is.
+        drop_path_rate: Stochastic depth of the last block; it matters in training only.
+
+    Raises:
+        ZigguratError: If the identity names parts that do not exist or impossible numbers.
+    """
+    if identity.num_classes < 1:
+        raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
+    check_known("task", identity.task, NUM_CLASSES)
+    backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+    classes = tuple(f"class_{i}" for i in range(identity.num_classes))
+    if identity.task == "classification":
+        head = LinearHead(backbone.out_channels[-1], identity.num_classes)
+        return Classifier(
+            backbone, head, identity=identity, classes=classes, preprocessing=CenterCrop()
+        )
+    check_known("system", identity.system, SYSTEMS)
+    channels, depth = identity.head_channels, identity.head_depth
+    if channels is None or depth is None or channels < 1 or depth < 0:
+        raise ZigguratError(
+            f"a detector needs head_channels >= 1 and head_depth >= 0, got {channels} and {depth}"
+        )
+    neck = FPN(
+        backbone.out_channels,
+        backbone.out_strides,
+        channels,
+        start_level=1,
+        num_extra_levels=2,
+        extra_from="input",
+    )
+    return Detector(
+        backbone,
+        neck,
+        RetinaNetHead(channels, neck.out_strides, identity.num_classes, depth=depth),
+        identity=identity,
+        classes=classes,
+        preprocessing=FitInside(),
+    )
+
+
+def check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise unless a name is known, with the nearest name in the message.
+
+    Raises:
+        ZigguratError: If the name is unknown.
+    """
+    names = list(known)
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        raise ZigguratError(f"unknown {kind} {name!r}; {hint}")
+
+
+def _refuse(name: str, **options: object) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise ZigguratError(f"{name!r} is a classifier and has no {', '.join(given)}; leave it out")
