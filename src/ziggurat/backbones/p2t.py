@@ -124,7 +124,7 @@ class Block(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        mlp_ratio: float,
+        mlp_ratio: int,
         pool_ratios: Sequence[int],
         drop_path: float,
     ) -> None:
@@ -132,7 +132,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = PyramidPoolingAttention(dim, num_heads, pool_ratios)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = InvertedResidual(dim, int(dim * mlp_ratio))
+        self.mlp = InvertedResidual(dim, dim * mlp_ratio)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
     def forward(
@@ -166,7 +166,7 @@ class Stage(nn.Module):
         dim: int,
         stride: int,
         num_heads: int,
-        mlp_ratio: float,
+        mlp_ratio: int,
         pool_ratios: Sequence[int],
         drop_paths: Sequence[float],
     ) -> None:
@@ -202,7 +202,7 @@ class P2T(nn.Module):
         self,
         embed_dims: Sequence[int],
         num_heads: Sequence[int],
-        mlp_ratios: Sequence[float],
+        mlp_ratios: Sequence[int],
         depths: Sequence[int],
         drop_path_rate: float,
     ) -> None:

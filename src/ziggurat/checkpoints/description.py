@@ -135,7 +135,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "backbone": isinstance(values["backbone"], str),
         "num_classes": _is_count(values["num_classes"]),
         "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
-        "head_depth": values["head_depth"] is None or _is_count(values["head_depth"]),
+        "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
     }
     for name, is_right in checks.items():
         if not is_right:

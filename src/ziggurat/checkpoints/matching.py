@@ -134,7 +134,7 @@ def load_entries(
     """
     own = model.state_dict()
     report = match_entries(shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes)
-    require_complete(report, own, source=source, label=label, hint=hint)
+    require_complete(report, own, names, source=source, label=label, hint=hint)
     for official, ours in report.matched:
         if own[ours].is_meta:
             raise ValueError(f"cannot load into {label}: it was built on the meta device")
@@ -150,9 +150,23 @@ def load_entries(
 
 
 def require_complete(
-    report: LoadReport, own: Mapping[str, object], *, source: str, label: str, hint: str
+    report: LoadReport,
+    own: Mapping[str, object],
+    names: NameMap,
+    *,
+    source: str,
+    label: str,
+    hint: str,
 ) -> None:
-    """Raise with a sentence that names the first entries at fault.
+    """Raise, with a sentence that names the first entries at fault, unless everything fits.
+
+    Args:
+        report: What fits and what does not.
+        own: The model's entries.
+        names: How the file's names become ours.
+        source: How the sentence calls the file.
+        label: How the sentence calls the model.
+        hint: What to do.
 
     Raises:
         ZigguratError: If the report is not complete.
@@ -161,10 +175,8 @@ def require_complete(
         return
     faults = []
     if report.unexpected:
-        faults.append(
-            f"{len(report.unexpected)} of its entries are unknown "
-            f"({_some([_with_nearest(name, own) for name in report.unexpected[:SHOWN]])})"
-        )
+        shown = [_with_nearest(name, names, own) for name in report.unexpected[: SHOWN + 1]]
+        faults.append(f"{len(report.unexpected)} of its entries are unknown ({_some(shown)})")
     if report.missing:
         faults.append(f"{len(report.missing)} entries are missing ({_some(report.missing)})")
     if report.wrong_shape:
@@ -178,8 +190,8 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
     return {name: tuple(value.shape) for name, value in weights.items()}
 
 
-def _with_nearest(name: str, own: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, own, n=1, cutoff=0.0)
+def _with_nearest(name: str, names: NameMap, own: Mapping[str, object]) -> str:
+    near = difflib.get_close_matches(names.own_name(name) or name, own, n=1)
     return f"{name}, nearest of ours {near[0]}" if near else name
 
 

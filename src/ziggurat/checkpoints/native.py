@@ -77,7 +77,7 @@ def load_weights(path: str | Path) -> Classifier | Detector:
         raise ZigguratError(f"{path} describes a model that cannot be built: {error}") from error
     report = match_entries(shapes_of(own), shapes_of(weights), SAME_NAMES)
     label, hint = description.identity.name, "the file is damaged, save or download it again"
-    require_complete(report, own, source=str(path), label=label, hint=hint)
+    require_complete(report, own, SAME_NAMES, source=str(path), label=label, hint=hint)
     model = zoo.build(description.identity)
     load_entries(model, weights, SAME_NAMES, source=str(path), label=label, hint=hint)
     model.classes = description.classes

@@ -89,8 +89,8 @@ def _label(model: nn.Module) -> str:
 
 def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) -> str:
     is_system = any(name.startswith("backbone.") for name in weights)
-    if any(name.startswith("backbone.stages.") for name in weights):
-        return "its names are already those of ziggurat, load it with `load_weights`"
+    if any("backbone.stages." in name for name in weights):
+        return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
     if isinstance(model, Detector) and not is_system:
         return "it looks like an ImageNet file, load it into `model.backbone`"
     if isinstance(model, Classifier) and is_system:

@@ -7,11 +7,12 @@ tensors and plain data is understood here; a file that asks for more is refused 
 import argparse
 import contextlib
 import pickletools
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -20,14 +21,16 @@ from ziggurat.errors import ZigguratError
 
 ZIP_MAGIC = b"PK\x03\x04"
 
+NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
+
 # What official training scripts put beside the weights: their arguments, and metrics as NumPy
 # scalars. All of it is inert data.
 INERT: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
-    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 PICKLES_IN_OLD_FILES = 5
 """Files of torch < 1.6 are several pickles in a row, the fourth holds the names."""
@@ -53,12 +56,12 @@ def read_pickled(path: Path, head: bytes) -> object:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged or hostile file may fail in any way
-        wanted = _foreign_names(path, is_zip)
+        wanted = re.findall(r"GLOBAL (\S+)", str(error)) or _foreign_names(path, is_zip)
         if wanted:
             raise ZigguratError(
                 f"{path} was refused and nothing in it was run: on opening it asks for "
                 f"{', '.join(wanted[:3])}, but a checkpoint may hold only tensors and plain data; "
-                "get the file from a source that you trust"
+                "get a file with a plain state dict, from a source that you trust"
             ) from error
         if is_zip or head.startswith(b"\x80"):
             raise ZigguratError(
@@ -97,7 +100,10 @@ def _check_archive(path: Path) -> None:
 
 
 def _foreign_names(path: Path, is_zip: bool) -> list[str]:
-    """List what a pickle asks for beyond tensors and plain data, by reading, not by running."""
+    """List what a pickle asks for beyond tensors and plain data, by reading, not by running.
+
+    For pickles of a newer protocol than torch writes, at which its reader stops before any name.
+    """
     names: list[str] = []
     with contextlib.suppress(Exception):  # the end of a damaged file: report what was seen
         if is_zip:

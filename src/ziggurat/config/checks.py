@@ -39,9 +39,7 @@ def require_positive(section: str, **values: float | None) -> None:
 def require_fractions(section: str, **values: float | None) -> None:
     """Raise if a number is outside of [0, 1]; None is left alone."""
     for name, value in values.items():
-        require(
-            value is None or 0 <= value <= 1, f"{section}.{name}", value, "between 0 and 1"
-        )
+        require(value is None or 0 <= value <= 1, f"{section}.{name}", value, "between 0 and 1")
 
 
 def nearest(name: str, known: Collection[str]) -> str:

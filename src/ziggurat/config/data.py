@@ -63,7 +63,10 @@ class ClassificationData:
         require_fractions("data", random_erasing=self.random_erasing, flip=self.flip)
         low, high = self.crop_scale
         require(
-            0 < low <= high <= 1, "data.crop_scale", self.crop_scale, "two shares, 0 < low <= high <= 1"
+            0 < low <= high <= 1,
+            "data.crop_scale",
+            self.crop_scale,
+            "two shares, 0 < low <= high <= 1",
         )
         for name in ("color_jitter", "mixup", "cutmix"):
             value = getattr(self, name)

@@ -21,7 +21,11 @@ Tree = dict[str, Any]
 def sections_of(task: str) -> dict[str, type]:
     """Name and dataclass of each section of a task's run."""
     hints = get_type_hints(RUNS[task])
-    return {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint)
+    }
 
 
 def field_names(task: str) -> list[str]:
@@ -161,9 +165,7 @@ def _parser(task: str) -> jsonargparse.ArgumentParser:
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:
-    return (
-        field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    )
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _sentence(message: str, sections: Mapping[str, type], source: str) -> str:

@@ -85,7 +85,9 @@ def read_tree(source: str | Path) -> Tree:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ZigguratError(f"run file {path} cannot be read: {reason}") from error
     except yaml.YAMLError as error:
-        raise ZigguratError(f"run file {path} is no YAML: {' '.join(str(error).split())}") from error
+        raise ZigguratError(
+            f"run file {path} is no YAML: {' '.join(str(error).split())}"
+        ) from error
     if not isinstance(tree, dict):
         raise ZigguratError(f"run file {path} must hold sections of fields, got {tree!r}")
     if tree.get("task") not in RUNS:

@@ -71,9 +71,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         require_positive("optimizer", lr=self.lr)
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
-        require(
-            self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0"
-        )
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(
             all(0 <= beta < 1 for beta in self.betas),
             "optimizer.betas",
@@ -104,9 +102,7 @@ class ScheduleConfig:
     """Whether it changes every step, or once an epoch to the value of the epoch before."""
 
     def __post_init__(self) -> None:
-        require(
-            self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0"
-        )
+        require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0")
         require_counts("schedule", 0, warmup_steps=self.warmup_steps)
         require(
             self.warmup_epochs == 0 or self.warmup_steps == 0,
@@ -166,7 +162,7 @@ class TrainerConfig:
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
     ema_decay: float | None = None
-    """Decay of a running mean of the weights, which is what is validated and kept; null for none."""
+    """Decay of a running mean of the weights, which is then validated and kept; null for none."""
     val_every_epochs: int = 1
     """Epochs between validations; the end is always validated."""
     save_every_minutes: float = 10.0
@@ -196,9 +192,7 @@ class TrainerConfig:
             save_every_minutes=self.save_every_minutes,
         )
         decay = self.ema_decay
-        require(
-            decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1"
-        )
+        require(decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1")
         require(
             self.precision != "fp16" or self.accelerator != "cpu",
             "trainer.precision",

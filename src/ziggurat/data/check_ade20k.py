@@ -49,6 +49,7 @@ def _splits(root: Path) -> list[str]:
 def check_ade20k(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     """Look at every image and every label of every split."""
     names, findings = _read_classes(root)
+    is_named = not findings
     counts: list[SplitCount] = []
     examples: list[Example] = []
     for split in _splits(root):
@@ -69,7 +70,11 @@ def check_ade20k(root: Path, on_progress: Progress | None = None) -> DatasetChec
             pictures[present] += 1
             if not faults and not isinstance(size, ImageDecodeError):
                 good.append((images[stem], labels[stem]))
-        per_class = {name: int(pictures[index + 1]) for index, name in enumerate(names)}
+        per_class = {
+            name: int(pictures[index + 1])
+            for index, name in enumerate(names)
+            if is_named or pictures[index + 1]
+        }
         if images or labels:
             findings += _empty_classes(split, per_class)
         counts.append(SplitCount(split, len(images), "images", per_class))
@@ -108,7 +113,7 @@ def _read_classes(root: Path) -> tuple[tuple[str, ...], list[Finding]]:
     except (OSError, UnicodeDecodeError) as error:
         return unnamed, [Finding(CLASS_LIST, f"cannot be read: {error}")]
     rows = [row for row in rows if any(row)]
-    numbers = [row[0] for row in rows]
+    numbers = [row[0].strip() for row in rows]  # the official file has stray blanks
     if not rows or numbers != [str(index + 1) for index in range(len(rows))] or len(rows) > 254:
         reason = "expected a header, then rows numbered 1, 2, 3, ... with tabs between the columns"
         return unnamed, [Finding(CLASS_LIST, reason)]

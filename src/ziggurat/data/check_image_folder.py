@@ -9,6 +9,7 @@ from ziggurat.data.findings import (
     Example,
     Finding,
     Progress,
+    Severity,
     SplitCount,
     decode_sizes,
     evenly,
@@ -54,7 +55,7 @@ def check_image_folder(root: Path, on_progress: Progress | None = None) -> Datas
                 # Images of an unlisted kind look like an empty class; say which files there are.
                 hint = f" (only {some(strangers)})" if strangers else ""
                 reason = f"class {name!r} is empty: no images in its folder{hint}"
-                severity = "fault" if split in trained or not trained else "note"
+                severity: Severity = "fault" if split in trained or not trained else "note"
                 findings.append(Finding(f"{split}/{name}", reason, severity))
             elif strangers:
                 reason = f"{plural(len(strangers), 'file')} left aside, no image: {some(strangers)}"

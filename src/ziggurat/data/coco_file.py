@@ -166,7 +166,7 @@ def _usable_box(
             f"{path}: annotation id {annotation['id']} has the bbox {bbox!r}; "
             "expected four finite numbers x, y, width, height"
         )
-    x, y, width, height = bbox
+    x, y, width, height = (float(value) for value in bbox)
     area = annotation.get("area", 1)
     is_seen = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
     has_area = type(area) in (int, float) and area > 0  # type: ignore[operator]

@@ -147,9 +147,7 @@ def mask_from_polygons(
     canvas = Image.new("1", (width, height))
     draw = ImageDraw.Draw(canvas)
     for polygon in polygons:
-        points = [
-            (polygon[i] - 0.5, polygon[i + 1] - 0.5) for i in range(0, len(polygon) - 1, 2)
-        ]
+        points = [(polygon[i] - 0.5, polygon[i + 1] - 0.5) for i in range(0, len(polygon) - 1, 2)]
         if len(points) > 2:
             draw.polygon(points, fill=1)
     return np.array(canvas, dtype=bool)

@@ -115,18 +115,25 @@ class _Canvas:
         return not (hidden > np.array(max_hidden))[covered > 0].any()
 
 
+def _darken(canvas: _Canvas, patch: Patch, diameter: int) -> None:
+    """Cast a soft shadow of a patch, in a random direction."""
+    blur = 0.05 * diameter
+    room = 1 + int(3 * blur)  # or the shadow would end at the edge of the patch
+    grey = Image.fromarray((np.pad(patch.coverage, room) * 255).astype(np.uint8))
+    soft = np.asarray(grey.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255
+    right, down = canvas.rng.integers(-diameter, diameter, 2, endpoint=True) // 10
+    shadow = Patch(soft, patch.left - room + int(right), patch.top - room + int(down))
+    area, coverage = canvas.crop(shadow)
+    canvas.pixels[area] *= 1 - 0.45 * coverage[:, :, None]
+
+
 def _paint(canvas: _Canvas, patch: Patch, colour: Float32[np.ndarray, "3"]) -> None:
     """Blend a patch in, with a pattern, and perhaps an outline and a shadow."""
     rng = canvas.rng
     rows, columns = patch.coverage.shape
     diameter = min(rows, columns)
     if rng.random() < 0.5:
-        offset = rng.uniform(-0.1, 0.1, 2) * diameter
-        grey = Image.fromarray((patch.coverage * 255).astype(np.uint8))
-        soft = np.asarray(grey.filter(ImageFilter.GaussianBlur(0.05 * diameter)), dtype=np.float32)
-        shadow = Patch(soft / 255, patch.left + round(offset[0]), patch.top + round(offset[1]))
-        area, coverage = canvas.crop(shadow)
-        canvas.pixels[area] *= 1 - 0.45 * coverage[:, :, None]
+        _darken(canvas, patch, diameter)
     fill = random_texture(rng, (rows, columns), colour, rng.uniform(0.15, 0.6), diameter / 4)
     if rng.random() < 0.4:
         grey = Image.fromarray((patch.coverage * 255).astype(np.uint8))
@@ -136,8 +143,7 @@ def _paint(canvas: _Canvas, patch: Patch, colour: Float32[np.ndarray, "3"]) -> N
         fill = fill * (1 - rim) + line * rim
     # A fall of light from one side to the other, so that flat shapes look less like stickers.
     light = np.linspace(1.12, 0.85, rows, dtype=np.float32)[:, None, None]
-    whole = Patch(patch.coverage, patch.left, patch.top)
-    area, coverage = canvas.crop(whole)
+    area, coverage = canvas.crop(patch)
     top, left = area[0].start - patch.top, area[1].start - patch.left
     lit = (fill * light)[top : top + coverage.shape[0], left : left + coverage.shape[1]]
     alpha = coverage[:, :, None]

@@ -1,4 +1,4 @@
-"""The shapes of synthetic scenes: outlines around the origin, and how much of each pixel they cover.
+"""The shapes of synthetic scenes: outlines, and how much of each pixel they cover.
 
 Shapes: P corners of an outline, h x w the patch of pixels that an object covers.
 """

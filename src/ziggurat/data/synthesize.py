@@ -1,8 +1,10 @@
 """A data set of synthetic scenes in the standard layouts of four tasks, from one seed.
 
-    root/detection/        annotations/instances_{train,val}.json, {train,val}/*.jpg     (COCO)
-    root/classification/   {train,val}/<class>/*.jpg: the main object of each scene      (ImageFolder)
-    root/segmentation/     {images,annotations}/{training,validation}/*, objectInfo150.txt (ADE20K)
+    detection/       annotations/instances_{train,val}.json, {train,val}/*.jpg
+    classification/  {train,val}/<class>/*.jpg: the main object of each scene
+    segmentation/    {images,annotations}/{training,validation}/*, objectInfo150.txt
+
+They are those of COCO, of an ImageFolder and of ADE20K (label 0 = other, 1.. = classes).
 
 Boxes with masks serve detection and instance segmentation. A mask is a polygon, or run lengths
 where it has a hole or is a crowd. The same seed gives the same bytes, and a larger number of
@@ -40,7 +42,7 @@ def synthesize(
     val_fraction: float = 0.2,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a data set for all tasks.
+    """Write a data set for all tasks; a `ZigguratError` says which argument is out of range.
 
     Args:
         root: Folder to write to; it may exist but must not hold a data set yet.
@@ -49,9 +51,6 @@ def synthesize(
         seed: Any number from 0; everything follows from it.
         val_fraction: Share of the scenes that go to the split "val"; with 0 there is none.
         on_progress: Called with the number of scenes written and the number of all.
-
-    Raises:
-        ZigguratError: If a number is out of range or the folder already holds a data set.
     """
     num_val = _check(root, num_images, size, seed, val_fraction)
     writer = _Writer(root)
@@ -71,14 +70,16 @@ def synthesize(
             done += 1
             if on_progress is not None:
                 on_progress(done, num_images)
-        path = root / "detection" / "annotations" / f"instances_{split}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(coco.content(), separators=(",", ":")))
+        writer.write_annotations(split, coco.content())
     writer.write_class_list()
 
 
 def _check(root: Path, num_images: int, size: ImageSize, seed: int, val_fraction: float) -> int:
-    """Check the arguments and return the number of scenes of "val"."""
+    """Check the arguments and return the number of scenes of "val".
+
+    Raises:
+        ZigguratError: If a number is out of range or the folder already holds a data set.
+    """
     if min(size) < MIN_SIDE:
         raise ZigguratError(
             f"synthetic scenes need a height and width of at least {MIN_SIDE} pixels, "
@@ -96,7 +97,9 @@ def _check(root: Path, num_images: int, size: ImageSize, seed: int, val_fraction
         raise ZigguratError(f"seed must not be negative, got {seed}")
     if root.exists() and not root.is_dir():
         raise ZigguratError(f"cannot write a data set to {root}: it is a file; name a folder")
-    taken = [name for name in ("detection", "classification", "segmentation") if (root / name).exists()]
+    taken = [
+        name for name in ("detection", "classification", "segmentation") if (root / name).exists()
+    ]
     if taken:
         raise ZigguratError(
             f"{root} already holds {', '.join(taken)}; name another folder or remove it first"
@@ -125,14 +128,21 @@ class _Writer:
         Image.fromarray(scene.label_map).save(stream, format="PNG")
         self._put(f"segmentation/annotations/{_ADE_SPLITS[split]}/{name}.png", stream.getvalue())
         main = scene.objects[0]
-        self._put(f"classification/{split}/{CLASSES[main.label]}/{name}.jpg", _encode(_close_up(scene)))
+        self._put(
+            f"classification/{split}/{CLASSES[main.label]}/{name}.jpg", _encode(_close_up(scene))
+        )
         counts = np.bincount(scene.label_map.ravel(), minlength=len(CLASSES) + 1)
         self.pixels_of_class[split] += counts
         self.images_with_class[split] += counts > 0
 
+    def write_annotations(self, split: str, content: dict[str, object]) -> None:
+        """Write the annotation file of a split."""
+        text = json.dumps(content, separators=(",", ":"))
+        self._put(f"detection/annotations/instances_{split}.json", text.encode())
+
     def write_class_list(self) -> None:
         """Write ADE20K's table: index, share of the labelled pixels, images of each split, name."""
-        pixels = sum(self.pixels_of_class.values())[1:]
+        pixels = np.sum(list(self.pixels_of_class.values()), axis=0)[1:]
         shares = pixels / pixels.sum()
         rows = ["Idx\tRatio\tTrain\tVal\tName"]
         for label, name in enumerate(CLASSES):
@@ -142,8 +152,13 @@ class _Writer:
 
     def _put(self, name: str, content: bytes) -> None:
         path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        except OSError as error:
+            raise ZigguratError(
+                f"cannot write {path}: {error.strerror}; free some space or name another folder"
+            ) from error
 
 
 def _encode(image: np.ndarray) -> bytes:
@@ -153,7 +168,7 @@ def _encode(image: np.ndarray) -> bytes:
 
 
 def _close_up(scene: Scene) -> np.ndarray:
-    """Cut a square around the main object, with some ground, as large as the scene is high or wide."""
+    """Cut a square around the main object and enlarge it to the shorter side of the scene."""
     x, y, width, height = _box(scene.objects[0])
     rows, columns = scene.image.shape[:2]
     side = min(round(1.3 * max(width, height)), rows, columns)

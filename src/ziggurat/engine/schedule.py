@@ -71,7 +71,5 @@ class Schedule:
         return low + 0.5 * (1.0 - low) * (1.0 + math.cos(math.pi * progress))
 
     def _steps(self, position: float) -> float:
-        passed = sum(
-            position >= epoch * self.steps_per_epoch for epoch in self.config.milestones
-        )
+        passed = sum(position >= epoch * self.steps_per_epoch for epoch in self.config.milestones)
         return float(self.config.gamma**passed)

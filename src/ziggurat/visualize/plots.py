@@ -25,8 +25,10 @@ MAX_NAMED_CLASSES = 100
 """Above this, names at the sides of a confusion matrix could not be read at any zoom."""
 MAX_CELL_NUMBERS = 25
 """Up to this many classes the cells of a confusion matrix show their number."""
-MAX_BARS = 40
+MAX_BARS = 30
 """With more classes only the best and the worst half of this many are shown as bars."""
+DOTS_PER_INCH = 160
+"""Pixels of a PNG; shown at 96 an inch, letters have the size of a page's own."""
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,11 @@ def plot_classes(report: Report, number: str, *, dark: bool = False) -> bytes:
         ValueError: If no class has the number.
     """
     style = _DARK if dark else _LIGHT
-    values = [
-        (float(row[number]), str(row["class"]))
-        for row in report.per_class
-        if isinstance(row.get(number), (int, float))
-    ]
+    values = []
+    for row in report.per_class:
+        value = row.get(number)
+        if isinstance(value, int | float):
+            values.append((float(value), str(row["class"])))
     if not values:
         raise ValueError(f"no class of the report has a number {number!r}")
     values.sort(reverse=True)
@@ -199,6 +201,30 @@ def read_curves(path: Path) -> list[Curve]:
     return curves
 
 
+def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
+    """Sort a run's curves into panels: losses, what was measured on validation images, and lr.
+
+    Args:
+        curves: All curves of the run, named as `ziggurat train` names them.
+
+    Returns:
+        Title and curves of each panel, for `plot_curves`; what was measured is in percent.
+    """
+    by_name = {curve.name: curve for curve in curves}
+    losses = [c for c in curves if c.name.startswith("train/") and "loss" in c.name]
+    measured = [
+        Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
+        for name in ("AP", "AP50", "AP75", "top1", "top5")
+        if f"val/{name}" in by_name
+    ]
+    rate = [by_name["train/lr"]] if "train/lr" in by_name else []
+    return [
+        ("training loss", losses),
+        ("validation images (%)", measured),
+        ("learning rate", rate),
+    ]
+
+
 def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = False) -> bytes:
     """Draw curves over the optimizer steps, a panel for each group.
 
@@ -216,7 +242,7 @@ def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = F
     panels = [(title, curves) for title, curves in groups if curves]
     if not panels:
         raise ValueError("there is no curve to plot")
-    size = (5.2 * len(panels), 3.5)
+    size = (min(5.2 * len(panels), 10.6), 3.3)
     figure = Figure(figsize=size, facecolor=style.paper, layout="constrained")
     for place, (title, curves) in enumerate(panels, start=1):
         axes = figure.add_subplot(1, len(panels), place)
@@ -224,12 +250,13 @@ def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = F
             colour = style.series[index % len(style.series)]
             _draw_curve(axes, curve, colour)
         axes.set_title(title, fontsize=11)
-        axes.set_xlabel("optimizer step")
+        axes.set_xlabel("optimizer step", fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4))
+        axes.yaxis.get_offset_text().set_color(style.ink)
         axes.margins(x=0.02)
         if len(curves) > 1:
-            legend = axes.legend(fontsize=9, frameon=False, labelcolor=style.ink)
-            legend.set_zorder(3)
+            axes.legend(fontsize=9, frameon=False, labelcolor=style.ink)
         _dress(axes, style, grid=True)
     return _to_png(figure)
 
@@ -251,7 +278,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
 
 def _dress(axes: Axes, style: _Style, *, grid: bool) -> None:
     axes.set_facecolor(style.paper)
-    axes.tick_params(colors=style.ink, length=0)
+    axes.tick_params(colors=style.ink, length=0, labelsize=9)
     for spine in axes.spines.values():
         spine.set_visible(False)
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
@@ -263,7 +290,7 @@ def _dress(axes: Axes, style: _Style, *, grid: bool) -> None:
 
 def _to_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, bbox_inches="tight", pad_inches=0.15)
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
     return buffer.getvalue()
 
 

@@ -1,0 +1,187 @@
+"""`ziggurat data synthesize DIR` and `ziggurat data check DIR`: make a data set, check one."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ziggurat.data.check import check_dataset, find_datasets
+from ziggurat.data.findings import DatasetCheck, evenly, plural
+from ziggurat.data.preview import Preview, read_preview
+from ziggurat.data.synthesize import synthesize
+from ziggurat.errors import ZigguratError
+from ziggurat.visualize.contact_sheet import contact_sheet
+
+_MAX_CLASSES = 30
+_MAX_PICTURES = 16
+_LAYOUT_NAMES = {"image_folder": "ImageFolder", "coco": "COCO", "ade20k": "ADE20K"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the two actions and their options."""
+    actions = parser.add_subparsers(dest="action", metavar="{synthesize,check}", required=True)
+    make = actions.add_parser(
+        "synthesize",
+        help="make a data set of synthetic scenes in the layouts of all tasks",
+        description="Make a data set of synthetic scenes: ImageFolder, COCO and ADE20K at once.",
+    )
+    make.add_argument("dir", type=Path, help="folder to write to")
+    make.add_argument("--num_images", type=int, default=200, help="number of scenes (default 200)")
+    make.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        default=[256],
+        metavar=("SIDE", "WIDTH"),
+        help="side of the scenes in pixels, or height and width (default 256)",
+    )
+    make.add_argument(
+        "--seed", type=int, default=0, help="the same seed, the same bytes (default 0)"
+    )
+    make.add_argument(
+        "--val_fraction", type=float, default=0.2, help="share of the split val (default 0.2)"
+    )
+    look = actions.add_parser(
+        "check",
+        help="recognise a data set's layout, count it, name every fault",
+        description="Recognise a data set's layout, count it, name every fault with its file, and "
+        "draw examples with their annotations. Exits with 1 if there are faults.",
+    )
+    look.add_argument("dir", type=Path, help="folder of the data set")
+    look.add_argument(
+        "--contact_sheet",
+        type=Path,
+        default=Path("contact_sheet.jpg"),
+        metavar="FILE",
+        help="picture of examples to write (default contact_sheet.jpg)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Do what was asked; faults in a data set are an error, after all of them were named."""
+    if args.action == "synthesize":
+        _synthesize(args)
+    else:
+        _check(args)
+
+
+class _Ticker:
+    """Says every few seconds how far a long piece of work has come."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def show(self, text: str) -> None:
+        if time.monotonic() - self.last > 3:
+            self.last = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+
+def _synthesize(args: argparse.Namespace) -> None:
+    if len(args.size) > 2:
+        raise ZigguratError(
+            f"--size takes one number, or height and width; got {len(args.size)} numbers"
+        )
+    size = (args.size[0], args.size[-1])
+    ticker = _Ticker()
+    synthesize(
+        args.dir,
+        num_images=args.num_images,
+        size=size,
+        seed=args.seed,
+        val_fraction=args.val_fraction,
+        on_progress=lambda done, total: ticker.show(f"scene {done} of {total}"),
+    )
+    print(f"{plural(args.num_images, 'scene')} of {size[0]} x {size[1]} pixels (height x width):")
+    print(f"  {args.dir / 'classification'}  (ImageFolder)")
+    print(f"  {args.dir / 'detection'}  (COCO, boxes and masks)")
+    print(f"  {args.dir / 'segmentation'}  (ADE20K)")
+
+
+def _check(args: argparse.Namespace) -> None:
+    ticker = _Ticker()
+    looked_at = 0
+
+    def count(files: int) -> None:
+        nonlocal looked_at
+        looked_at += files
+        ticker.show(f"{looked_at} images looked at")
+
+    checks = [check_dataset(root, on_progress=count) for root, _ in find_datasets(args.dir)]
+    console = Console(highlight=False)
+    for check in checks:
+        _print(console, check)
+    count_each = _MAX_PICTURES if len(checks) == 1 else _MAX_PICTURES // 2
+    sections = [(_title(check), _pictures(check, count_each)) for check in checks if check.examples]
+    if sections:
+        _save(contact_sheet(sections), args.contact_sheet)
+    num_faults = sum(len(check.faults) for check in checks)
+    if num_faults:
+        raise ZigguratError(
+            f"{args.dir} has {plural(num_faults, 'fault')}, each one named above; "
+            "correct or remove the files and check again"
+        )
+
+
+def _title(check: DatasetCheck) -> str:
+    parts = [
+        f"{split.name} {plural(split.num_images, 'image')}"
+        + (
+            f", {plural(sum(split.per_class.values()), 'object')}"
+            if split.unit == "objects"
+            else ""
+        )
+        for split in check.splits
+    ]
+    return f"{check.root} ({_LAYOUT_NAMES[check.layout]}): {'; '.join(parts)}"
+
+
+def _print(console: Console, check: DatasetCheck) -> None:
+    print(_title(check))
+    if check.splits:
+        console.print(_counts(check))
+    for finding in check.findings:
+        print(f"{finding.severity}: {finding.file}: {finding.reason}")
+    num_notes = len(check.findings) - len(check.faults)
+    print(f"{plural(len(check.faults), 'fault')}, {plural(num_notes, 'note')}")
+
+
+def _counts(check: DatasetCheck) -> Table:
+    """Lay out the counts, the most frequent classes first where there are too many to show."""
+    table = Table(f"{check.splits[0].unit} of each class")
+    totals: dict[str, int] = {}
+    for split in check.splits:
+        table.add_column(escape(split.name), justify="right")
+        for name, count in split.per_class.items():
+            totals[name] = totals.get(name, 0) + count
+    names = list(totals)
+    if len(names) > _MAX_CLASSES:
+        names = sorted(names, key=lambda name: -totals[name])[:_MAX_CLASSES]
+    for name in names:
+        counts = (str(split.per_class.get(name, 0)) for split in check.splits)
+        table.add_row(escape(name), *counts)
+    if len(totals) > len(names):
+        table.add_row(f"and {len(totals) - len(names)} more classes")
+    return table
+
+
+def _pictures(check: DatasetCheck, count: int) -> list[Preview]:
+    chosen = evenly(len(check.examples), count)
+    return [read_preview(check.examples[index]) for index in chosen]
+
+
+def _save(sheet: Image.Image, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(path)
+    except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+        raise ZigguratError(
+            f"cannot write the contact sheet {path}: {error}; name a .jpg or .png file with "
+            "--contact_sheet"
+        ) from error
+    print(f"contact sheet: {path}")

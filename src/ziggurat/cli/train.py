@@ -1,0 +1,123 @@
+"""`ziggurat train`: train a model by a recipe or a run file, every field of which can be set."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ziggurat.config.checks import nearest
+from ziggurat.config.fields import describe_fields, field_names
+from ziggurat.config.files import list_recipes, load_run, read_tree
+from ziggurat.config.tree import RUNS
+from ziggurat.errors import ZigguratError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb, and every field of every kind of run."""
+    parser.usage = (
+        "ziggurat train RECIPE | --config FILE [--output DIR] [--resume] "
+        "[--SECTION.FIELD VALUE ...]"
+    )
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        f"recipes:\n  {chr(10).join(list_recipes()).replace(chr(10), chr(10) + '  ')}\n\n"
+        "`ziggurat train RECIPE --help` shows the recipe's values as the defaults."
+    )
+    # This --help takes the place of the one every parser has.
+    parser.conflict_handler = "resolve"
+    parser.add_argument(
+        "-h", "--help", action=_Help, nargs=0, help="show this and every field, then leave"
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name of a recipe, see below")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="run file to use instead of a recipe"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="DIR", help="folder of the run (runs/RECIPE)"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --output where it stopped"
+    )
+    names = dict.fromkeys(name for task in RUNS for name in field_names(task))
+    for name in names:
+        parser.add_argument(f"--{name}", dest=name, metavar="VALUE", help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train, saying what happens.
+
+    Raises:
+        ZigguratError: If it is not clear what to train, or it cannot be trained.
+    """
+    source = _source(args)
+    output = args.output if args.output is not None else Path("runs") / Path(source).stem
+    words = [
+        f"--{name}={value}"
+        for name, value in vars(args).items()
+        if "." in name and value is not None
+    ]
+    config = load_run(source, words)
+    try:
+        from ziggurat.engine.train import train
+    except ModuleNotFoundError as error:
+        raise ZigguratError(
+            f"training needs {error.name}, which is not installed; "
+            "run `pip install ziggurat[train]`"
+        ) from error
+    train(config, output, resume=args.resume, say=_print_line)
+
+
+def _source(args: argparse.Namespace) -> str | Path:
+    if args.recipe is not None and args.config is not None:
+        raise ZigguratError(
+            f"give a recipe or --config, not both; got {args.recipe!r} and {str(args.config)!r}"
+        )
+    source: str | Path | None = args.recipe if args.recipe is not None else args.config
+    if source is not None:
+        return source
+    if not args.resume or args.output is None:
+        raise ZigguratError(
+            f"say what to train: a recipe ({', '.join(list_recipes())}), or --config FILE"
+        )
+    run_file: Path = args.output / "run.yaml"
+    if not run_file.is_file():
+        raise ZigguratError(
+            f"--output {args.output} holds no run to resume: there is no {run_file}"
+            + nearest(args.output.name, _runs_beside(args.output))
+        )
+    return run_file
+
+
+def _runs_beside(output: Path) -> list[str]:
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        return []
+    return [folder.name for folder in parent.iterdir() if (folder / "run.yaml").is_file()]
+
+
+def _print_line(line: str) -> None:
+    print(line, flush=True)
+
+
+class _Help(argparse.Action):
+    """Prints the verb's arguments, then every field of a run with its meaning and default."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
+        """Print and leave; a recipe or file that stands before --help gives the defaults."""
+        print(parser.format_help())
+        source = namespace.recipe or namespace.config
+        if source is not None:
+            tree = read_tree(source)
+            print(f"fields of {source}:\n")
+            print(describe_fields(tree.pop("task"), tree))
+        else:
+            for task in RUNS:
+                print(f"fields of a {task} run:\n")
+                print(describe_fields(task, {}))
+        parser.exit()

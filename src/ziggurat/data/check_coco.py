@@ -1,0 +1,252 @@
+"""Check a data set in COCO's layout: annotations/instances_<split>.json and <split>/*.jpg.
+
+Unlike the reader for training, which stops at the first defect, this goes through to the end and
+names them all.
+"""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ziggurat.data.check_coco_objects import Entry, check_object, is_number, read_object
+from ziggurat.data.coco import find_coco
+from ziggurat.data.decode import ImageDecodeError, is_image_file
+from ziggurat.data.findings import (
+    TRAIN_SPLITS,
+    DatasetCheck,
+    Example,
+    ExampleObject,
+    Finding,
+    Progress,
+    SplitCount,
+    decode_sizes,
+    evenly,
+    in_order,
+    plural,
+    some,
+)
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ImageSize
+
+_PREFIX = "instances_"
+_NUM_EXAMPLES = 12
+
+
+def is_coco(root: Path) -> bool:
+    """Tell whether a folder has annotation files named as COCO's."""
+    return any(_annotation_files(root))
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    files = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
+    return sorted(files, key=lambda path: _split_name(path) not in TRAIN_SPLITS)
+
+
+def _split_name(path: Path) -> str:
+    return path.stem.removeprefix(_PREFIX)
+
+
+@dataclass
+class _Split:
+    """One annotation file while it is checked."""
+
+    root: Path
+    file: str
+    name: str
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, reason: str, *, file: str | None = None, is_note: bool = False) -> None:
+        self.findings.append(Finding(file or self.file, reason, "note" if is_note else "fault"))
+
+
+def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
+    """Look at every annotation file and every image that it names."""
+    counts: list[SplitCount] = []
+    findings: list[Finding] = []
+    examples: list[Example] = []
+    trained: dict[int, str] | None = None
+    for path in _annotation_files(root):
+        split = _Split(root, path.relative_to(root).as_posix(), _split_name(path))
+        tables = _read(split, path)
+        if tables is not None:
+            classes = _classes(split, tables["categories"])
+            if trained is not None:
+                _compare(split, classes, trained)
+            elif split.name in TRAIN_SPLITS:
+                trained = classes
+            count, shown = _check_split(split, tables, classes, on_progress)
+            counts.append(count)
+            examples += shown
+        findings += split.findings
+    return DatasetCheck(root, "coco", tuple(counts), in_order(findings), tuple(examples))
+
+
+def _read(split: _Split, path: Path) -> dict[str, list[object]] | None:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        split.add(f"cannot be read as JSON: {error}")
+        return None
+    tables: dict[str, list[object]] = {}
+    for key in ("images", "annotations", "categories"):
+        table = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(table, list):
+            split.add(f"no COCO annotation file: {key!r} is missing or no list")
+            return None
+        if not table and key != "annotations":
+            split.add(f"zero {key}: nothing can be learned or measured")
+        tables[key] = table
+    return tables
+
+
+def _by_id(split: _Split, table: str, entries: list[object]) -> dict[int, Entry]:
+    found: dict[int, Entry] = {}
+    for position, entry in enumerate(entries):
+        number = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or type(number) is not int:
+            split.add(f"entry {position} of {table} has no integer 'id' (got {number!r})")
+        elif number in found:
+            split.add(f"duplicate id: {table} has the id {number} twice")
+        else:
+            found[number] = entry
+    return found
+
+
+def _classes(split: _Split, entries: list[object]) -> dict[int, str]:
+    classes: dict[int, str] = {}
+    for number, entry in sorted(_by_id(split, "categories", entries).items()):
+        name = entry.get("name")
+        if not isinstance(name, str) or not name:
+            split.add(f"category id {number} has no name")
+        elif name in classes.values():
+            split.add(f"two categories have the name {name!r}")
+        classes[number] = str(name)
+    return classes
+
+
+def _compare(split: _Split, classes: dict[int, str], trained: dict[int, str]) -> None:
+    for number, name in classes.items():
+        if number not in trained:
+            split.add(f"category {number} ({name!r}) is unknown in the training split")
+        elif trained[number] != name:
+            split.add(
+                f"category {number} is {name!r}, but {trained[number]!r} in the training split"
+            )
+    missing = [name for number, name in trained.items() if number not in classes]
+    if missing:
+        split.add(f"categories of the training split are missing: {some(missing)}")
+
+
+def _check_split(
+    split: _Split,
+    tables: dict[str, list[object]],
+    classes: dict[int, str],
+    on_progress: Progress | None,
+) -> tuple[SplitCount, list[Example]]:
+    images = _by_id(split, "images", tables["images"])
+    sizes = {number: _size(split, number, entry) for number, entry in images.items()}
+    objects: dict[int, list[ExampleObject]] = {number: [] for number in images}
+    labels = {number: label for label, number in enumerate(classes)}
+    per_class = dict.fromkeys(classes.values(), 0)
+    annotated: set[int] = set()
+    faulty: set[object] = set()
+    for number, entry in _by_id(split, "annotations", tables["annotations"]).items():
+        image_id, category_id = entry.get("image_id"), entry.get("category_id")
+        place = f"annotation {number}"
+        if not (type(image_id) is int and image_id in images):
+            split.add(f"{place}: unknown image id {image_id!r}")
+            continue
+        place = f"{place} (image {images[image_id].get('file_name')})"
+        annotated.add(image_id)
+        reasons = check_object(entry, sizes[image_id])
+        if not (type(category_id) is int and category_id in classes):
+            reasons.append(f"unknown category id {category_id!r}")
+        else:
+            per_class[classes[category_id]] += 1
+            if not reasons:
+                objects[image_id].append(read_object(entry, labels[category_id]))
+        if reasons:
+            faulty.add(image_id)
+        for reason in reasons:
+            split.add(f"{place}: {reason}")
+    _empty_classes(split, per_class)
+    bare = [str(images[number].get("file_name")) for number in images if number not in annotated]
+    if bare:
+        split.add(f"{plural(len(bare), 'image')} without annotations: {some(bare)}", is_note=True)
+    paths = _check_files(split, images, sizes, on_progress)
+    good = [number for number in paths if number not in faulty]
+    names = tuple(classes.values())
+    examples = []
+    for index in evenly(len(good), _NUM_EXAMPLES):
+        number = good[index]
+        caption = f"{split.name}: {paths[number].name}"
+        examples.append(Example(paths[number], caption, names, tuple(objects[number])))
+    return SplitCount(split.name, len(images), "objects", per_class), examples
+
+
+def _size(split: _Split, number: int, entry: Entry) -> ImageSize | None:
+    height, width = entry.get("height"), entry.get("width")
+    if is_number(height) and is_number(width) and int(height) > 0 and int(width) > 0:
+        return int(height), int(width)
+    split.add(f"image {number} has the width {width!r} and the height {height!r}")
+    return None
+
+
+def _empty_classes(split: _Split, per_class: dict[str, int]) -> None:
+    for name, count in per_class.items():
+        if count == 0:
+            is_note = split.name not in TRAIN_SPLITS
+            split.add(f"class {name!r} is empty: no annotation has it", is_note=is_note)
+
+
+def _check_files(
+    split: _Split,
+    images: dict[int, Entry],
+    sizes: dict[int, ImageSize | None],
+    on_progress: Progress | None,
+) -> dict[int, Path]:
+    """Decode the images; returns the files of those that are as they should be."""
+    try:
+        _, folder = find_coco(split.root, split.name)
+    except ZigguratError as error:
+        split.add(str(error))
+        return {}
+    paths: dict[int, Path] = {}
+    by_name: dict[str, int] = {}
+    for number, entry in images.items():
+        name = entry.get("file_name")
+        if not isinstance(name, str) or not name:
+            split.add(f"image {number} has no file_name")
+        elif name in by_name:
+            split.add(f"images {by_name[name]} and {number} have the same file {name}")
+        else:
+            by_name[name] = number
+            paths[number] = folder / name
+    good: dict[int, Path] = {}
+    results = decode_sizes(list(paths.values()), on_progress)
+    for (number, path), result in zip(paths.items(), results, strict=True):
+        name = _relative(path, split.root)
+        expected = sizes[number]
+        if isinstance(result, ImageDecodeError):
+            split.add(result.reason, file=name)
+        elif expected is not None and result != expected:
+            turned = "; it may be turned by its EXIF data" if result == expected[::-1] else ""
+            split.add(
+                f"its size {result[0]} x {result[1]} (height x width) differs from "
+                f"{expected[0]} x {expected[1]} in {split.file}{turned}",
+                file=name,
+            )
+        else:
+            good[number] = path
+    on_disk = {
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_image_file(path)
+    }
+    strangers = sorted(on_disk - set(by_name))
+    if strangers:
+        reason = f"{plural(len(strangers), 'image')} not named in {split.file}: {some(strangers)}"
+        split.add(reason, file=_relative(folder, split.root), is_note=True)
+    return good
+
+
+def _relative(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

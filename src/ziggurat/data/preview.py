@@ -1,0 +1,69 @@
+"""Read examples of a checked data set with their annotations, to be drawn."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int64
+from PIL import Image
+
+from ziggurat.data.check_ade20k import read_label_map
+from ziggurat.data.decode import decode_image
+from ziggurat.data.findings import Example, ExampleObject
+from ziggurat.data.masks import mask_from_polygons, mask_from_runs, runs_from_text
+from ziggurat.types import Detections, ImageSize
+
+
+@dataclass(frozen=True)
+class Preview:
+    """An image and what is known of it.
+
+    Attributes:
+        image: The picture, upright, in RGB.
+        caption: What to write below it.
+        classes: Name of each label.
+        objects: True objects in pixels of the picture, for detection.
+        label_map: Label of each pixel, 0 = other, for segmentation.
+    """
+
+    image: Image.Image
+    caption: str
+    classes: tuple[str, ...]
+    objects: Detections | None = None
+    label_map: Int64[np.ndarray, "H W"] | None = None
+
+
+def read_preview(example: Example) -> Preview:
+    """Decode an example's image and annotations."""
+    image = decode_image(example.image)
+    objects = label_map = None
+    if example.objects is not None:
+        objects = _detections(example.objects, (image.height, image.width))
+    if example.label_map is not None:
+        label_map = read_label_map(example.label_map)
+    return Preview(image, example.caption, example.classes, objects, label_map)
+
+
+def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:
+    corners = [(x, y, x + w, y + h) for x, y, w, h in (found.box for found in objects)]
+    masks = None
+    if any(found.segmentation is not None for found in objects):
+        masks = torch.from_numpy(np.stack([_mask(found, size) for found in objects]))
+    return Detections(
+        boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
+        scores=torch.ones(len(objects)),
+        labels=torch.tensor([found.label for found in objects], dtype=torch.int64),
+        masks=masks,
+    )
+
+
+def _mask(found: ExampleObject, size: ImageSize) -> Bool[np.ndarray, "H W"]:
+    segmentation = found.segmentation
+    if segmentation is None:
+        return np.zeros(size, dtype=bool)
+    if isinstance(segmentation, str):
+        return mask_from_runs(runs_from_text(segmentation), size)
+    polygons = [polygon for polygon in segmentation if isinstance(polygon, list)]
+    if polygons:
+        return mask_from_polygons(polygons, size)
+    return mask_from_runs([count for count in segmentation if isinstance(count, int)], size)

@@ -1,0 +1,229 @@
+"""The checkpoint a run goes on from: when it is written, and from where exactly it continues.
+
+A checkpoint always stands between two optimizer steps, so that a resumed run repeats an
+uninterrupted one bit by bit on the same device.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.checkpoints.native import save_weights
+from ziggurat.config.tree import TrainerConfig
+from ziggurat.engine.interrupts import Interrupted, SignalWatch
+from ziggurat.engine.model import Model
+from ziggurat.errors import ZigguratError
+
+
+class AtomicCheckpointIO(CheckpointIO):
+    """Writes a checkpoint whole or not at all, and reads it without running anything in it."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
+    ) -> None:
+        """Write a checkpoint.
+
+        Args:
+            checkpoint: What Lightning wants to keep.
+            path: File to write.
+            storage_options: Not supported.
+
+        Raises:
+            TypeError: If there are storage options.
+        """
+        if storage_options is not None:
+            raise TypeError(f"storage_options are not supported, got {storage_options!r}")
+        atomic_write(path, lambda file: torch.save(checkpoint, file))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: object = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint into the main memory.
+
+        Args:
+            path: File to read.
+            map_location: Ignored by design of the caller: Lightning moves what it needs.
+            weights_only: Anything but False; a checkpoint never runs code.
+
+        Raises:
+            ZigguratError: If the file is damaged or is no checkpoint of a run.
+        """
+        if weights_only is False:
+            raise ZigguratError(f"{path} is only read with weights_only=True")
+        del map_location
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever its readers meet in damaged bytes
+            raise ZigguratError(
+                f"checkpoint {path} cannot be read ({type(error).__name__}); it is damaged or no "
+                "checkpoint of `ziggurat train`, start again with another --output"
+            ) from error
+        if not isinstance(content, dict) or "loops" not in content:
+            raise ZigguratError(f"{path} is no checkpoint of `ziggurat train`")
+        return content
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Delete a checkpoint."""
+        Path(path).unlink(missing_ok=True)
+
+
+class Checkpointing(Callback):
+    """Saves at the end of an epoch, every few minutes, on Ctrl-C, and where a limit ends the run.
+
+    Args:
+        path: File of the checkpoint.
+        config: Limits of the run and minutes between checkpoints.
+        signals: Says whether the user wants to stop.
+        export: Gives the model whose weights are kept beside the checkpoint.
+        say: Is told why a run ends early.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        config: TrainerConfig,
+        signals: SignalWatch,
+        export: Callable[[], Model],
+        say: Callable[[str], None],
+    ) -> None:
+        self.path = path
+        self.config = config
+        self.signals = signals
+        self.export = export
+        self.say = say
+        self.position: int | None = None
+        self.ends_within_epoch = False
+        self._start = self._last_save = time.monotonic()
+        self._is_updating = False
+        self._is_epoch_end = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the signals over from Lightning; end at once where nothing is left to do."""
+        self.signals.install()
+        self.signals.is_training = True
+        self._start = self._last_save = time.monotonic()
+        if self._limit(trainer):
+            self.ends_within_epoch = True
+            trainer.should_stop = True
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: object
+    ) -> None:
+        """Note that from here to the end of the step the weights are in between."""
+        self._is_updating = True
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        """Save and stop where it is due and a step has just ended.
+
+        Raises:
+            Interrupted: If the user wants to stop.
+        """
+        self._is_updating = False
+        done = batch_idx + 1
+        is_last = done == trainer.num_training_batches
+        if done % self.config.accumulate and not is_last:
+            return
+        stops = self._agree(trainer, self.signals.received > 0)
+        limit = self._limit(trainer)
+        if is_last:
+            # The end of the epoch follows, which saves; here the run would be neither nor.
+            trainer.should_stop = trainer.should_stop or limit is not None
+            return
+        is_due = time.monotonic() - self._last_save > 60.0 * self.config.save_every_minutes
+        if stops or limit or self._agree(trainer, is_due):
+            self.save(trainer, position=done)
+        if stops:
+            raise Interrupted
+        if limit:
+            self.say(f"stopping at step {trainer.global_step}: {limit}")
+            self.ends_within_epoch = True
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the whole epoch, unless a limit ended it early and it is saved.
+
+        Raises:
+            Interrupted: If the user wants to stop.
+        """
+        self._is_epoch_end = True
+        if not self.ends_within_epoch:
+            self.save(trainer, position=None)
+            if self._agree(trainer, self.signals.received > 0):
+                raise Interrupted
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that an epoch is under way."""
+        self._is_epoch_end = False
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Save when an interruption came in the middle of a step, from the step's beginning."""
+        if not isinstance(exception, KeyboardInterrupt) or isinstance(exception, Interrupted):
+            return
+        started = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        done = started - started % self.config.accumulate
+        is_between = self._is_updating or self._is_epoch_end or self.ends_within_epoch
+        if self.signals.received > 1 or is_between or not self.signals.is_training:
+            return
+        if trainer.world_size == 1 and done < trainer.num_training_batches:
+            self.save(trainer, position=done)
+
+    def save(self, trainer: Trainer, *, position: int | None) -> None:
+        """Write the checkpoint and the weights beside it.
+
+        Args:
+            trainer: Lightning's trainer.
+            position: Batches of this epoch that are done, or None at its end.
+        """
+        self.position = position
+        trainer.save_checkpoint(self.path)
+        if trainer.is_global_zero:
+            save_weights(self.export(), self.path.parents[1] / "last.safetensors")
+        self._last_save = time.monotonic()
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the checkpoint go on with the batch after the last finished step."""
+        if self.position is None:
+            return
+        loop = checkpoint["loops"]["fit_loop"]
+        progress = loop["epoch_loop.batch_progress"]
+        undone = progress["current"]["ready"] - self.position
+        total = progress["total"]["ready"] - undone
+        for key, count in (("current", self.position), ("total", total)):
+            progress[key] = dict.fromkeys(progress[key], count)
+        progress["is_last_batch"] = False
+        for state in loop["state_dict"]["combined_loader"]:
+            state["handed_out"] = self.position
+
+    def _limit(self, trainer: Trainer) -> str | None:
+        """Say which limit has been reached, if any."""
+        steps, minutes = self.config.max_steps, self.config.max_minutes
+        if steps is not None and trainer.global_step >= steps:
+            return f"trainer.max_steps is {steps}"
+        is_late = minutes is not None and time.monotonic() - self._start >= 60.0 * minutes
+        if minutes is not None and self._agree(trainer, is_late):
+            return f"trainer.max_minutes is {minutes:g}"
+        return None
+
+    @staticmethod
+    def _agree(trainer: Trainer, decision: bool) -> bool:
+        """Decide alike on all processes: yes if one says yes."""
+        if trainer.world_size == 1:
+            return decision
+        return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))

@@ -1,0 +1,178 @@
+"""The data of a run: data sets, what the model must expect of an image, and the metric."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ziggurat.config.data import ClassificationData, DetectionData
+from ziggurat.config.tree import TrainConfig
+from ziggurat.data.classification import eval_transform, train_transform
+from ziggurat.data.coco import CocoDetection, find_coco
+from ziggurat.data.detection import DetectionTransform
+from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.loading import EvaluationLoader, TrainingLoader
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.base import Metric
+from ziggurat.metrics.classification import ClassificationMetric
+from ziggurat.metrics.coco import CocoMetric
+from ziggurat.types import CenterCrop, FitInside, Preprocessing
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All that a run needs to know of its data.
+
+    Attributes:
+        train: Images to train on.
+        val: Images to validate on.
+        classes: Name of each class.
+        preprocessing: What the model expects of an image.
+        new_metric: Makes the metric of the validation split for a model with these classes.
+        divisor: Height and width of a batch are multiples of this.
+    """
+
+    train: ImageFolder | CocoDetection
+    val: ImageFolder | CocoDetection
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    new_metric: Callable[[tuple[str, ...]], Metric]
+    divisor: int
+
+
+def build_data(config: TrainConfig) -> RunData:
+    """Open the data sets of a run.
+
+    Args:
+        config: The run.
+    """
+    if isinstance(config.data, ClassificationData):
+        return _classification(config.data, config.trainer.seed)
+    return _detection(config.data, config.trainer.seed)
+
+
+def training_loader(
+    data: RunData, config: TrainConfig, *, rank: int, world_size: int
+) -> TrainingLoader:
+    """Build the loader of training batches.
+
+    Args:
+        data: Data of the run.
+        config: The run.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+    is_detection = isinstance(config.data, DetectionData)
+    return TrainingLoader(
+        data.train,
+        batch_size=config.data.batch_size,
+        divisor=data.divisor,
+        workers=config.data.workers,
+        seed=config.trainer.seed,
+        rank=rank,
+        world_size=world_size,
+        # Officially a classifier leaves out what fills no batch and a detector repeats images.
+        drop_last=not is_detection,
+        group_by_aspect=is_detection,
+    )
+
+
+def validation_loader(
+    data: RunData, config: TrainConfig, *, rank: int, world_size: int
+) -> EvaluationLoader:
+    """Build the loader of validation batches; each image once over all processes.
+
+    Args:
+        data: Data of the run.
+        config: The run.
+        rank: Number of this process.
+        world_size: Number of processes.
+    """
+    return EvaluationLoader(
+        data.val,
+        batch_size=config.data.eval_batch_size,
+        divisor=data.divisor,
+        workers=config.data.workers,
+        rank=rank,
+        world_size=world_size,
+    )
+
+
+def _classification(data: ClassificationData, seed: int) -> RunData:
+    root = Path(data.root)
+    preprocessing = CenterCrop(resize=data.resize, crop=data.image_size)
+    train = ImageFolder(
+        root,
+        data.train_split,
+        train_transform(
+            data.image_size,
+            auto_augment=data.auto_augment,
+            color_jitter=data.color_jitter,
+            random_erasing=data.random_erasing,
+            scale=data.crop_scale,
+            flip=data.flip,
+            preprocessing=preprocessing,
+        ),
+        train=True,
+        seed=seed,
+    )
+    val = ImageFolder(
+        root,
+        data.val_split,
+        eval_transform(preprocessing),
+        train=False,
+        classes=train.classes,
+        seed=seed,
+    )
+    return RunData(train, val, train.classes, preprocessing, ClassificationMetric, divisor=1)
+
+
+def _detection(data: DetectionData, seed: int) -> RunData:
+    preprocessing = FitInside(short_side=data.short_side, long_side=data.long_side)
+    train_files, val_files = (_coco_files(data, split) for split in ("train", "val"))
+    train = CocoDetection(
+        *train_files,
+        DetectionTransform(
+            preprocessing, flip=data.flip, scales=data.train_short_sides, exact_resize=False
+        ),
+        train=True,
+        keep_empty=False,
+        seed=seed,
+    )
+    val = CocoDetection(
+        *val_files,
+        DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True),
+        train=False,
+        keep_empty=True,
+        seed=seed,
+    )
+    if train.classes != val.classes:
+        raise ZigguratError(
+            f"{train_files[0]} and {val_files[0]} must have the same categories, got "
+            f"{_difference(train.classes, val.classes)}; give both files one list"
+        )
+
+    def new_metric(classes: tuple[str, ...]) -> Metric:
+        # Classes beyond those of the data, where the run asks for more, have no category.
+        ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
+        return CocoMetric(val_files[0], ids, classes)
+
+    return RunData(
+        train, val, train.classes, preprocessing, new_metric, divisor=preprocessing.divisor
+    )
+
+
+def _coco_files(data: DetectionData, split: str) -> tuple[Path, Path]:
+    annotations, images, name = {
+        "train": (data.train_annotations, data.train_images, data.train_split),
+        "val": (data.val_annotations, data.val_images, data.val_split),
+    }[split]
+    root = Path(data.root)
+    if annotations is None or images is None:
+        return find_coco(root, name)
+    return root / annotations, root / images
+
+
+def _difference(train: tuple[str, ...], val: tuple[str, ...]) -> str:
+    only = [f"only in the first: {name}" for name in train if name not in val]
+    only += [f"only in the second: {name}" for name in val if name not in train]
+    return ", ".join(only[:4]) or "the same names in another order"

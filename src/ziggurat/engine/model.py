@@ -1,0 +1,78 @@
+"""The model of a run: built from its configuration, fitted to the data, started from weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ziggurat import zoo
+from ziggurat.checkpoints.native import SUFFIX, load_into
+from ziggurat.checkpoints.official import load_official
+from ziggurat.config.tree import TrainConfig
+from ziggurat.engine.data import RunData
+from ziggurat.errors import ZigguratError
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
+from ziggurat.types import CenterCrop, FitInside
+
+Model = Classifier | Detector
+
+
+def build_model(
+    config: TrainConfig, data: RunData, say: Callable[[str], None], *, use_weights: bool
+) -> Model:
+    """Build the model of a run, with the classes and the preprocessing of its data.
+
+    Args:
+        config: The run.
+        data: Data of the run.
+        say: Is told which weights were loaded.
+        use_weights: Whether to load the weights that the run starts from; no where it goes on
+            from a checkpoint.
+
+    Raises:
+        ZigguratError: If the name, the number of classes or the weights do not fit.
+    """
+    wanted = config.model
+    num_classes = wanted.num_classes or len(data.classes)
+    if num_classes < len(data.classes):
+        raise ZigguratError(
+            f"model.num_classes must be at least the {len(data.classes)} classes of "
+            f"{config.data.root}, got {num_classes}; leave it out to take the number of the data"
+        )
+    model = zoo.create_model(
+        wanted.name,
+        num_classes=num_classes,
+        head_channels=wanted.head_channels,
+        head_depth=wanted.head_depth,
+        drop_path_rate=wanted.drop_path_rate,
+    )
+    if model.identity.task != config.task:
+        raise ZigguratError(
+            f"model.name of a {config.task} run must be a {config.task} model, got "
+            f"{wanted.name!r}, which does {model.identity.task}"
+        )
+    model.classes = data.classes + tuple(
+        f"class_{number}" for number in range(len(data.classes), num_classes)
+    )
+    _set_preprocessing(model, config, data)
+    if use_weights:
+        _load(model, config, say)
+    return model.train()
+
+
+def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:
+    if isinstance(model, Classifier) and isinstance(data.preprocessing, CenterCrop):
+        model.preprocessing = data.preprocessing
+        if config.task == "classification":
+            model.head.label_smoothing = config.data.label_smoothing
+    elif isinstance(model, Detector) and isinstance(data.preprocessing, FitInside):
+        model.preprocessing = data.preprocessing
+
+
+def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None:
+    wanted = config.model
+    if wanted.backbone_weights is not None:
+        say(load_official(model.backbone, Path(wanted.backbone_weights)).summary())
+    if wanted.weights is not None:
+        path = Path(wanted.weights)
+        load = load_into if path.suffix == SUFFIX else load_official
+        say(load(model, path, reset_classes=wanted.reset_classes).summary())

@@ -1,0 +1,168 @@
+"""The one Lightning module: it adds whatever losses a model names and knows no task."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ziggurat.config.tree import TrainConfig
+from ziggurat.data.classification import MixupCutmix
+from ziggurat.data.loading import BadFileLedger, TrainingLoader
+from ziggurat.engine.data import RunData, training_loader
+from ziggurat.engine.model import Model
+from ziggurat.engine.optimizer import build_optimizer, scaled_lr
+from ziggurat.engine.schedule import Schedule
+from ziggurat.errors import ZigguratError
+from ziggurat.types import Batch
+
+
+class TrainingModule(LightningModule):
+    """A model, its training data, its optimizer and its learning rate.
+
+    Args:
+        model: What is trained.
+        config: The run.
+        data: Data of the run.
+        ledger: Is told of files that could not be decoded.
+    """
+
+    loader: TrainingLoader
+    schedule: Schedule
+
+    def __init__(
+        self, model: Model, config: TrainConfig, data: RunData, ledger: BadFileLedger
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.data = data
+        self.ledger = ledger
+        self.losses: dict[str, float] = {}
+        self.mixing = _build_mixing(config, model)
+
+    def setup(self, stage: str) -> None:
+        """Build what depends on the number of processes, which is known by now."""
+        del stage  # only `fit` is used
+        config = self.config
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        self.loader = training_loader(self.data, config, rank=rank, world_size=world_size)
+        steps_per_epoch = -(-len(self.loader) // config.trainer.accumulate)
+        total_steps = config.trainer.max_epochs * steps_per_epoch
+        self.images_per_step = (
+            config.data.batch_size * world_size * min(config.trainer.accumulate, len(self.loader))
+        )
+        self.schedule = Schedule(
+            config.schedule,
+            config.optimizer.lr,
+            min(total_steps, config.trainer.max_steps or total_steps),
+            steps_per_epoch,
+        )
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return self.base_lr * self.schedule.factor(self.global_step)
+
+    @property
+    def base_lr(self) -> float:
+        """Learning rate for the images of a step, before the schedule."""
+        return scaled_lr(self.config.optimizer, self.images_per_step)
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Give the batches of this process."""
+        return self.loader
+
+    def configure_optimizers(self) -> Optimizer:
+        """Build the optimizer; the learning rate is set before every step."""
+        return build_optimizer(self.model, self.config.optimizer, self.base_lr)
+
+    def transfer_batch_to_device(
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
+        """Copy a batch to the device of this process."""
+        del dataloader_idx  # there is one loader
+        return batch_to(batch, device)
+
+    def on_train_epoch_start(self) -> None:
+        """Choose the order of the epoch."""
+        self.loader.set_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate, and the random numbers that dropout will draw.
+
+        Both depend on the position in the run only, so that a resumed run repeats a whole one.
+        """
+        self.ledger.add(batch.skipped)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.lr
+        position = self._position(batch_idx)
+        seed = (self.config.trainer.seed, position, self.global_rank)
+        torch.manual_seed(hash(seed) % 2**63)  # hashes of numbers are the same everywhere
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the sum of the losses.
+
+        Args:
+            batch: Images and targets.
+            batch_idx: Number of the batch in its epoch.
+
+        Raises:
+            ZigguratError: If a loss is no finite number.
+        """
+        if self.mixing is not None:
+            batch = self.mixing(batch, self._position(batch_idx))
+        raw = self.model(batch.images, batch.image_sizes)
+        loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
+        losses = loss(raw, batch.targets, batch.image_sizes)
+        total = torch.stack(list(losses.values())).sum()
+        values = torch.stack([total, *losses.values()]).detach().tolist()
+        self.losses = dict(zip(("loss", *losses), values, strict=True))
+        if not total.isfinite():
+            raise ZigguratError(self._describe_bad_loss(batch))
+        return total
+
+    def _position(self, batch_idx: int) -> int:
+        return self.current_epoch * len(self.loader) + batch_idx
+
+    def _describe_bad_loss(self, batch: Batch) -> str:
+        terms = {name: value for name, value in self.losses.items() if name != "loss"}
+        bad = [
+            f"{name} = {value}" for name, value in terms.items() if not abs(value) < float("inf")
+        ]
+        files = ", ".join(f"{info.image_id} ({info.path})" for info in batch.infos[:8])
+        more = ", ..." if len(batch.infos) > 8 else ""
+        return (
+            f"the loss is no finite number at step {self.global_step}: {', '.join(bad)} for images "
+            f"{files}{more}; lower optimizer.lr, set trainer.clip_norm, or train with "
+            "trainer.precision 32 or bf16"
+        )
+
+
+def batch_to(batch: Batch, device: torch.device) -> Batch:
+    """Copy images and targets of a batch to a device.
+
+    Args:
+        batch: The batch.
+        device: Where to.
+    """
+    targets = batch.targets
+    if isinstance(targets, Tensor):
+        targets = targets.to(device, non_blocking=True)
+    elif targets is not None:
+        targets = [objects.to(device) for objects in targets]
+    return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
+
+
+def _build_mixing(config: TrainConfig, model: Model) -> MixupCutmix | None:
+    if config.task != "classification" or not config.data.mixes:
+        return None
+    return MixupCutmix(
+        mixup=config.data.mixup,
+        cutmix=config.data.cutmix,
+        num_classes=model.identity.num_classes,
+        label_smoothing=config.data.label_smoothing,
+        seed=config.trainer.seed,
+    )

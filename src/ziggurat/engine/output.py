@@ -1,0 +1,104 @@
+"""The folder of a run: what lies where, and whether a run may begin or go on there."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+from ziggurat.config.files import load_run, run_to_tree
+from ziggurat.config.tree import TrainConfig
+from ziggurat.errors import ZigguratError
+
+MAY_CHANGE = {
+    "data.root",
+    "data.workers",
+    "data.eval_batch_size",
+    "data.max_bad_files",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_minutes",
+    "trainer.accelerator",
+    "trainer.val_every_epochs",
+    "trainer.save_every_minutes",
+    "trainer.log_every_steps",
+}
+"""Fields that a resumed run may set anew: they decide where, how long and how often, not what."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Files of a run.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """The resolved run."""
+        return self.path / "run.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the run goes on from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best validation."""
+        return self.path / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Weights of the last checkpoint."""
+        return self.path / "last.safetensors"
+
+    def check_new(self) -> None:
+        """Raise if a run has already begun here, which would be overwritten.
+
+        Raises:
+            ZigguratError: If so, or if the path is a file.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ZigguratError(f"--output {self.path} is a file; expected a folder for the run")
+        if any(file.exists() for file in (self.run_file, self.checkpoint, self.best, self.last)):
+            raise ZigguratError(
+                f"--output {self.path} already holds a run; add --resume to go on with it, or "
+                "choose another folder"
+            )
+
+    def check_resumable(self, config: TrainConfig) -> None:
+        """Raise unless a run that began here can go on with this configuration.
+
+        Args:
+            config: The run as it is asked for now.
+
+        Raises:
+            ZigguratError: If there is no run, or if what it trains has changed.
+        """
+        if not self.run_file.is_file():
+            raise ZigguratError(
+                f"--output {self.path} holds no run to resume: there is no {self.run_file}; "
+                "leave --resume out to begin one"
+            )
+        before, now = run_to_tree(load_run(self.run_file)), run_to_tree(config)
+        if before["task"] != now["task"]:
+            raise ZigguratError(
+                f"the run in {self.path} does {before['task']}, it cannot go on with {now['task']}"
+            )
+        for section, fields in before.items():
+            for name in fields if isinstance(fields, dict) else ():
+                key = f"{section}.{name}"
+                if key not in MAY_CHANGE and now[section][name] != fields[name]:
+                    raise ZigguratError(
+                        f"{key} was {fields[name]!r} when the run in {self.path} began and cannot "
+                        f"become {now[section][name]!r} on --resume; begin a new run for that"
+                    )
+
+
+def with_absolute_root(config: TrainConfig) -> TrainConfig:
+    """Return the run with a data folder that is found from anywhere."""
+    root = str(Path(config.data.root).expanduser().absolute())
+    data = dataclasses.replace(config.data, root=root)
+    return dataclasses.replace(config, data=data)  # type: ignore[arg-type]  # its own kind of data

@@ -1,0 +1,134 @@
+"""What a run says while it trains: plain lines, readable in a terminal and in a log file."""
+
+import time
+from collections.abc import Callable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ziggurat.engine.logs import CsvLog
+from ziggurat.engine.module import TrainingModule
+from ziggurat.types import Batch
+
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Progress(Callback):
+    """Says loss, learning rate, speed and time left every few seconds, and logs the losses.
+
+    Args:
+        module: What is trained.
+        log_every_steps: Optimizer steps between entries of the logs; each entry is a mean.
+        say: Takes the lines.
+    """
+
+    def __init__(
+        self, module: TrainingModule, log_every_steps: int, say: Callable[[str], None]
+    ) -> None:
+        self.module = module
+        self.log_every_steps = log_every_steps
+        self.say = say
+        self._logged = _Window()
+        self._said = _Window()
+        self._first_step = 0
+        self._last_step = 0
+        self._begin = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin to count."""
+        self._logged, self._said = _Window(), _Window()
+        self._first_step = self._last_step = trainer.global_step
+        self._begin = time.monotonic()
+        for logger in trainer.loggers:
+            if isinstance(logger, CsvLog):
+                logger.rewind(trainer.global_step)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """Count a batch, and say or log where it is due."""
+        images = len(batch.infos) * trainer.world_size
+        for window in (self._logged, self._said):
+            window.add(self.module.losses, images)
+        step = trainer.global_step
+        if step == self._last_step:
+            return
+        self._last_step = step
+        if step % self.log_every_steps == 0:
+            self._log(trainer)
+        total = self.module.schedule.total_steps
+        if self._said.seconds >= SECONDS_BETWEEN_LINES or step in (1, total):
+            self._say(trainer, total)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log what is left of the epoch, so that a short run has its curve too."""
+        if self._logged.batches:
+            self._log(trainer)
+
+    def _log(self, trainer: Trainer) -> None:
+        numbers = {f"train/{name}": value for name, value in self._logged.means().items()}
+        numbers["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        numbers["train/images_per_second"] = self._logged.images_per_second
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
+        self._logged = _Window()
+
+    def _say(self, trainer: Trainer, total: int) -> None:
+        step = trainer.global_step
+        elapsed = time.monotonic() - self._begin
+        left = elapsed / (step - self._first_step) * (total - step)
+        minutes = self.module.config.trainer.max_minutes
+        if minutes is not None:
+            left = min(left, 60.0 * minutes - elapsed)
+        means = self._said.means()
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name != "loss")
+        detail = f" ({terms})" if len(means) > 2 else ""
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self.say(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  "
+            f"loss {means['loss']:.4f}{detail}  lr {lr:.2e}  "
+            f"{self._said.images_per_second:.1f} images/s  {duration(max(left, 0.0))} left"
+        )
+        self._said = _Window()
+
+
+class _Window:
+    """Sums since the last line or entry."""
+
+    def __init__(self) -> None:
+        self.begin = time.monotonic()
+        self.batches = 0
+        self.images = 0
+        self.sums: dict[str, float] = {}
+
+    def add(self, losses: dict[str, float], images: int) -> None:
+        self.batches += 1
+        self.images += images
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def means(self) -> dict[str, float]:
+        return {name: value / self.batches for name, value in self.sums.items()}
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.begin
+
+    @property
+    def images_per_second(self) -> float:
+        return self.images / max(self.seconds, 1e-9)
+
+
+def duration(seconds: float) -> str:
+    """Word a duration: "45 s", "12:30 min", "3:05 h", "4.2 days"."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
+    if seconds < 48 * 3600:
+        return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,230 @@
+"""Train: from a run's configuration to a folder with weights, metrics and a way to go on.
+
+The folder holds run.yaml, checkpoints/last.ckpt, best.safetensors, last.safetensors, metrics.csv,
+metrics.json and tensorboard/.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from ziggurat.config.files import save_run
+from ziggurat.config.tree import TrainConfig, TrainerConfig
+from ziggurat.data.loading import BadFileLedger
+from ziggurat.engine.checkpointing import AtomicCheckpointIO, Checkpointing
+from ziggurat.engine.data import RunData, build_data
+from ziggurat.engine.ema import WeightMean
+from ziggurat.engine.interrupts import Interrupted, SignalWatch
+from ziggurat.engine.logs import CsvLog
+from ziggurat.engine.model import Model, build_model
+from ziggurat.engine.module import TrainingModule
+from ziggurat.engine.output import RunFolder, with_absolute_root
+from ziggurat.engine.progress import Progress
+from ziggurat.engine.validation import Validation
+from ziggurat.errors import ZigguratError
+
+LOG = logging.getLogger(__name__)
+PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "fp16": "16-mixed",
+}
+HARMLESS = (
+    r".*does not have many workers.*",  # data.workers is the user's choice
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
+)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        best: Weights of the best validation.
+        metrics: Content of metrics.json: the "best" and the "last" validation.
+    """
+
+    best: Path
+    metrics: dict[str, Any]
+
+
+def train(
+    config: TrainConfig,
+    output: Path,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = LOG.info,
+) -> RunResult:
+    """Train a model, or go on with a run that was stopped.
+
+    Args:
+        config: The run.
+        output: Folder of the run.
+        resume: Whether to go on with the run in the folder.
+        say: Takes lines about what happens.
+
+    Raises:
+        ZigguratError: If the data, the weights, the folder or the disk do not allow it, or the
+            loss is no number.
+        Interrupted: If Ctrl-C or SIGTERM stopped it; the message says how to go on.
+    """
+    config = with_absolute_root(config)
+    folder = RunFolder(output)
+    speak = say if _is_first_process() else _say_nothing
+    if _is_first_process():
+        folder.check_resumable(config) if resume else folder.check_new()
+    checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
+    with _quiet_lightning(), SignalWatch(speak) as signals:
+        try:
+            return _Run(config, folder, checkpoint, signals, speak).fit()
+        except (KeyboardInterrupt, SystemExit) as error:
+            # Lightning turns an interruption into SystemExit when it has cleaned up.
+            raise Interrupted(_how_to_go_on(folder)) from error
+        except OSError as error:
+            raise ZigguratError(
+                f"the run in {output} cannot go on: {error.strerror or error}; what was saved "
+                "before is unchanged, and --resume goes on from there"
+            ) from error
+
+
+class _Run:
+    """The parts of one call of `train`, wired together."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        checkpoint: Path | None,
+        signals: SignalWatch,
+        say: Callable[[str], None],
+    ) -> None:
+        self.config, self.folder, self.checkpoint = config, folder, checkpoint
+        self.signals, self.say = signals, say
+        torch.manual_seed(config.trainer.seed)
+        data = build_data(config)
+        model = build_model(config, data, say, use_weights=checkpoint is None)
+        ledger = BadFileLedger(
+            config.data.max_bad_files,
+            lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
+        )
+        self.module = TrainingModule(model, config, data, ledger)
+        decay = config.trainer.ema_decay
+        self.mean = None if decay is None else WeightMean(model, decay)
+        self.validation = Validation(
+            self.module, folder.path, self._evaluated, self._check_stop, say
+        )
+        self.trainer = self._build_trainer(config.trainer)
+        if self.trainer.is_global_zero:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            save_run(config, folder.run_file)
+        self._introduce(data, model)
+
+    def fit(self) -> RunResult:
+        """Train to the end of the run."""
+        self.trainer.fit(self.module, ckpt_path=self.checkpoint)
+        if not self.validation.is_done(self.trainer.global_step):
+            # The run was stopped between its last step and the end of its validation.
+            self.module.to(self.trainer.strategy.root_device)
+            self.validation.run(self.trainer)
+        best = self.validation.best
+        if self.trainer.is_global_zero and best is not None:
+            self.say(
+                f"done: best {best['primary']} {best['value']:.4f} at step {best['step']}, "
+                f"weights in {self.folder.best}"
+            )
+        return RunResult(self.folder.best, self.validation.record)
+
+    def _build_trainer(self, wanted: TrainerConfig) -> Trainer:
+        checkpointing = Checkpointing(
+            self.folder.checkpoint, wanted, self.signals, self._evaluated, self.say
+        )
+        progress = Progress(self.module, wanted.log_every_steps, self.say)
+        # The order matters: the mean is updated before it is saved, saved before it is validated.
+        callbacks = [progress, checkpointing, self.validation]
+        if self.mean is not None:
+            callbacks.insert(0, self.mean)
+        trainer = Trainer(
+            accelerator=wanted.accelerator,
+            devices=wanted.devices or "auto",
+            num_nodes=wanted.nodes,
+            precision=PRECISIONS[wanted.precision],
+            max_epochs=wanted.max_epochs,
+            accumulate_grad_batches=wanted.accumulate,
+            gradient_clip_val=wanted.clip_norm,
+            callbacks=callbacks,
+            logger=[
+                CsvLog(self.folder.path / "metrics.csv", resume=self.checkpoint is not None),
+                TensorBoardLogger(
+                    self.folder.path, name="", version="tensorboard", default_hp_metric=False
+                ),
+            ],
+            plugins=[AtomicCheckpointIO()],
+            default_root_dir=self.folder.path,
+            log_every_n_steps=1,
+            num_sanity_val_steps=0,
+            limit_val_batches=0,
+            use_distributed_sampler=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        if wanted.precision == "fp16" and trainer.strategy.root_device.type == "cpu":
+            raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
+        return trainer
+
+    def _evaluated(self) -> Model:
+        return self.module.model if self.mean is None else self.mean.model
+
+    def _check_stop(self) -> None:
+        if self.signals.received:
+            raise Interrupted
+
+    def _introduce(self, data: RunData, model: Model) -> None:
+        count = sum(parameter.numel() for parameter in model.parameters())
+        self.say(
+            f"{model.identity.name}: {count / 1e6:.1f} M parameters, {len(model.classes)} classes; "
+            f"{len(data.train)} training and {len(data.val)} validation images"
+        )
+
+
+def _how_to_go_on(folder: RunFolder) -> str:
+    if not folder.checkpoint.is_file():
+        return "stopped before anything was there to save"
+    return (
+        f"stopped; {folder.checkpoint} is saved, "
+        f"`ziggurat train --output {folder.path} --resume` goes on from there"
+    )
+
+
+def _is_first_process() -> bool:
+    """Say whether this process speaks and writes, before Lightning knows."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
+
+def _say_nothing(line: str) -> None:
+    """Take a line of a process other than the first, which says the same."""
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advertisements and what means nothing to a user out of the log."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in HARMLESS:
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        logger.setLevel(level)

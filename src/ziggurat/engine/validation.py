@@ -1,0 +1,155 @@
+"""Validation: decode every image once, count, keep the best weights."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.checkpoints.native import save_weights
+from ziggurat.data.loading import EvaluationLoader
+from ziggurat.engine.data import validation_loader
+from ziggurat.engine.model import Model
+from ziggurat.engine.module import TrainingModule, batch_to
+from ziggurat.metrics.base import Metric, Report
+
+
+class Validation(Callback):
+    """Validates every few epochs and at the end; writes best.safetensors and metrics.json.
+
+    Args:
+        module: What is trained, with its data.
+        output: Folder of the run.
+        evaluated: Gives the model to validate: the trained one, or its running mean.
+        check_stop: Raises if the user wants to stop.
+        say: Is told the result.
+    """
+
+    def __init__(
+        self,
+        module: TrainingModule,
+        output: Path,
+        evaluated: Callable[[], Model],
+        check_stop: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self.output = output
+        self.module = module
+        self.evaluated = evaluated
+        self.check_stop = check_stop
+        self.say = say
+        self.record = _read_record(output / "metrics.json")
+        self._loader: EvaluationLoader | None = None
+        self._metric: Metric | None = None
+
+    @property
+    def best(self) -> dict[str, Any] | None:
+        """What metrics.json says of the best weights."""
+        return self.record.get("best")
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Validate if it is due, or if this is the end of the run."""
+        done = trainer.current_epoch + 1
+        is_end = trainer.should_stop or done == trainer.max_epochs
+        if is_end or done % self.module.config.trainer.val_every_epochs == 0:
+            self.run(trainer)
+
+    def is_done(self, step: int) -> bool:
+        """Say whether the weights of a step are validated."""
+        last = self.record.get("last")
+        return last is not None and last["step"] == step
+
+    def run(self, trainer: Trainer) -> None:
+        """Validate now, unless these weights are validated.
+
+        Args:
+            trainer: Lightning's trainer.
+        """
+        if self.is_done(trainer.global_step):
+            return
+        start = time.monotonic()
+        report = self._evaluate(trainer)
+        if trainer.is_global_zero:
+            self._keep(report, trainer)
+        numbers = {f"val/{name}": value for name, value in report.numbers.items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
+            logger.save()
+        best = self.best["value"] if self.best else report.value
+        self.say(
+            f"validation at step {trainer.global_step}: {report.primary} {report.value:.4f} "
+            f"(best {best:.4f}) on {report.num_images} images in {time.monotonic() - start:.0f} s"
+        )
+
+    def _evaluate(self, trainer: Trainer) -> Report:
+        model = self.evaluated()
+        if self._loader is None or self._metric is None:
+            self._loader = validation_loader(
+                self.module.data,
+                self.module.config,
+                rank=trainer.global_rank,
+                world_size=trainer.world_size,
+            )
+            self._metric = self.module.data.new_metric(model.classes)
+        metric = self._metric
+        metric.reset()
+        was_training = model.training
+        model.eval()
+        try:
+            with torch.inference_mode(), trainer.precision_plugin.forward_context():
+                for batch in self._loader:
+                    self.check_stop()
+                    self.module.ledger.add(batch.skipped)
+                    if not batch.infos:
+                        continue
+                    moved = batch_to(batch, trainer.strategy.root_device)
+                    raw = model(moved.images, moved.image_sizes)
+                    original = [info.original_size for info in batch.infos]
+                    metric.update(model.decode(raw, batch.image_sizes, original), batch)
+        finally:
+            model.train(was_training)
+        metric.merge(_gather(metric.state(), trainer.world_size))
+        return metric.compute()
+
+    def _keep(self, report: Report, trainer: Trainer) -> None:
+        """Write the best weights first: metrics.json speaks of files that exist."""
+        entry = {
+            "step": trainer.global_step,
+            "epoch": trainer.current_epoch,
+            "value": None if math.isnan(report.value) else report.value,
+            **report.to_json(),
+        }
+        if self.best is None or _is_better(report.value, self.best["value"]):
+            save_weights(self.evaluated(), self.output / "best.safetensors")
+            self.record["best"] = entry
+        self.record["last"] = entry
+        content = json.dumps(self.record, indent=2).encode()
+        atomic_write(self.output / "metrics.json", lambda file: _write(file, content))
+
+
+def _is_better(value: float, best: float | None) -> bool:
+    return not math.isnan(value) and (best is None or value > best)
+
+
+def _gather(state: object, world_size: int) -> Sequence[object]:
+    if world_size == 1:
+        return [state]
+    states: list[object] = [None] * world_size
+    torch.distributed.all_gather_object(states, state)
+    return states
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def _write(file: Any, content: bytes) -> None:  # noqa: ANN401  a binary file
+    file.write(content)

@@ -1,0 +1,293 @@
+"""From trained weights and a data set to a report: what `ziggurat evaluate` does.
+
+The data are those the model was trained on, as the run's own `run.yaml` says, or any folder in the
+layout of the task. Classes are matched by name, so that ids may differ between data sets.
+"""
+
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ziggurat.checkpoints.native import load_weights
+from ziggurat.config.files import load_run
+from ziggurat.config.tree import TrainConfig
+from ziggurat.data.classification import eval_transform
+from ziggurat.data.coco import CocoDetection, find_coco
+from ziggurat.data.detection import DetectionTransform
+from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.loading import BadFileLedger, EvaluationLoader
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.forward import choose_device, infer
+from ziggurat.inference.predictor import find_weights
+from ziggurat.metrics.base import Metric, Report
+from ziggurat.metrics.classification import ClassificationMetric
+from ziggurat.metrics.coco import CocoMetric
+from ziggurat.types import BadFile, Batch, CenterCrop, FitInside
+from ziggurat.zoo import Model
+
+Progress = Callable[[int, int], None]
+"""Is told how many of how many batches are done."""
+
+RUN_FILE = "run.yaml"
+MAX_BAD_FILES = 10
+"""Files that cannot be decoded before an evaluation stops, where no run says another number."""
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """A split of a data set, and what measures a model on it.
+
+    Attributes:
+        dataset: The images, prepared as the model expects.
+        metric: Counts the results.
+        divisor: Height and width of a batch are multiples of this.
+        name: What the data are, for people.
+    """
+
+    dataset: ImageFolder | CocoDetection
+    metric: ClassificationMetric | CocoMetric
+    divisor: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate_run` found.
+
+    Attributes:
+        report: The numbers.
+        weights: File of the model.
+        model_name: Name of the model.
+        data: What it was evaluated on.
+        classes: Names of the model's classes.
+        coco_results: All detections in COCO's result format; None for a classifier.
+        bad_files: Images that could not be decoded and are not counted.
+    """
+
+    report: Report
+    weights: Path
+    model_name: str
+    data: str
+    classes: tuple[str, ...]
+    coco_results: list[dict[str, Any]] | None
+    bad_files: tuple[BadFile, ...]
+
+
+def evaluate(
+    model: Model,
+    loader: Iterable[Batch],
+    metric: Metric,
+    *,
+    device: torch.device,
+    ledger: BadFileLedger,
+    on_progress: Progress | None = None,
+) -> Report:
+    """Run a model over a data set and count.
+
+    Args:
+        model: The model; it is moved to the device and set to eval mode.
+        loader: Batches, prepared as the model expects.
+        metric: Counts the results; what it holds is forgotten first.
+        device: Where to compute.
+        ledger: Is told of images that cannot be decoded; they are not counted.
+        on_progress: Is told of every batch.
+    """
+    model = model.to(device).to(memory_format=torch.channels_last).eval()
+    total = len(loader) if isinstance(loader, Sized) else 0
+    metric.reset()
+    for done, batch in enumerate(loader, start=1):
+        ledger.add(batch.skipped)
+        metric.update(infer(model, batch, device), batch)
+        if on_progress is not None:
+            on_progress(done, total)
+    return metric.compute()
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    data_root: Path | None = None,
+    split: str | None = None,
+    batch_size: int | None = None,
+    workers: int = 0,
+    device: str = "auto",
+    on_progress: Progress | None = None,
+    on_bad_file: Callable[[BadFile], None] | None = None,
+) -> Evaluation:
+    """Evaluate a run or a weight file.
+
+    Args:
+        path: Folder of a run, or a .safetensors file.
+        data_root: Folder of the data set; by default that of the run.
+        split: Split to evaluate on; by default the run's validation split, or "val".
+        batch_size: Images at once; by default as in the run's own validation, else 1 for a
+            detector and 32 for a classifier.
+        workers: Processes that decode; 0 decodes in this one.
+        device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        on_progress: Is told of every batch.
+        on_bad_file: Is told of every image that cannot be decoded.
+
+    Raises:
+        ZigguratError: If weights or data are missing or do not belong together.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ZigguratError(f"batch_size must be at least 1, got {batch_size}")
+    chosen = choose_device(device)
+    weights = find_weights(path)
+    model = load_weights(weights)
+    run = find_run(weights)
+    data = open_data(model, run, data_root, split)
+    if batch_size is None:
+        default = 32 if model.identity.task == "classification" else 1
+        batch_size = default if run is None else run.data.eval_batch_size
+    limit = MAX_BAD_FILES if run is None else run.data.max_bad_files
+    ledger = BadFileLedger(limit, on_bad_file or _say_nothing)
+    loader = EvaluationLoader(
+        data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
+    )
+    report = evaluate(
+        model, loader, data.metric, device=chosen, ledger=ledger, on_progress=on_progress
+    )
+    metric = data.metric
+    return Evaluation(
+        report=report,
+        weights=weights,
+        model_name=model.identity.name,
+        data=data.name,
+        classes=model.classes,
+        coco_results=metric.coco_results() if isinstance(metric, CocoMetric) else None,
+        bad_files=tuple(ledger.files.values()),
+    )
+
+
+def find_run(weights: Path) -> TrainConfig | None:
+    """Return the run that lies beside a weight file, or None where it stands alone.
+
+    Args:
+        weights: The file.
+    """
+    file = weights.parent / RUN_FILE
+    return load_run(file) if file.is_file() else None
+
+
+def open_data(
+    model: Model, run: TrainConfig | None, root: Path | None, split: str | None
+) -> EvaluationData:
+    """Open the data to evaluate a model on.
+
+    Args:
+        model: Says how images are prepared, and its classes.
+        run: The run that trained it, if known.
+        root: Folder of the data set; None takes the run's.
+        split: Name of the split; None takes the run's validation split, or "val".
+
+    Raises:
+        ZigguratError: If there is no such data or they do not fit the model.
+    """
+    if root is None and run is None:
+        raise ZigguratError(
+            f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
+            "set with --data.root"
+        )
+    if run is not None and run.task != model.identity.task:
+        raise ZigguratError(
+            f"the {RUN_FILE} beside the weights is of a {run.task} run, but the weights are of "
+            f"{model.identity.name} for {model.identity.task}; keep them in separate folders"
+        )
+    is_own = root is None
+    folder = Path(run.data.root) if root is None and run is not None else root
+    assert folder is not None
+    chosen = split or (run.data.val_split if run is not None else "val")
+    if not folder.is_dir():
+        hint = f"{RUN_FILE} names it; give another one with --data.root" if is_own else "check it"
+        raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
+    preprocessing = model.preprocessing
+    if isinstance(preprocessing, CenterCrop):
+        return _open_folder(model.classes, preprocessing, folder, chosen)
+    annotations, images = find_own_coco(run, chosen) if is_own else find_coco(folder, chosen)
+    return _open_coco(model.classes, preprocessing, annotations, images)
+
+
+def _open_folder(
+    classes: tuple[str, ...], preprocessing: CenterCrop, root: Path, split: str
+) -> EvaluationData:
+    transform = eval_transform(preprocessing)
+    known = None if _is_anonymous(classes) else classes
+    dataset = ImageFolder(root, split, transform, train=False, classes=known)
+    if len(dataset.classes) != len(classes):
+        raise ZigguratError(
+            f"the model tells {len(classes)} classes apart and has no names for them, but "
+            f"{root / split} has {len(dataset.classes)} class folders; give data of the same "
+            "classes"
+        )
+    metric = ClassificationMetric(dataset.classes)
+    return EvaluationData(dataset, metric, 1, f"{root / split}, {len(dataset)} images")
+
+
+def _open_coco(
+    classes: tuple[str, ...], preprocessing: FitInside, annotations: Path, images: Path
+) -> EvaluationData:
+    transform = DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True)
+    dataset = CocoDetection(annotations, images, transform, train=False, keep_empty=True)
+    names = dataset.classes if _is_anonymous(classes) else classes
+    ids = category_ids_of(classes, dataset)
+    metric = CocoMetric(annotations, ids, names)
+    return EvaluationData(
+        dataset, metric, preprocessing.divisor, f"{annotations}, {len(dataset)} images"
+    )
+
+
+def find_own_coco(run: TrainConfig | None, split: str) -> tuple[Path, Path]:
+    """Return annotation file and image folder of a split of the data a run was trained on."""
+    assert run is not None and run.task == "detection"
+    data, root = run.data, Path(run.data.root)
+    for name, annotations, images in (
+        (data.val_split, data.val_annotations, data.val_images),
+        (data.train_split, data.train_annotations, data.train_images),
+    ):
+        if split == name and annotations is not None and images is not None:
+            return root / annotations, root / images
+    return find_coco(root, split)
+
+
+def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[int | None]:
+    """Return the category id of each class of the model, None where the data have no such name.
+
+    Args:
+        classes: Names of the model's classes.
+        dataset: The data.
+
+    Raises:
+        ZigguratError: If objects of the data are of a class that the model does not know.
+    """
+    if len(classes) == len(dataset.classes) and (
+        _is_anonymous(classes) or classes == dataset.classes
+    ):
+        return list(dataset.category_ids)
+    if _is_anonymous(classes):
+        raise ZigguratError(
+            f"the model tells {len(classes)} classes apart and has no names for them, but "
+            f"{dataset.file.path} has {len(dataset.classes)} categories; give data of the same "
+            "classes"
+        )
+    ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    present = sorted({dataset.classes[label] for label in dataset.file.labels.tolist()})
+    unknown = [name for name in present if name not in classes]
+    if unknown:
+        raise ZigguratError(
+            f"{dataset.file.path} has objects of {len(unknown)} classes that the model was not "
+            f"trained on ({', '.join(unknown[:5])}); its own are {', '.join(classes[:5])}"
+            f"{', ...' if len(classes) > 5 else ''}; give data of the same classes"
+        )
+    return [ids.get(name) for name in classes]
+
+
+def _is_anonymous(classes: tuple[str, ...]) -> bool:
+    return classes == tuple(f"class_{label}" for label in range(len(classes)))
+
+
+def _say_nothing(file: BadFile) -> None:
+    del file  # `Evaluation.bad_files` has it

@@ -1,0 +1,33 @@
+"""Write results whole or not at all: JSON and pictures."""
+
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ziggurat.checkpoints.atomic import atomic_write
+
+
+def write_json(path: Path, content: Any) -> Path:  # noqa: ANN401  whatever JSON can say
+    """Write a JSON file and return its name.
+
+    Args:
+        path: File to write; missing folders are made.
+        content: Lists, dictionaries, numbers and strings; NaN is refused, as JSON has none.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Write a file and return its name.
+
+    Args:
+        path: File to write; missing folders are made.
+        content: All of it.
+    """
+
+    def write(file: BinaryIO) -> None:
+        file.write(content)
+
+    atomic_write(path, write)
+    return path

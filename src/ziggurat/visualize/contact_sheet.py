@@ -1,0 +1,151 @@
+"""A contact sheet: many small pictures with their annotations, on one page.
+
+Shapes: H x W a picture.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from PIL import Image, ImageDraw
+
+from ziggurat.types import Detections
+from ziggurat.visualize.draw import READABLE_SIDE, class_colour, draw_detections
+from ziggurat.visualize.text import font, shorten
+
+_CELL = READABLE_SIDE
+_MARGIN = 16
+_LINE = 28
+_TITLE = 64
+_BACKGROUND = (24, 26, 31)
+_TEXT = (236, 238, 242)
+_MAX_COLUMNS = 4
+
+
+class Annotated(Protocol):
+    """A picture and what is known of it; labels of a map begin at 1, 0 is "other"."""
+
+    @property
+    def image(self) -> Image.Image: ...  # noqa: D102
+    @property
+    def caption(self) -> str: ...  # noqa: D102
+    @property
+    def classes(self) -> Sequence[str]: ...  # noqa: D102
+    @property
+    def objects(self) -> Detections | None: ...  # noqa: D102
+    @property
+    def label_map(self) -> Int64[np.ndarray, "H W"] | None: ...  # noqa: D102
+
+
+def contact_sheet(sections: Sequence[tuple[str, Sequence[Annotated]]]) -> Image.Image:
+    """Draw all pictures in rows, with their annotations and captions.
+
+    Args:
+        sections: Title and pictures of each section of the page.
+
+    Raises:
+        ValueError: If there is no picture at all.
+    """
+    most = max((len(pictures) for _, pictures in sections), default=0)
+    if most == 0:
+        raise ValueError("a contact sheet needs at least one picture")
+    columns = min(most, _MAX_COLUMNS)
+    width = _MARGIN + columns * (_CELL + _MARGIN)
+    strips = []
+    for title, pictures in sections:
+        strips.append(_title(title, width))
+        for start in range(0, len(pictures), columns):
+            strips.append(_row(pictures[start : start + columns], width))
+    sheet = Image.new("RGB", (width, sum(strip.height for strip in strips)))
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return sheet
+
+
+def _title(text: str, width: int) -> Image.Image:
+    strip = Image.new("RGB", (width, _TITLE), _BACKGROUND)
+    face = font(26, bold=True)
+    text = shorten(text, face, width - 2 * _MARGIN)
+    ImageDraw.Draw(strip).text((_MARGIN, _TITLE // 2), text, _TEXT, face, anchor="lm")
+    return strip
+
+
+def _row(pictures: Sequence[Annotated], width: int) -> Image.Image:
+    """Draw pictures side by side, captions below; the row is as high as its highest picture."""
+    images = [_draw(picture) for picture in pictures]
+    highest = max(image.height for image in images)
+    num_lines = 1 if all(picture.label_map is None for picture in pictures) else 2
+    strip = Image.new("RGB", (width, highest + num_lines * _LINE + _MARGIN), _BACKGROUND)
+    draw = ImageDraw.Draw(strip)
+    for index, (picture, image) in enumerate(zip(pictures, images, strict=True)):
+        left = _MARGIN + index * (_CELL + _MARGIN)
+        strip.paste(image, (left + (_CELL - image.width) // 2, (highest - image.height) // 2))
+        face = font(17)
+        caption = shorten(picture.caption, face, _CELL)
+        draw.text((left, highest + _LINE // 2), caption, _TEXT, face, anchor="lm")
+        if picture.label_map is not None:
+            place = (left, highest + _LINE + _LINE // 2)
+            _draw_legend(draw, picture.label_map, picture.classes, place)
+    return strip
+
+
+def _draw(picture: Annotated) -> Image.Image:
+    """Scale a picture to the cell and draw its annotations."""
+    scale = _CELL / max(picture.image.size)
+    width, height = (max(1, round(side * scale)) for side in picture.image.size)
+    image = picture.image.resize((width, height), Image.Resampling.BICUBIC)
+    if picture.objects is not None:
+        objects = _resize(picture.objects, scale, image.size)
+        image = draw_detections(image, objects, picture.classes, show_scores=False)
+    if picture.label_map is not None:
+        image = _tint(image, picture.label_map)
+    return image
+
+
+def _resize(objects: Detections, scale: float, size: tuple[int, int]) -> Detections:
+    masks = objects.masks
+    if masks is not None:
+        small = [
+            np.array(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
+            for mask in masks
+        ]
+        masks = torch.from_numpy(np.stack(small)) if small else None
+    return Detections(objects.boxes * scale, objects.scores, objects.labels, masks)
+
+
+def _tint(image: Image.Image, label_map: Int64[np.ndarray, "H W"]) -> Image.Image:
+    """Lay the colour of its class over each labelled pixel."""
+    colours = np.zeros((256, 3), dtype=np.uint8)
+    colours[1:255] = [class_colour(label) for label in range(254)]
+    values = label_map.astype(np.uint8)
+    resized = Image.fromarray(values).resize(image.size, Image.Resampling.NEAREST)
+    values = np.array(resized)
+    is_labelled = (values > 0) & (values < 255)
+    opacity = Image.fromarray(np.uint8(is_labelled) * 120)
+    return Image.composite(Image.fromarray(colours[values]), image, opacity)
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw,
+    label_map: Int64[np.ndarray, "H W"],
+    classes: Sequence[str],
+    place: tuple[int, int],
+) -> None:
+    """Name the classes of a label map, the largest first, as far as there is room."""
+    values, counts = np.unique(label_map, return_counts=True)
+    face = font(15)
+    x, y = place
+    for value in values[np.argsort(-counts, kind="stable")].tolist():
+        if not 1 <= value <= len(classes):
+            continue
+        name = classes[value - 1]
+        end = x + 16 + round(face.getlength(name))
+        if end > place[0] + _CELL:
+            return
+        draw.rectangle((x, y - 6, x + 11, y + 5), class_colour(value - 1))
+        draw.text((x + 16, y), name, _TEXT, face, anchor="lm")
+        x = end + 12

@@ -1,0 +1,96 @@
+"""Tiny data sets and a tiny backbone, so that a whole run takes seconds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ziggurat import zoo
+from ziggurat.backbones.p2t import P2T
+from ziggurat.cli.main import main
+
+COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let "p2t_tiny" be a P2T with a block a stage and 16 channels."""
+
+    def build(drop_path_rate: float = 0.0) -> P2T:
+        return P2T((16, 16, 16, 16), (1, 1, 1, 1), (2, 2, 2, 2), (1, 1, 1, 1), drop_path_rate)
+
+    monkeypatch.setitem(zoo.BACKBONES, "p2t_tiny", build)
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Twelve training and four validation images of two classes that differ in colour."""
+    root = tmp_path / "colours"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 6), ("val", 2)):
+        for name, colour in COLOURS.items():
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                side = int(rng.integers(70, 97))
+                pixels = np.array(colour) + rng.normal(0, 25, (side, side, 3))
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    return root
+
+
+@pytest.fixture
+def coco_folder(tmp_path: Path) -> Path:
+    """Twelve training and four validation images with coloured squares of two classes."""
+    root = tmp_path / "squares"
+    rng = np.random.default_rng(0)
+    (root / "annotations").mkdir(parents=True)
+    for split, count in (("train", 12), ("val", 4)):
+        (root / split).mkdir()
+        images, annotations = [], []
+        for image_id in range(1, count + 1):
+            height, width = (int(side) for side in rng.integers(70, 97, 2))
+            pixels = np.full((height, width, 3), 128, dtype=np.uint8)
+            x, y = (int(rng.integers(0, side - 40)) for side in (width, height))
+            category = int(rng.integers(0, 2))
+            pixels[y : y + 32, x : x + 32] = list(COLOURS.values())[category]
+            Image.fromarray(pixels).save(root / split / f"{image_id}.png")
+            images.append(
+                {"id": image_id, "file_name": f"{image_id}.png", "height": height, "width": width}
+            )
+            annotations.append(
+                {
+                    "id": image_id,
+                    "image_id": image_id,
+                    "category_id": 10 * (category + 1),
+                    "bbox": [x, y, 32, 32],
+                    "area": 1024,
+                    "iscrowd": 0,
+                }
+            )
+        categories = [{"id": 10, "name": "red"}, {"id": 20, "name": "blue"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.fixture
+def train_classifier(image_folder: Path) -> Callable[..., int]:
+    """Run `ziggurat train` on the coloured images: six steps in two epochs unless told otherwise."""
+
+    def run(output: Path, *words: str) -> int:
+        return main(
+            [
+                *("train", "p2t_tiny_300e_imagenet", "--output", str(output)),
+                *(f"--data.root={image_folder}", "--data.image_size=72", "--data.resize=80"),
+                *("--data.batch_size=4", "--data.workers=0", "--data.auto_augment=null"),
+                *("--optimizer.lr=0.2", "--schedule.warmup_epochs=0", "--schedule.update=step"),
+                *("--trainer.max_epochs=2", "--trainer.val_every_epochs=1"),
+                *("--trainer.precision=32", "--trainer.accelerator=cpu"),
+                *("--trainer.log_every_steps=1", *words),
+            ]
+        )
+
+    return run

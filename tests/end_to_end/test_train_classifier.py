@@ -1,0 +1,156 @@
+"""`ziggurat train` of a classifier, from the command line to the files it leaves."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.optim import AdamW
+
+from ziggurat.checkpoints.native import load_weights
+from ziggurat.cli.main import main
+from ziggurat.config.files import load_run
+from ziggurat.engine.module import TrainingModule
+from ziggurat.types import CenterCrop
+
+Train = Callable[..., int]
+
+
+def rows_of(output: Path) -> list[dict[str, str]]:
+    with (output / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def weights_of(path: Path) -> dict[str, torch.Tensor]:
+    return load_weights(path).state_dict()
+
+
+def assert_same_weights(first: Path, second: Path) -> None:
+    expected, got = weights_of(first), weights_of(second)
+    assert expected.keys() == got.keys()
+    for name, value in expected.items():
+        assert torch.equal(value, got[name]), name
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, module: type, name: str, call: int) -> list[int]:
+    """Let the call with this number, from 0, raise what Ctrl-C raises."""
+    original = getattr(module, name)
+    calls = [0]
+
+    def wrapped(self: object, *args: object, **kwargs: object) -> object:
+        calls[0] += 1
+        if calls[0] == call + 1:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(module, name, wrapped)
+    return calls
+
+
+def test_train_learns_and_leaves_all_files(
+    tmp_path: Path, train_classifier: Train, image_folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    output = tmp_path / "run"
+    assert train_classifier(output, "--data.mixup=0", "--data.cutmix=0", "--trainer.max_epochs=8") == 0
+    for name in ("run.yaml", "checkpoints/last.ckpt", "last.safetensors", "metrics.json"):
+        assert (output / name).is_file(), name
+    assert list((output / "tensorboard").glob("events*"))
+    losses = [float(row["train/loss"]) for row in rows_of(output) if row["train/loss"]]
+    assert len(losses) == 24
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    model = load_weights(output / "best.safetensors")
+    assert model.classes == ("blue", "red")
+    assert model.preprocessing == CenterCrop(resize=80, crop=72)
+    record = json.loads((output / "metrics.json").read_text())
+    assert record["last"]["step"] == 24
+    assert record["best"]["metrics"]["top1"] == 1.0
+    assert load_run(output / "run.yaml").data.root == str(image_folder)
+    said = capsys.readouterr().out
+    assert "step 24/24" in said and "images/s" in said and "left" in said
+
+
+def test_resume_within_an_epoch_repeats_the_whole_run(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    words = ("--trainer.ema_decay=0.5", "--data.flip=0.5")
+    assert train_classifier(whole, *words) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, TrainingModule, "training_step", call=4)
+        assert train_classifier(parts, *words) == 130
+    assert torch.load(parts / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
+    same = ("step", "epoch", "train/loss", "train/lr", "val/top1")
+    by_step = [
+        [{key: row[key] for key in same} for row in rows_of(output)] for output in (whole, parts)
+    ]
+    assert by_step[0] == by_step[1]
+
+
+@pytest.mark.parametrize("call", [0, 1, 3, 5])
+def test_ctrl_c_in_any_step_loses_nothing(
+    call: int,
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_classifier(whole) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, TrainingModule, "training_step", call)
+        capsys.readouterr()
+        assert train_classifier(parts) == 130
+    said = capsys.readouterr().err.strip()
+    assert said.count("\n") == 0
+    assert f"ziggurat train --output {parts} --resume" in said
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
+
+
+def test_ctrl_c_with_accumulation_goes_back_to_the_last_whole_step(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+):
+    # Three batches an epoch, two a step: the second step of an epoch has one batch.
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    words = ("--trainer.accumulate=2", "--trainer.clip_norm=1.0")
+    assert train_classifier(whole, *words) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, TrainingModule, "training_step", call=4)
+        assert train_classifier(parts, *words) == 130
+    assert torch.load(parts / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 2
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
+
+
+def test_ctrl_c_during_an_update_keeps_the_earlier_checkpoint(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert train_classifier(whole) == 0
+
+    # Within AdamW.step the gradients come first; what interrupts after them leaves weights of
+    # which some are updated and some are not.
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, torch.optim.optimizer.Optimizer, "_cuda_graph_capture_health_check", 4)
+        patch.setattr(AdamW, "step", _interrupting_step(AdamW.step, call=4))
+        assert train_classifier(parts) == 130
+    assert torch.load(parts / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
+
+
+def _interrupting_step(original: Callable[..., object], call: int) -> Callable[..., object]:
+    calls = [0]
+
+    def step(self: AdamW, closure: Callable[[], object]) -> object:
+        calls[0] += 1
+        result = original(self, closure)
+        if calls[0] == call + 1:
+            raise KeyboardInterrupt
+        return result
+
+    return step

@@ -1,0 +1,110 @@
+"""`ziggurat convert` turns official files into weight files and says what it did."""
+
+import argparse
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ziggurat.checkpoints.native import load_weights
+from ziggurat.cli import convert
+from ziggurat.errors import ZigguratError
+
+Weights = dict[str, Tensor]
+
+
+def _run(*arguments: object) -> None:
+    parser = argparse.ArgumentParser()
+    convert.add_arguments(parser)
+    convert.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def official(tmp_path: Path, imagenet_file: Weights) -> Path:
+    path = tmp_path / "official.pth"
+    torch.save({"model": imagenet_file}, path)
+    return path
+
+
+def test_convert_classifier(
+    tmp_path: Path,
+    official: Path,
+    imagenet_file: Weights,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "out" / "mini.safetensors"
+    _run(official, "--model", "p2t_mini", "--num_classes", 5, "-o", output)
+    model = load_weights(output)
+    assert torch.equal(model.state_dict()["head.fc.weight"], imagenet_file["head.weight"])
+    assert model.classes == tuple(f"class_{i}" for i in range(5))
+    printed = capsys.readouterr().out
+    assert f"{len(imagenet_file)} entries loaded" in printed
+    assert str(output) in printed
+
+
+def test_convert_detector_with_names(
+    tmp_path: Path, detector_file: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ziggurat.zoo.HEAD_CHANNELS", 16)
+    monkeypatch.setattr("ziggurat.zoo.HEAD_DEPTH", 2)
+    torch.save({"state_dict": detector_file, "meta": {}}, tmp_path / "official.pth")
+    (tmp_path / "names.txt").write_text("red cell\nwhite cell\nplatelet\n")
+    output = tmp_path / "mini.safetensors"
+    _run(
+        tmp_path / "official.pth",
+        *("--model", "retinanet_p2t_mini"),
+        *("--classes", tmp_path / "names.txt", "-o", output),
+    )
+    assert load_weights(output).classes == ("red cell", "white cell", "platelet")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "p2t_minni", "-o", "a.safetensors"], "did you mean 'p2t_mini'"),
+        (["--model", "p2t_mini", "-o", "a.safetensors"], r"is \(5, 24\), expected \(1000, 24\)"),
+        (["--model", "retinanet_p2t_mini", "-o", "a.safetensors"], "ImageNet file"),
+        (["--model", "p2t_mini", "--num_classes", "5", "-o", "a.pth"], r"saved as \.safetensors"),
+        (["--model", "p2t_mini", "--num_classes", "0", "-o", "a.safetensors"], "num_classes"),
+        (["--model", "p2t_mini", "-o", "official.pth"], "is the official file itself"),
+        (["--model", "p2t_mini", "--classes", "no.txt", "-o", "a.safetensors"], "cannot read"),
+        (["--model", "p2t_mini", "--classes", "gap.txt", "-o", "a.safetensors"], "empty line"),
+        (
+            ["--model", "p2t_mini", "--classes", "two.txt", "--num_classes", "5", "-o", "a.safetensors"],
+            "has 2 names, expected 5",
+        ),
+    ],
+)
+def test_bad_arguments(
+    tmp_path: Path,
+    official: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("gap.txt").write_text("a\n\nb\n")
+    Path("two.txt").write_text("a\nb\n")
+    files = sorted(os.listdir())
+    before = official.read_bytes()
+    with pytest.raises(ZigguratError, match=message):
+        _run("official.pth", *arguments)
+    assert sorted(os.listdir()) == files
+    assert official.read_bytes() == before
+
+
+def test_a_malicious_file_runs_nothing_and_leaves_no_output(tmp_path: Path) -> None:
+    marker = tmp_path / "it_ran"
+
+    class Command:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {marker}",)
+
+    torch.save({"state_dict": Command()}, tmp_path / "evil.pth")
+    output = tmp_path / "a.safetensors"
+    with pytest.raises(ZigguratError, match="refused and nothing in it was run"):
+        _run(tmp_path / "evil.pth", "--model", "p2t_mini", "-o", output)
+    assert not marker.exists()
+    assert not output.exists()

@@ -1,0 +1,41 @@
+"""Box arithmetic on values that a hand can compute."""
+
+import torch
+
+from ziggurat.ops.anchors import AnchorGrid, pad_to_multiple
+from ziggurat.ops.boxes import clip_boxes, decode_deltas, encode_deltas, scale_boxes
+
+
+def test_deltas_are_shifts_in_anchor_sizes_and_logarithms() -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+    boxes = torch.tensor([[5.0, 10.0, 25.0, 30.0]])  # centre 10, 10 further; twice as wide
+    deltas = encode_deltas(anchors, boxes)
+    torch.testing.assert_close(deltas, torch.tensor([[1.0, 0.5, 0.6931472, 0.0]]))
+
+
+def test_growth_and_shrinking_are_limited() -> None:
+    anchors = torch.tensor([[50.0, 50.0, 60.0, 60.0]]).repeat(2, 1)
+    deltas = torch.tensor([[0.0, 0.0, 100.0, 100.0], [0.0, 0.0, -100.0, -100.0]])
+    large, small = decode_deltas(anchors, deltas, (10_000, 10_000))
+    assert (large[2] - large[0]).item() < 700  # 62.5 x 10, and cut at the left border
+    torch.testing.assert_close(small[2] - small[0], torch.tensor(0.16), rtol=1e-3, atol=0)
+
+
+def test_boxes_are_cut_at_height_and_width() -> None:
+    boxes = torch.tensor([[-5.0, -5.0, 500.0, 500.0]])
+    assert clip_boxes(boxes, (20, 30)).tolist() == [[0.0, 0.0, 30.0, 20.0]]
+
+
+def test_scaling_divides_x_by_the_first_factor() -> None:
+    boxes = torch.tensor([[2.0, 3.0, 4.0, 6.0]])
+    assert scale_boxes(boxes, (2.0, 3.0)).tolist() == [[1.0, 1.0, 2.0, 2.0]]
+
+
+def test_only_cells_that_begin_on_the_image_are_valid() -> None:
+    grid = AnchorGrid(scales=(1.0,), ratios=(1.0, 2.0))
+    valid = grid.valid((2, 3), 8, (8, 9))
+    assert valid.tolist() == [True, True, True, True, False, False] + [False] * 6
+
+
+def test_padding_rounds_up() -> None:
+    assert pad_to_multiple((32, 33), 32) == (32, 64)

@@ -1,0 +1,98 @@
+"""Names, options and the errors of wrong ones."""
+
+import pytest
+import torch
+from torch import nn
+
+import ziggurat
+from ziggurat import ZigguratError
+from ziggurat.backbones.p2t import P2T, PyramidPoolingAttention
+from ziggurat.zoo import build
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("p2t_tny", {}, "unknown model 'p2t_tny'; did you mean 'p2t_tiny'"),
+        ("retinanet", {}, "is a system and needs backbone"),
+        ("retinanet", {"backbone": "p2t_smal"}, "unknown backbone 'p2t_smal'; did you mean"),
+        ("retinanet", {"backbone": "p2t_tiny", "neck": "fpm"}, "did you mean 'fpn'"),
+        ("retinanet_p2t_tiny", {"backbone": "p2t_small"}, "has its own backbone"),
+        ("p2t_tiny", {"neck": "fpn"}, "is a classifier and has no neck"),
+        ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
+        ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
+    ],
+)
+def test_wrong_requests_are_refused(name: str, options: dict[str, object], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ZigguratError, match=message):
+        ziggurat.create_model(name, **options)  # type: ignore[arg-type]
+
+
+def test_unknown_task_names_the_nearest() -> None:
+    with pytest.raises(ZigguratError, match="did you mean 'detection'"):
+        ziggurat.list_models(task="detecton")
+
+
+def test_tasks_divide_the_models() -> None:
+    assert ziggurat.list_models(task="detection") == ["retinanet_p2t_tiny", "retinanet_p2t_small"]
+    assert ziggurat.list_models(task="classification") == ["p2t_tiny", "p2t_small"]
+
+
+@pytest.mark.parametrize("name", ziggurat.list_models())
+def test_identity_builds_the_same_entries(name: str) -> None:
+    with torch.device("meta"):
+        model = ziggurat.create_model(name, num_classes=7)
+        again = build(model.identity)
+    assert model.identity.name == name
+    shapes = {key: value.shape for key, value in model.state_dict().items()}
+    assert {key: value.shape for key, value in again.state_dict().items()} == shapes
+
+
+def test_combination_equals_the_published_model() -> None:
+    with torch.device("meta"):
+        free = ziggurat.create_model("retinanet", backbone="p2t_tiny", neck="fpn")
+        published = ziggurat.create_model("retinanet_p2t_tiny")
+    assert free.identity == published.identity
+
+
+def test_norm_epsilons_that_outputs_hardly_show() -> None:
+    with torch.device("meta"):
+        backbone = ziggurat.create_backbone("p2t_tiny")
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.LayerNorm):
+            assert module.eps == (1e-6 if name.endswith(("norm1", "norm2")) else 1e-5), name
+
+
+def test_stochastic_depth_grows_from_zero_to_the_rate() -> None:
+    with torch.device("meta"):
+        backbone = ziggurat.create_backbone("p2t_tiny", drop_path_rate=0.12)
+    assert isinstance(backbone, P2T)
+    rates = [
+        getattr(block.drop_path, "drop_prob", 0.0)
+        for stage in backbone.stages
+        for block in stage.blocks
+    ]
+    assert rates == pytest.approx([0.01 * i for i in range(13)])
+
+
+def test_heads_must_divide_channels() -> None:
+    with pytest.raises(ValueError, match="num_heads must divide dim, got dim=10, num_heads=3"):
+        PyramidPoolingAttention(10, 3, (1, 2))
+
+
+def test_too_small_an_image_says_what_does() -> None:
+    backbone = ziggurat.create_backbone("p2t_tiny")
+    with pytest.raises(ZigguratError, match="at least 65 x 65 pixels, got 64 x 80"):
+        backbone(torch.zeros(1, 3, 64, 80))
+
+
+def test_padding_is_refused_by_a_classifier_and_checked_by_a_detector() -> None:
+    with torch.device("meta"):
+        classifier = ziggurat.create_model("p2t_tiny")
+        detector = ziggurat.create_model("retinanet_p2t_tiny")
+        images = torch.empty(1, 3, 96, 96)
+    with pytest.raises(ZigguratError, match="images without padding"):
+        classifier(images, [(96, 80)])
+    with pytest.raises(ZigguratError, match="at most 96 x 96"):
+        detector(images, [(97, 96)])
