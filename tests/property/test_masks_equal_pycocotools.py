@@ -1,11 +1,15 @@
 """Every mask means the same to pycocotools, the oracle of COCO's formats."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as oracle
 
 from ziggurat.data.masks import mask_from_runs, outlines, run_lengths, runs_from_text
+
+# pycocotools does not know numpy's newer arguments of __array__ yet.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @st.composite
@@ -17,8 +21,8 @@ def masks(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(masks())
-@settings(max_examples=200, deadline=None)
-def test_outlines_rasterise_to_the_mask(mask: np.ndarray):
+@settings(max_examples=100, deadline=None)
+def test_outlines_rasterise_to_the_mask(mask: np.ndarray) -> None:
     height, width = mask.shape
     polygons, has_hole = outlines(mask)
     filled = [
@@ -32,8 +36,8 @@ def test_outlines_rasterise_to_the_mask(mask: np.ndarray):
 
 
 @given(masks())
-@settings(max_examples=200, deadline=None)
-def test_run_lengths_are_those_of_coco(mask: np.ndarray):
+@settings(max_examples=100, deadline=None)
+def test_run_lengths_are_those_of_coco(mask: np.ndarray) -> None:
     height, width = mask.shape
     counts = run_lengths(mask)
     compressed = oracle.encode(np.asfortranarray(mask.astype(np.uint8)))

@@ -14,7 +14,7 @@ from typing import BinaryIO
 from ziggurat.errors import ZigguratError
 
 
-def atomic_write(path: str | Path, write: Callable[[BinaryIO], None]) -> None:
+def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
     """Create or replace a file; at every moment `path` is the whole old file or the whole new one.
 
     Missing folders are made. A symbolic link stays and the file that it points to is replaced.

@@ -105,7 +105,7 @@ def preprocessing_from_dict(values: object, where: str) -> Preprocessing:
     Raises:
         ZigguratError: If a field is missing, unknown or out of range.
     """
-    if not isinstance(values, Mapping) or values.get("kind") not in KINDS:
+    if not isinstance(values, Mapping) or values.get("kind") not in list(KINDS):
         raise ZigguratError(_broken(where, f"its preprocessing is none of {', '.join(KINDS)}"))
     cls = KINDS[values["kind"]]
     names = {field.name for field in dataclasses.fields(cls)}

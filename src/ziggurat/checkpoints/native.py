@@ -4,7 +4,6 @@ Such a file is all that prediction needs, and reading it runs nothing but ziggur
 """
 
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from safetensors.torch import save
@@ -56,7 +55,7 @@ def save_weights(model: Classifier | Detector, path: str | Path) -> None:
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
     content = save(tensors, metadata={METADATA_KEY: description.to_json()})
-    atomic_write(path, lambda file: _write(file, content))
+    atomic_write(path, lambda file: file.write(content))
 
 
 def load_weights(path: str | Path) -> Classifier | Detector:
@@ -127,10 +126,6 @@ def is_native(path: str | Path) -> bool:
     if not is_safetensors(path, first_bytes(path)):
         return False
     return METADATA_KEY in read_safetensors(path)[0]
-
-
-def _write(file: BinaryIO, content: bytes) -> None:
-    file.write(content)
 
 
 def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:

@@ -26,7 +26,7 @@ HEADS: dict[type[nn.Module], NameMap] = {RetinaNetHead: mmdet.RETINANET}
 
 def load_official(
     model: nn.Module,
-    source: str | Path | Mapping[str, Tensor],
+    source: str | Path | Mapping[str, object],
     *,
     reset_classes: bool = False,
 ) -> LoadReport:

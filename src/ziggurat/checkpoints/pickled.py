@@ -56,12 +56,13 @@ def read_pickled(path: Path, head: bytes) -> object:
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged or hostile file may fail in any way
-        wanted = re.findall(r"GLOBAL (\S+)", str(error)) or _foreign_names(path, is_zip)
+        wanted = [*_foreign_names(path, is_zip), *re.findall(r"GLOBAL (\S+)", str(error))]
         if wanted:
+            shown = ", ".join(list(dict.fromkeys(wanted))[:3])
             raise ZigguratError(
                 f"{path} was refused and nothing in it was run: on opening it asks for "
-                f"{', '.join(wanted[:3])}, but a checkpoint may hold only tensors and plain data; "
-                "get a file with a plain state dict, from a source that you trust"
+                f"{shown}, but a checkpoint may hold only tensors and plain data; get a file with "
+                "a plain state dict, from a source that you trust"
             ) from error
         if is_zip or head.startswith(b"\x80"):
             raise ZigguratError(
@@ -102,7 +103,7 @@ def _check_archive(path: Path) -> None:
 def _foreign_names(path: Path, is_zip: bool) -> list[str]:
     """List what a pickle asks for beyond tensors and plain data, by reading, not by running.
 
-    For pickles of a newer protocol than torch writes, at which its reader stops before any name.
+    torch names only the first thing that it refuses, and none in a pickle of a newer protocol.
     """
     names: list[str] = []
     with contextlib.suppress(Exception):  # the end of a damaged file: report what was seen

@@ -30,7 +30,13 @@ class Parser(argparse.ArgumentParser):
     def __init__(  # argparse makes the parsers of a verb's actions with these
         self, prog: str | None = None, description: str | None = None, epilog: str | None = None
     ) -> None:
-        super().__init__(prog, description=description, epilog=epilog, allow_abbrev=False)
+        super().__init__(
+            prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            conflict_handler="resolve",  # a verb may bring its own --help
+        )
 
     def error(self, message: str) -> NoReturn:
         """Raise what argparse found wrong.

@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         entries += _to_json(prediction, file, image_id)
         print(f"{file}: {_describe(prediction)} -> {args.output / picture}", flush=True)
     json_file = write_json(args.output / "predictions.json", entries)
-    print(f"wrote {json_file} and {len(files) - len(failed)} pictures")
+    print(f"wrote {json_file}, pictures: {len(files) - len(failed)}")
     if failed:
         raise ZigguratError(
             f"{len(failed)} of {len(files)} files could not be read as images "

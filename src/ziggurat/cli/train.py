@@ -23,8 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         f"recipes:\n  {chr(10).join(list_recipes()).replace(chr(10), chr(10) + '  ')}\n\n"
         "`ziggurat train RECIPE --help` shows the recipe's values as the defaults."
     )
-    # This --help takes the place of the one every parser has.
-    parser.conflict_handler = "resolve"
+    # This --help takes the place of the one that every parser has.
     parser.add_argument(
         "-h", "--help", action=_Help, nargs=0, help="show this and every field, then leave"
     )

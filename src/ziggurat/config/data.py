@@ -6,7 +6,6 @@ from ziggurat.config.checks import (
     require,
     require_counts,
     require_fractions,
-    require_positive,
 )
 
 
@@ -135,7 +134,7 @@ class DetectionData:
         require(bool(self.root), "data.root", self.root, "the folder of the data set")
         require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
         require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
-        require_positive("data", short_side=self.short_side)
+        require_counts("data", 1, short_side=self.short_side)
         require(
             self.long_side >= self.short_side,
             "data.long_side",

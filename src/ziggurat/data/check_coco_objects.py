@@ -105,8 +105,11 @@ def read_object(entry: Entry, label: int) -> ExampleObject:
     box, segmentation = entry["bbox"], entry.get("segmentation")
     assert isinstance(box, list)
     x, y, width, height = (float(value) for value in box)
-    if isinstance(segmentation, dict):
-        segmentation = segmentation["counts"]
-    if not isinstance(segmentation, list | str) or not segmentation:
-        segmentation = None
-    return ExampleObject(label, (x, y, width, height), segmentation)
+    polygons: list[list[float]] = []
+    runs: list[int] = []
+    if isinstance(segmentation, list):
+        polygons = [[float(value) for value in polygon] for polygon in segmentation]
+    elif isinstance(segmentation, dict):
+        counts = segmentation["counts"]
+        runs = runs_from_text(counts) if isinstance(counts, str) else counts
+    return ExampleObject(label, (x, y, width, height), polygons, runs)

@@ -15,7 +15,8 @@ from PIL import Image, UnidentifiedImageError
 from ziggurat.errors import ZigguratError
 
 IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
+    | {".webp"}
 )
 """A file with one of these suffixes, in lower or upper case, is taken for an image."""
 

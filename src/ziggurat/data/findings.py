@@ -78,12 +78,14 @@ class ExampleObject:
     Attributes:
         label: Class, an index into the example's classes.
         box: x, y, width, height in pixels.
-        segmentation: Polygons, or run lengths as numbers or compressed text, or None.
+        polygons: Outlines of its mask, as flat x, y lists.
+        run_lengths: Its mask where there are no polygons, counted down the columns.
     """
 
     label: int
     box: tuple[float, float, float, float]
-    segmentation: list[list[float]] | list[int] | str | None
+    polygons: list[list[float]]
+    run_lengths: list[int]
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,14 @@ def decode_sizes(
 ) -> list[ImageSize | ImageDecodeError]:
     """Decode every image whole, several at a time: its height and width, or what is wrong."""
     results = []
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
         for result in pool.map(_decode_size, paths):
             results.append(result)
             if on_progress is not None:
                 on_progress(1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
     return results
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -56,32 +57,42 @@ class ImageFolder(Dataset[Item]):
             )
         self.classes: tuple[str, ...] = tuple(found if classes is None else classes)
         _check_known(folder, found, self.classes)
-        self.paths: list[Path] = []
-        self.labels: list[int] = []
+        files: list[bytes] = []
+        labels: list[int] = []
         for name in found:
-            images = _images_below(folder / name)
+            images = _images_below(folder, name)
             if not images and classes is None:
                 raise ZigguratError(
                     f"class folder {folder / name} has no images; add some or remove the folder"
                 )
-            self.paths += images
-            self.labels += [self.classes.index(name)] * len(images)
-        if not self.paths:
+            files += images
+            labels += [self.classes.index(name)] * len(images)
+        if not files:
             raise ZigguratError(f"{folder} has class folders but no images in them")
+        self.folder = folder
+        # Two arrays: a million Python objects would be copied into every worker process, since
+        # looking at one already writes to its memory (the reference count).
+        self._files = np.array(files)
+        self.labels = np.array(labels)
         self.transform = transform
         self.train = train
         self.seed = seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self._files)
 
     def __getitem__(self, key: ItemKey | int) -> Item:
         return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
+    def path(self, index: int) -> Path:
+        """File of an image."""
+        return self.folder / os.fsdecode(bytes(self._files[index]))
+
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
-        image = decode_image(self.paths[index])
-        info = ImageInfo(index, str(self.paths[index]), (image.height, image.width))
-        return Sample(self.transform(image), self.labels[index], info, skipped)
+        path = self.path(index)
+        image = decode_image(path)
+        info = ImageInfo(index, str(path), (image.height, image.width))
+        return Sample(self.transform(image), int(self.labels[index]), info, skipped)
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -111,11 +122,12 @@ def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> 
         )
 
 
-def _images_below(folder: Path) -> list[Path]:
+def _images_below(folder: Path, name: str) -> list[bytes]:
+    """Files of a class, relative to the split's folder and sorted."""
     found = [
-        Path(parent) / name
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if is_image_file(Path(name))
+        (Path(parent) / file).relative_to(folder).as_posix()
+        for parent, _, files in os.walk(folder / name, followlinks=True)
+        for file in files
+        if is_image_file(Path(file))
     ]
-    return sorted(found, key=lambda path: path.as_posix())
+    return [os.fsencode(path) for path in sorted(found)]

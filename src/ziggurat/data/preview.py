@@ -10,7 +10,7 @@ from PIL import Image
 from ziggurat.data.check_ade20k import read_label_map
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject
-from ziggurat.data.masks import mask_from_polygons, mask_from_runs, runs_from_text
+from ziggurat.data.masks import mask_from_polygons, mask_from_runs
 from ziggurat.types import Detections, ImageSize
 
 
@@ -47,7 +47,7 @@ def read_preview(example: Example) -> Preview:
 def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:
     corners = [(x, y, x + w, y + h) for x, y, w, h in (found.box for found in objects)]
     masks = None
-    if any(found.segmentation is not None for found in objects):
+    if any(found.polygons or found.run_lengths for found in objects):
         masks = torch.from_numpy(np.stack([_mask(found, size) for found in objects]))
     return Detections(
         boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
@@ -58,12 +58,6 @@ def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detectio
 
 
 def _mask(found: ExampleObject, size: ImageSize) -> Bool[np.ndarray, "H W"]:
-    segmentation = found.segmentation
-    if segmentation is None:
-        return np.zeros(size, dtype=bool)
-    if isinstance(segmentation, str):
-        return mask_from_runs(runs_from_text(segmentation), size)
-    polygons = [polygon for polygon in segmentation if isinstance(polygon, list)]
-    if polygons:
-        return mask_from_polygons(polygons, size)
-    return mask_from_runs([count for count in segmentation if isinstance(count, int)], size)
+    if found.run_lengths:
+        return mask_from_runs(found.run_lengths, size)
+    return mask_from_polygons(found.polygons, size)

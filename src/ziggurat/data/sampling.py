@@ -60,7 +60,7 @@ class SeededBatchSampler(Sampler[list[ItemKey]]):
         self.handed_out = 0  # batches of this epoch that a loader has given
         if not len(self):
             raise ZigguratError(
-                f"the training split has {num_images} images, fewer than one batch of "
+                f"the training split has {num_images} images, too few for a full batch of "
                 f"{self.global_batch} ({batch_size} on each of {world_size} devices); "
                 "use a smaller batch size"
             )

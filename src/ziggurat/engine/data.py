@@ -151,7 +151,7 @@ def _detection(data: DetectionData, seed: int) -> RunData:
             f"{_difference(train.classes, val.classes)}; give both files one list"
         )
 
-    def new_metric(classes: tuple[str, ...]) -> Metric:
+    def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.
         ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
         return CocoMetric(val_files[0], ids, classes)

@@ -202,7 +202,7 @@ def open_data(
     assert folder is not None
     chosen = split or (run.data.val_split if run is not None else "val")
     if not folder.is_dir():
-        hint = f"{RUN_FILE} names it; give another one with --data.root" if is_own else "check it"
+        hint = f"{RUN_FILE} names it; give another one with --data.root" if is_own else "check --data.root"
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):

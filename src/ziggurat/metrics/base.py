@@ -7,7 +7,7 @@ numbers between 0 and 1, one row a class, and the confusion matrix where there i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -57,6 +57,7 @@ class Report:
         return content
 
 
+@runtime_checkable
 class Metric(Protocol):
     """Collects results and counts them.
 

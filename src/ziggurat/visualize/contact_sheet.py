@@ -4,7 +4,7 @@ Shapes: H x W a picture.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ _TEXT = (236, 238, 242)
 _MAX_COLUMNS = 4
 
 
+@runtime_checkable  # shapes are checked at run time in tests
 class Annotated(Protocol):
     """A picture and what is known of it; labels of a map begin at 1, 0 is "other"."""
 

@@ -75,7 +75,10 @@ def plot_confusion(
     style = _DARK if dark else _LIGHT
     count = len(classes)
     is_named = count <= MAX_NAMED_CLASSES
-    side = min(max(2.8, 0.55 * count if count <= MAX_CELL_NUMBERS else 0.21 * count), 20.0)
+    if count <= MAX_CELL_NUMBERS:
+        side = max(2.8, 0.55 * count)
+    else:
+        side = 0.21 * count if is_named else 9.0
     figure = Figure(figsize=(side + 2.2, side + 1.6), facecolor=style.paper, layout="constrained")
     axes = figure.add_subplot()
     totals = confusion.sum(axis=1, keepdims=True)

@@ -10,7 +10,7 @@ from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
-from ziggurat.types import ModelIdentity
+from ziggurat.types import ModelIdentity, Task
 
 DIMS = (8, 12, 16, 24)
 DEPTHS = (1, 2, 1, 1)
@@ -26,7 +26,8 @@ def mini_backbone(drop_path_rate: float) -> P2T:
 def p2t_mini(monkeypatch: pytest.MonkeyPatch) -> None:
     """A backbone and two published models, small enough to be built many times."""
     monkeypatch.setitem(zoo.BACKBONES, "p2t_mini", mini_backbone)
-    for name, task in (("p2t_mini", "classification"), ("retinanet_p2t_mini", "detection")):
+    names: dict[str, Task] = {"p2t_mini": "classification", "retinanet_p2t_mini": "detection"}
+    for name, task in names.items():
         card = zoo.ModelCard(name, task, (224, 224), "", "", "", 0.0)
         monkeypatch.setitem(zoo.MODELS, name, card)
 

@@ -72,7 +72,7 @@ def test_convert_detector_with_names(
         (["--model", "p2t_mini", "--classes", "no.txt", "-o", "a.safetensors"], "cannot read"),
         (["--model", "p2t_mini", "--classes", "gap.txt", "-o", "a.safetensors"], "empty line"),
         (
-            ["--model", "p2t_mini", "--classes", "two.txt", "--num_classes", "5", "-o", "a.safetensors"],
+            ["--model", "p2t_mini", "--classes", "two.txt", "--num_classes=5", "-oa.safetensors"],
             "has 2 names, expected 5",
         ),
     ],

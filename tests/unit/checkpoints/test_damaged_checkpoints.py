@@ -29,7 +29,7 @@ FILES = {
     "tensors.safetensors": save(WEIGHTS),
 }
 few = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

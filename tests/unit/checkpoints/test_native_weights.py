@@ -33,7 +33,8 @@ def _equal(one: nn.Module, other: nn.Module) -> bool:
 
 def _metadata(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="pt") as file:
-        return json.loads(file.metadata()["ziggurat"])
+        values: dict[str, Any] = json.loads(file.metadata()["ziggurat"])
+    return values
 
 
 def _rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -43,7 +43,7 @@ def _same(got: dict[str, Tensor]) -> bool:
     ids=["plain", "ordered", "module", "model", "state_dict", "both", "ema only", "ema beside"],
 )
 @pytest.mark.parametrize("use_zip", [True, False], ids=["zip", "legacy"])
-def test_every_wrapping_of_torch_files(tmp_path: Path, content: Any, use_zip: bool) -> None:
+def test_every_wrapping_of_torch_files(tmp_path: Path, content: object, use_zip: bool) -> None:
     path = tmp_path / "official.pth"
     torch.save(content, path, _use_new_zipfile_serialization=use_zip)
     assert _same(read_checkpoint(path))
@@ -118,7 +118,7 @@ def test_a_whole_pickled_module_is_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", [eval, torch.hub.load, getattr])
-def test_other_calls_are_refused_too(tmp_path: Path, call: Any) -> None:
+def test_other_calls_are_refused_too(tmp_path: Path, call: Callable[..., object]) -> None:
     class Call:
         def __reduce__(self) -> tuple[Any, tuple[str]]:
             return call, ("1",)

@@ -149,6 +149,8 @@ BAD = [
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), r"id 3 has the bbox \[1, 2, 3\]"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, None]), r"id 3 has the bbox"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, float("nan")]), r"four finite numbers"),
+    (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, float("inf")]), r"four finite numbers"),
+    (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, 10**400]), r"four finite numbers"),
 ]
 
 

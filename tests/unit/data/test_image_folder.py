@@ -40,8 +40,10 @@ def sample(item: object) -> Sample:
 def test_classes_and_files_are_sorted(root: Path) -> None:
     dataset = ImageFolder(root, "train", TRANSFORM, train=True)
     assert dataset.classes == ("ant", "zebra")
-    assert dataset.labels == [0, 0, 0, 1, 1, 1]
-    assert [path.relative_to(root / "train").as_posix() for path in dataset.paths] == [
+    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [
+        path.relative_to(root / "train").as_posix() for path in map(dataset.path, range(6))
+    ] == [
         "ant/0.PNG",
         "ant/1.PNG",
         "ant/deep/2.PNG",
@@ -72,9 +74,18 @@ def test_other_files_are_left_aside(root: Path) -> None:
     assert len(ImageFolder(root, "train", TRANSFORM, train=True)) == 6
 
 
+def test_names_of_any_script(root: Path) -> None:
+    folder = root / "train" / "ant"
+    (folder / "0.PNG").rename(folder / "Ameise\u0308 \u8681 .png")
+    dataset = ImageFolder(root, "train", TRANSFORM, train=True)
+    assert {sample(dataset[i]).info.path for i in range(6)} >= {
+        str(folder / "Ameise\u0308 \u8681 .png")
+    }
+
+
 def test_an_evaluation_class_may_be_without_images(root: Path) -> None:
     dataset = ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "bee", "zebra"))
-    assert dataset.labels == [0, 0, 2, 2]
+    assert dataset.labels.tolist() == [0, 0, 2, 2]
 
 
 def noisy(image: Image.Image) -> Tensor:
@@ -129,7 +140,7 @@ def test_the_last_image_is_replaced_by_the_first(root: Path) -> None:
 def test_nothing_replaces_a_damaged_image_in_evaluation(root: Path) -> None:
     (root / "val" / "ant" / "0.PNG").unlink()
     dataset = ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
-    gone = dataset.paths[0]
+    gone = dataset.path(0)
     gone.unlink()
     item = dataset[0]
     assert isinstance(item, Unreadable)
@@ -138,8 +149,8 @@ def test_nothing_replaces_a_damaged_image_in_evaluation(root: Path) -> None:
 
 def test_a_wholly_unreadable_training_set_is_tried_once(root: Path) -> None:
     dataset = ImageFolder(root, "train", TRANSFORM, train=True)
-    for path in dataset.paths:
-        path.unlink()
+    for index in range(len(dataset)):
+        dataset.path(index).unlink()
     item = dataset[(0, 2)]
     assert isinstance(item, Unreadable)
     assert len(item.skipped) == 6 <= MAX_REPLACEMENTS

@@ -320,7 +320,7 @@ def test_a_limit_of_zero_puts_up_with_none() -> None:
 
 def test_too_few_images_for_a_batch() -> None:
     with pytest.raises(
-        ZigguratError, match=r"has 3 images, fewer than one batch of 8 \(4 on each of 2"
+        ZigguratError, match=r"has 3 images, too few for a full batch of 8 \(4 on each of 2"
     ):
         training(Numbers(3), world_size=2)
 

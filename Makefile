@@ -1,0 +1,39 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; both make .venv first
+# and reuse it afterwards.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: demo test test-all check format benchmark-real-data
+
+demo: .venv/ready
+	$(BIN)/ziggurat demo --output demo
+
+# What the continuous integration runs.
+test: check
+	$(PYTEST)
+
+# The slow tests too.
+test-all: check
+	$(PYTEST) -m "slow or not slow"
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# An hour on two cores: a detector and a classifier, from scratch, on real photos.
+benchmark-real-data: .venv/ready
+	$(BIN)/python benchmarks/real_data.py
+
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "ziggurat needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable ".[dev]"
+	touch $@

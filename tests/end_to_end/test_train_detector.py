@@ -1,0 +1,78 @@
+"""`ziggurat train` of a detector on twelve images in COCO layout."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from ziggurat.checkpoints.native import load_weights
+from ziggurat.cli.main import main
+from ziggurat.engine.module import TrainingModule
+from ziggurat.types import FitInside
+
+
+@pytest.fixture
+def train_detector(coco_folder: Path) -> Callable[..., int]:
+    """Run `ziggurat train` on the coloured squares: two epochs of three steps."""
+
+    def run(output: Path, *words: str) -> int:
+        return main(
+            [
+                *("train", "retinanet_p2t_tiny_1x_coco", "--output", str(output)),
+                *(f"--data.root={coco_folder}", "--data.short_side=72", "--data.long_side=96"),
+                *("--data.batch_size=4", "--data.workers=0", "--model.head_channels=16"),
+                *("--model.head_depth=1", "--optimizer.lr=0.004", "--schedule.warmup_steps=2"),
+                *("--schedule.milestones=[50]", "--trainer.max_epochs=2"),
+                *("--trainer.accelerator=cpu", "--trainer.log_every_steps=1", *words),
+            ]
+        )
+
+    return run
+
+
+def test_train_detector_learns_and_leaves_weights(
+    tmp_path: Path, train_detector: Callable[..., int]
+):
+    output = tmp_path / "run"
+    assert train_detector(output, "--trainer.max_epochs=8", "--trainer.val_every_epochs=4") == 0
+    with (output / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    terms = [name for name in rows[0] if name.startswith("train/")]
+    assert len(terms) > 4  # the sum, its terms, lr and speed
+    record = json.loads((output / "metrics.json").read_text())
+    assert {"AP", "AP50"} <= record["last"]["metrics"].keys()
+    assert len([row for row in rows if row["val/AP"]]) == 2
+    model = load_weights(output / "best.safetensors")
+    assert model.classes == ("red", "blue")
+    assert model.preprocessing == FitInside(short_side=72, long_side=96)
+    assert model.identity.head_channels == 16
+
+
+def test_resume_of_a_detector_repeats_the_whole_run(
+    tmp_path: Path, train_detector: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    # A random size for each image, so that a wrong order or seed shows.
+    words = ("--data.train_short_sides=[66,72]",)
+    assert train_detector(whole, *words) == 0
+    original = TrainingModule.training_step
+    calls = [0]
+
+    def interrupted(self: TrainingModule, batch: object, batch_idx: int) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 5:
+            raise KeyboardInterrupt
+        return original(self, batch, batch_idx)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingModule, "training_step", interrupted)
+        assert train_detector(parts, *words) == 130
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    expected = load_weights(whole / "last.safetensors").state_dict()
+    got = load_weights(parts / "last.safetensors").state_dict()
+    assert all(torch.equal(value, got[name]) for name, value in expected.items())

@@ -1,0 +1,98 @@
+"""Imports point down, and every module imports without the extras."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).resolve().parents[2] / "src" / "ziggurat"
+
+# Each layer may import those before it and itself.
+LAYERS = [
+    {"errors", "types"},
+    {"ops"},
+    {"layers", "losses"},
+    {"backbones", "necks", "heads"},
+    {"models"},
+    {"zoo"},
+    {"checkpoints"},
+    {"recipes"},
+    {"config"},
+    {"data", "metrics"},
+    {"visualize"},
+    {"inference"},
+    {"engine"},
+    {"demo"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ONLY = {  # narrower than "everything below"
+    "data": {"types", "errors", "ops", "data"},
+    "metrics": {"types", "errors", "ops", "metrics"},
+    "visualize": {"types", "errors", "metrics", "visualize"},
+    "config": {"errors", "recipes", "config"},
+    "backbones": {"types", "errors", "ops", "layers", "losses", "backbones"},
+    "necks": {"types", "errors", "ops", "layers", "losses", "necks"},
+    "heads": {"types", "errors", "ops", "layers", "losses", "heads"},
+}
+FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def layer_of(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported_modules(path: Path) -> set[str]:
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path.name}: a relative import"
+            modules.add(node.module)
+    return modules
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_point_down(path: Path) -> None:
+    layer = layer_of(path)
+    assert layer in RANK, f"{layer} has no place among the layers"
+    for module in imported_modules(path):
+        if module.split(".")[0] != "ziggurat" or module == "ziggurat":
+            continue
+        used = module.split(".")[1]
+        assert RANK[used] <= RANK[layer], f"{layer} imports {used}, which lies above it"
+        assert used in ONLY.get(layer, {used}), f"{layer} must not import {used}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_only_the_engine_imports_lightning(path: Path) -> None:
+    if layer_of(path) == "engine":
+        return
+    lightning = {m for m in imported_modules(path) if m.split(".")[0].startswith("lightning")}
+    assert not lightning
+
+
+def test_core_imports_without_the_extras() -> None:
+    """Every module outside the engine imports where lightning and tensorboard are absent."""
+    modules = [
+        ".".join(("ziggurat", *path.relative_to(SOURCE).with_suffix("").parts))
+        for path in FILES
+        if layer_of(path) != "engine"
+    ]
+    code = f"""
+import importlib, sys
+for name in ("lightning", "pytorch_lightning", "tensorboard"):
+    sys.modules[name] = None
+for module in {modules!r}:
+    importlib.import_module(module.removesuffix(".__init__"))
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+
+
+def test_no_file_is_long() -> None:
+    long = {str(p.relative_to(SOURCE)): len(p.read_text().splitlines()) for p in FILES}
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}

@@ -1,0 +1,87 @@
+"""Faults of an ImageFolder: each one is named with its file and reason."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ziggurat.data.check import check_dataset
+from ziggurat.data.preview import read_preview
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (8, 6), (10, 200, 30)).save(folder / "1.png")
+    return tmp_path
+
+
+def _findings(root: Path) -> set[tuple[str, str, str]]:
+    found = check_dataset(root).findings
+    return {(finding.severity, finding.file, finding.reason) for finding in found}
+
+
+def test_a_good_data_set_is_counted(root: Path) -> None:
+    (root / "train" / "cat" / "more").mkdir()
+    Image.new("L", (5, 5)).save(root / "train" / "cat" / "more" / "2.JPG", format="JPEG")
+    looked_at: list[int] = []
+    check = check_dataset(root, on_progress=looked_at.append)
+    assert check.layout == "image_folder"
+    assert check.findings == ()
+    assert [(split.name, split.num_images, split.per_class) for split in check.splits] == [
+        ("train", 3, {"cat": 2, "dog": 1}),
+        ("val", 2, {"cat": 1, "dog": 1}),
+    ]
+    assert sum(looked_at) == 5
+    preview = read_preview(check.examples[0])
+    assert (preview.caption, preview.image.size, preview.objects) == ("train: cat", (8, 6), None)
+
+
+def test_damaged_images_are_named(root: Path) -> None:
+    path = root / "val" / "dog" / "1.png"
+    path.write_bytes(path.read_bytes()[:40])
+    (root / "train" / "dog" / "2.jpg").write_bytes(b"")
+    assert {(severity, file) for severity, file, _ in _findings(root)} == {
+        ("fault", "val/dog/1.png"),
+        ("fault", "train/dog/2.jpg"),
+    }
+
+
+def test_an_empty_class_is_a_fault_in_training(root: Path) -> None:
+    (root / "train" / "cow").mkdir()
+    (root / "val" / "cow").mkdir()
+    reason = "class 'cow' is empty: no images in its folder"
+    assert _findings(root) == {("fault", "train/cow", reason), ("note", "val/cow", reason)}
+
+
+def test_a_class_that_training_does_not_know(root: Path) -> None:
+    (root / "val" / "cat").rename(root / "val" / "cats")
+    assert _findings(root) == {
+        ("fault", "val/cats", "class 'cats' is unknown in train: no model will predict it"),
+        ("note", "val", "1 class of the training split not in it: cat"),
+    }
+
+
+def test_files_that_are_left_aside(root: Path) -> None:
+    (root / "train" / "cat" / "notes.txt").write_text("x")
+    (root / "train" / "cat" / ".hidden.jpg").write_text("x")
+    Image.new("L", (5, 5)).save(root / "train" / "loose.png")
+    assert _findings(root) == {
+        ("note", "train/cat", "1 file left aside, no image: notes.txt"),
+        ("note", "train", "1 image in no class folder, left aside: loose.png"),
+    }
+
+
+def test_a_split_without_classes(root: Path) -> None:
+    (root / "test").mkdir()
+    assert _findings(root) == {("fault", "test", "no class folders in it; expected <class>/*.jpg")}
+
+
+def test_validation_alone_is_fine(root: Path) -> None:
+    (root / "train").rename(root / "unused")
+    check = check_dataset(root)
+    assert [split.name for split in check.splits] == ["val"]
+    assert check.findings == ()

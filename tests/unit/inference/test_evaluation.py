@@ -1,0 +1,130 @@
+"""Evaluation of weights on data in both layouts, with classes matched by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.predictor import load
+from ziggurat.types import BadFile
+
+
+def test_classifier_agrees_with_the_predictor(classifier_file: Path, folder_root: Path) -> None:
+    bad: list[BadFile] = []
+    steps: list[tuple[int, int]] = []
+    evaluation = evaluate_run(
+        classifier_file,
+        data_root=folder_root,
+        batch_size=2,
+        device="cpu",
+        on_progress=lambda done, total: steps.append((done, total)),
+        on_bad_file=bad.append,
+    )
+    predictor = load(classifier_file, device="cpu")
+    files = sorted(folder_root.glob("val/*/[01].png"))
+    right = sum(predictor(file).top(1)[0][0] == file.parent.name for file in files)
+    assert evaluation.report.num_images == 6
+    assert evaluation.report.numbers["top1"] == right / 6
+    assert [Path(file.path).name for file in bad] == ["damaged.png"]
+    assert evaluation.bad_files == tuple(bad)
+    assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert evaluation.coco_results is None
+
+
+def test_detector_agrees_with_the_predictor(detector_file: Path, coco_root: Path) -> None:
+    evaluation = evaluate_run(detector_file, data_root=coco_root, device="cpu")
+    assert evaluation.coco_results is not None
+    predictor = load(detector_file, device="cpu")
+    prediction = predictor(coco_root / "val" / "1.png", score_threshold=0.0).to_dict()
+    # "tree" is label 2 of the model and category 4 of the data, "star" is unknown to them.
+    expected = [entry for entry in prediction["objects"] if entry["class"] != "star"]
+    found = [entry for entry in evaluation.coco_results if entry["image_id"] == 49]
+    assert len(found) == len(expected) > 0
+    assert [entry["category_id"] for entry in found] == [
+        {"tree": 4, "cell": 9}[entry["class"]] for entry in expected
+    ]
+    boxes = torch.tensor([entry["bbox"] for entry in found], dtype=torch.float64)
+    boxes[:, 2:] += boxes[:, :2]
+    expected_boxes = torch.tensor([entry["box"] for entry in expected], dtype=torch.float64)
+    torch.testing.assert_close(boxes, expected_boxes)
+    assert evaluation.report.num_images == 3
+    assert {row["class"] for row in evaluation.report.per_class} == {"cell", "tree"}
+
+
+def test_data_of_the_run_are_found(detector_file: Path, coco_root: Path, tmp_path: Path) -> None:
+    shutil.copy(detector_file, tmp_path / "best.safetensors")
+    run = {
+        "task": "detection",
+        "model": {"name": "retinanet_p2t_tiny"},
+        "data": {
+            "root": str(coco_root),
+            "val_annotations": "annotations/instances_val.json",
+            "val_images": "val",
+            "eval_batch_size": 3,
+        },
+        "optimizer": {"lr": 0.1},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    steps: list[int] = []
+    evaluation = evaluate_run(
+        tmp_path, device="cpu", on_progress=lambda done, total: steps.append(total)
+    )
+    assert evaluation.report.num_images == 3
+    assert steps == [1]
+    with pytest.raises(ZigguratError, match="no annotations"):
+        evaluate_run(tmp_path, split="test", device="cpu")
+    run["data"] = {"root": str(tmp_path / "moved")}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    with pytest.raises(ZigguratError, match="give another one with --data.root"):
+        evaluate_run(tmp_path, device="cpu")
+
+
+def test_run_of_another_task(classifier_file: Path, tmp_path: Path) -> None:
+    shutil.copy(classifier_file, tmp_path / "best.safetensors")
+    run = {
+        "task": "detection",
+        "model": {"name": "retinanet_p2t_tiny"},
+        "data": {"root": str(tmp_path)},
+        "optimizer": {"lr": 0.1},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    with pytest.raises(ZigguratError, match="is of a detection run, but the weights are of p2t_"):
+        evaluate_run(tmp_path, device="cpu")
+
+
+def test_wrong_data(
+    classifier_file: Path, detector_file: Path, coco_root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ZigguratError, match="give the data set with --data.root"):
+        evaluate_run(detector_file, device="cpu")
+    with pytest.raises(ZigguratError, match="does not exist"):
+        evaluate_run(detector_file, data_root=tmp_path / "absent", device="cpu")
+    with pytest.raises(ZigguratError, match="known classes"):
+        evaluate_run(classifier_file, data_root=coco_root, split="..", device="cpu")
+    with pytest.raises(ZigguratError, match="batch_size must be at least 1"):
+        evaluate_run(detector_file, data_root=coco_root, batch_size=0, device="cpu")
+
+
+def test_objects_of_an_unknown_class(detector_file: Path, coco_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(coco_root, root)
+    file = root / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    content["annotations"][0]["category_id"] = 11
+    file.write_text(json.dumps(content))
+    with pytest.raises(ZigguratError, match=r"was not trained on \(rock\)"):
+        evaluate_run(detector_file, data_root=root, device="cpu")
+
+
+def test_too_many_damaged_files(classifier_file: Path, folder_root: Path, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(folder_root, root)
+    for number in range(11):
+        (root / "val" / "star" / f"bad{number}.png").write_bytes(b"")
+    with pytest.raises(ZigguratError, match="cannot be decoded, the limit is 10"):
+        evaluate_run(classifier_file, data_root=root, device="cpu")

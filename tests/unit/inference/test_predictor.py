@@ -1,0 +1,150 @@
+"""Predictions from files, images, arrays and tensors, in pixels of the original image."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
+from ziggurat.types import CenterCrop, ClassScores, Detections
+
+
+@pytest.fixture(scope="module")
+def detector(detector_file: Path) -> Predictor:
+    return load(detector_file, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def classifier(classifier_file: Path) -> Predictor:
+    return load(classifier_file, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    rng = np.random.default_rng(1)
+    return Image.fromarray(rng.integers(0, 256, (150, 240, 3), dtype=np.uint8))
+
+
+def objects_of(prediction: Prediction) -> Detections:
+    assert isinstance(prediction.result, Detections)
+    return prediction.result
+
+
+def test_weights_carry_classes_and_preprocessing(classifier: Predictor) -> None:
+    assert classifier.classes == ("cell", "star", "tree")
+    assert classifier.preprocessing == CenterCrop(resize=72, crop=66)
+    assert not classifier.model.training
+
+
+def test_every_kind_of_image_gives_the_same(
+    detector: Predictor, photo: Image.Image, tmp_path: Path
+) -> None:
+    photo.save(tmp_path / "photo.png")
+    pixels = np.asarray(photo)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    predictions = detector([tmp_path / "photo.png", photo, pixels, tensor, tensor / 255])
+    first = predictions[0].to_dict()
+    assert first["objects"]
+    assert all(prediction.to_dict() == first for prediction in predictions)
+
+
+def test_a_list_equals_its_images_one_by_one(detector: Predictor, photo: Image.Image) -> None:
+    images = [photo, photo.resize((90, 200)), photo.resize((500, 100))]
+    together = detector(images, score_threshold=0.2)
+    alone = [detector(image, score_threshold=0.2) for image in images]
+    assert [p.to_dict() for p in together] == [p.to_dict() for p in alone]
+    assert detector([]) == []
+
+
+def test_boxes_are_in_pixels_of_the_original(detector: Predictor, photo: Image.Image) -> None:
+    found = objects_of(detector(photo, score_threshold=0.05))
+    assert len(found) > 10
+    assert found.boxes.min() >= 0
+    assert found.boxes[:, 2].max() <= 240
+    assert found.boxes[:, 3].max() <= 150
+    # The model saw at most 120 x 72 pixels; boxes that were not scaled back could not reach this.
+    assert found.boxes[:, 2].max() > 121
+
+
+def test_threshold(detector: Predictor, photo: Image.Image) -> None:
+    every = objects_of(detector(photo, score_threshold=0.0))
+    limit = float(every.scores.median())
+    some = objects_of(detector(photo, score_threshold=limit))
+    assert 0 < len(some) < len(every)
+    assert len(some) == int((every.scores >= limit).sum())
+    with pytest.raises(ZigguratError, match=r"must lie in 0\.\.1, got 1.5"):
+        detector(photo, score_threshold=1.5)
+
+
+def test_classifier(classifier: Predictor, photo: Image.Image) -> None:
+    prediction = classifier(photo)
+    assert isinstance(prediction.result, ClassScores)
+    assert float(prediction.result.scores.sum()) == pytest.approx(1.0, abs=1e-5)
+    best = prediction.top(2)
+    assert len(best) == 2
+    assert best[0][1] >= best[1][1]
+    content = prediction.to_dict()
+    assert [entry["class"] for entry in content["scores"]][:2] == [name for name, _ in best]
+    json.dumps(content)
+    with pytest.raises(ZigguratError, match="score_threshold is for detectors"):
+        classifier(photo, score_threshold=0.5)
+
+
+def test_many_images_through_a_classifier(classifier: Predictor, photo: Image.Image) -> None:
+    images = [photo.rotate(10 * turn) for turn in range(18)]
+    together = classifier(images)
+    alone = [classifier(images[0]), classifier(images[17])]
+    for one, other in zip([together[0], together[17]], alone, strict=True):
+        assert isinstance(one.result, ClassScores)
+        assert isinstance(other.result, ClassScores)
+        torch.testing.assert_close(one.result.scores, other.result.scores)
+
+
+def test_pictures_are_saved(
+    detector: Predictor, classifier: Predictor, photo: Image.Image, tmp_path: Path
+) -> None:
+    detector(photo).save(tmp_path / "found.jpg")
+    classifier(photo).save(str(tmp_path / "classes.png"))
+    for name in ("found.jpg", "classes.png"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width >= photo.width
+    with pytest.raises(ZigguratError, match="cannot be written"):
+        detector(photo).save(tmp_path / "found.unknown")
+    with pytest.raises(ZigguratError, match="cannot be written"):
+        detector(photo).save(tmp_path / "absent" / "found.jpg")
+
+
+def test_top_of_detections() -> None:
+    found = Detections(
+        torch.tensor([[0.0, 0.0, 5.0, 5.0], [1.0, 1.0, 4.0, 4.0]]),
+        torch.tensor([0.4, 0.8]),
+        torch.tensor([0, 1]),
+    )
+    prediction = Prediction(Image.new("RGB", (9, 6)), found, ("a", "b"))
+    assert [name for name, _ in prediction.top(5)] == ["b", "a"]
+    content = prediction.to_dict()
+    assert (content["width"], content["height"]) == (9, 6)
+    assert content["objects"][0]["box"] == [1.0, 1.0, 4.0, 4.0]
+
+
+def test_weights_are_found_in_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ZigguratError, match="holds no trained weights"):
+        find_weights(tmp_path)
+    (tmp_path / "last.safetensors").touch()
+    assert find_weights(tmp_path).name == "last.safetensors"
+    (tmp_path / "best.safetensors").touch()
+    assert find_weights(tmp_path).name == "best.safetensors"
+    with pytest.raises(ZigguratError, match="there are no weights at"):
+        find_weights(tmp_path / "absent")
+
+
+def test_devices(classifier_file: Path) -> None:
+    with pytest.raises(ZigguratError, match="no device 'gpu'"):
+        load(classifier_file, device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ZigguratError, match="no device 'cuda'"):
+            load(classifier_file, device="cuda")

@@ -1,0 +1,89 @@
+"""Plots are PNG files of sensible size, and the curves of a run are read as they were written."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.base import Report
+from ziggurat.visualize.plots import (
+    Curve,
+    group_curves,
+    plot_classes,
+    plot_confusion,
+    plot_curves,
+    read_curves,
+)
+
+
+def opened(png: bytes) -> Image.Image:
+    assert png.startswith(b"\x89PNG")
+    return Image.open(io.BytesIO(png)).convert("RGB")
+
+
+def report_of(values: list[float | None]) -> Report:
+    rows = [{"class": f"class {i}", "AP": value} for i, value in enumerate(values)]
+    return Report("AP", {"AP": 0.5}, rows, 4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("count", [1, 3, 120])
+def test_confusion_of_any_number_of_classes(count: int) -> None:
+    names = [f"class {index}" for index in range(count)]
+    picture = opened(plot_confusion(np.eye(count, dtype=np.int64) * 7, names))
+    assert 300 < picture.width < 4000
+
+
+def test_dark_is_dark() -> None:
+    light = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"]))
+    dark = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"], dark=True))
+    assert light.getpixel((2, 2)) == (255, 255, 255)
+    assert max(dark.getpixel((2, 2))) < 50  # type: ignore[arg-type,type-var]
+
+
+def test_bars_of_few_and_many_classes() -> None:
+    few = opened(plot_classes(report_of([0.2, None, 0.9]), "AP"))
+    many = opened(plot_classes(report_of([i / 200 for i in range(200)]), "AP"))
+    assert few.height < many.height < 2500
+    with pytest.raises(ValueError, match="no class of the report has a number 'AP'"):
+        plot_classes(report_of([None]), "AP")
+
+
+def test_curves_are_read_and_grouped(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(
+        "step,epoch,train/loss,train/lr,val/AP,val/AR_1\n"
+        "10,0,2.5,0.1,,\n"
+        "20,0,nan,0.05,0.25,0.5\n"
+        "30,1,1.5,0.01,,\n"
+    )
+    curves = {curve.name: curve for curve in read_curves(file)}
+    assert curves["train/loss"] == Curve("train/loss", [10.0, 30.0], [2.5, 1.5])
+    assert curves["val/AP"] == Curve("val/AP", [20.0], [0.25])
+    assert "epoch" not in curves
+    groups = dict(group_curves(list(curves.values())))
+    assert [curve.name for curve in groups["training loss"]] == ["train/loss"]
+    assert groups["validation images (%)"] == [Curve("AP", [20.0], [25.0])]
+    assert opened(plot_curves(group_curves(list(curves.values())))).width > 600
+
+
+def test_long_curves_are_smoothed_without_warnings() -> None:
+    values = list(np.linspace(3, 1, 500))
+    steps = [float(step) for step in range(500)]
+    opened(plot_curves([("loss", [Curve("train/loss", steps, values)])], dark=True))
+
+
+def test_bad_curves(tmp_path: Path) -> None:
+    with pytest.raises(ZigguratError, match="cannot be read"):
+        read_curves(tmp_path / "absent.csv")
+    file = tmp_path / "other.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(ZigguratError, match="no training curves"):
+        read_curves(file)
+    file.write_text("")
+    with pytest.raises(ZigguratError, match="no training curves"):
+        read_curves(file)
+    with pytest.raises(ValueError, match="no curve"):
+        plot_curves([("loss", [])])

@@ -1,0 +1,92 @@
+"""The report page holds everything itself, shows what it is given and escapes it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.base import Report
+from ziggurat.visualize.plots import plot_confusion
+from ziggurat.visualize.report import Command, Comparison, Fact, Plot, ReportPage, write_report
+
+
+class Addresses(HTMLParser):
+    """Collects what the page would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("src", "srcset", "href")]
+
+
+def page() -> ReportPage:
+    confusion = np.eye(2, dtype=np.int64)
+    light, dark = (plot_confusion(confusion, ["a", "b"], dark=dark) for dark in (False, True))
+    picture = Image.new("RGB", (900, 600), (200, 30, 30))
+    return ReportPage(
+        title="A <run>",
+        summary="It went & ended.",
+        report=Report(
+            "AP",
+            {"AP": 0.4567, "AP_large": float("nan")},
+            [{"class": "<b>cell", "objects": 3, "AP": None}],
+            12,
+        ),
+        facts=[Fact("machine", "2 cores")],
+        plots=[Plot("Confusion", light, dark, "A note.")],
+        gallery=[Comparison("photo.jpg", picture, picture)],
+        gallery_note="The first image.",
+        commands=[Command("Train", "ziggurat train x --data.root y")],
+    )
+
+
+def test_page_shows_what_it_is_given(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    write_report(file, page())
+    html = file.read_text(encoding="utf-8")
+    for text in (
+        "A &lt;run&gt;",
+        "It went &amp; ended.",
+        "45.7",
+        "&lt;b&gt;cell",
+        "2 cores",
+        "A note.",
+        "photo.jpg",
+        "ziggurat train x --data.root y",
+    ):
+        assert text in html
+    assert "nan" not in re.sub(r"data:image/[^\"]+", "", html)
+
+
+def test_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    write_report(file, page())
+    html = file.read_text(encoding="utf-8")
+    addresses = Addresses()
+    addresses.feed(html)
+    assert len(addresses.found) == 4
+    assert all(address.startswith("data:image/") for address in addresses.found)
+    style = re.search(r"<style>(.*)</style>", html, re.DOTALL)
+    assert style is not None
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    assert "<script" not in html
+
+
+def test_page_without_extras(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    write_report(file, ReportPage("Title", "Summary.", Report("top1", {"top1": 1.0}, [], 1)))
+    html = file.read_text(encoding="utf-8")
+    assert "100.0" in html
+    assert "<h2>Classes</h2>" not in html
+
+
+def test_page_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(ZigguratError, match="cannot be written"):
+        write_report(tmp_path / "absent" / "report.html", page())
