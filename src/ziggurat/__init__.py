@@ -1,20 +1,54 @@
 """Ziggurat: pyramid vision transformers for PyTorch.
 
-What is imported here is public; the rest may change.
+The names below are public; the rest may change. They are imported when they are first used, so
+that `ziggurat --help` need not wait for PyTorch.
 """
 
-from ziggurat.checkpoints.matching import LoadReport
-from ziggurat.checkpoints.official import load_official
-from ziggurat.errors import ZigguratError
-from ziggurat.zoo import create_backbone, create_model, list_models
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ziggurat.checkpoints.matching import LoadReport
+    from ziggurat.checkpoints.native import save_weights
+    from ziggurat.checkpoints.official import load_official
+    from ziggurat.errors import ZigguratError
+    from ziggurat.inference.predictor import Prediction, Predictor, load
+    from ziggurat.zoo import create_backbone, create_model, list_models
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "LoadReport": "ziggurat.checkpoints.matching",
+    "Prediction": "ziggurat.inference.predictor",
+    "Predictor": "ziggurat.inference.predictor",
+    "ZigguratError": "ziggurat.errors",
+    "create_backbone": "ziggurat.zoo",
+    "create_model": "ziggurat.zoo",
+    "list_models": "ziggurat.zoo",
+    "load": "ziggurat.inference.predictor",
+    "load_official": "ziggurat.checkpoints.official",
+    "save_weights": "ziggurat.checkpoints.native",
+}
+
 __all__ = [
     "LoadReport",
+    "Prediction",
+    "Predictor",
     "ZigguratError",
     "create_backbone",
     "create_model",
     "list_models",
+    "load",
     "load_official",
+    "save_weights",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ziggurat' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

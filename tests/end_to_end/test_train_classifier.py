@@ -53,7 +53,9 @@ def test_train_learns_and_leaves_all_files(
     tmp_path: Path, train_classifier: Train, image_folder: Path, capsys: pytest.CaptureFixture[str]
 ):
     output = tmp_path / "run"
-    assert train_classifier(output, "--data.mixup=0", "--data.cutmix=0", "--trainer.max_epochs=8") == 0
+    assert (
+        train_classifier(output, "--data.mixup=0", "--data.cutmix=0", "--trainer.max_epochs=8") == 0
+    )
     for name in ("run.yaml", "checkpoints/last.ckpt", "last.safetensors", "metrics.json"):
         assert (output / name).is_file(), name
     assert list((output / "tensorboard").glob("events*"))

@@ -16,7 +16,7 @@ from ziggurat.types import FitInside
 
 @pytest.fixture
 def train_detector(coco_folder: Path) -> Callable[..., int]:
-    """Run `ziggurat train` on the coloured squares: two epochs of three steps."""
+    """Run `ziggurat train` on the coloured squares: two epochs of four steps."""
 
     def run(output: Path, *words: str) -> int:
         return main(
@@ -65,7 +65,7 @@ def test_resume_of_a_detector_repeats_the_whole_run(
 
     def interrupted(self: TrainingModule, batch: object, batch_idx: int) -> torch.Tensor:
         calls[0] += 1
-        if calls[0] == 5:
+        if calls[0] == 6:
             raise KeyboardInterrupt
         return original(self, batch, batch_idx)  # type: ignore[arg-type]
 

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jsonargparse
 
@@ -125,7 +125,7 @@ def _with_required(
     for name, kind in sections.items():
         for field in dataclasses.fields(kind):
             full_name = f"{name}.{field.name}"
-            if not _is_required(field) or field.name in complete[name]:
+            if not _is_required(field) or complete[name].get(field.name) is not None:
                 continue
             if full_name not in given:
                 raise ZigguratError(
@@ -181,6 +181,12 @@ def _sentence(message: str, sections: Mapping[str, type], source: str) -> str:
 
 def type_in_words(hint: Any) -> str:  # noqa: ANN401  any annotation
     """Name a field's type as a user writes its values: "int or null"."""
-    text = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else str(hint)
-    text = text.replace("typing.", "").replace("NoneType", "None").replace(" | ", " or ")
-    return text.replace("None", "null")
+    arguments = get_args(hint)
+    if get_origin(hint) is Literal:
+        return " or ".join(repr(argument) for argument in arguments)
+    if get_origin(hint) is tuple:
+        count = "any number" if arguments[-1] is Ellipsis else str(len(arguments))
+        return f"a list of {count} of {arguments[0].__name__}"
+    if arguments:
+        return " or ".join(type_in_words(argument) for argument in arguments)
+    return "null" if hint is type(None) else str(hint.__name__)

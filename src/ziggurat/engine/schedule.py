@@ -42,7 +42,7 @@ class Schedule:
     @property
     def warmup_steps(self) -> float:
         """Length of the warm-up in steps."""
-        return self.config.warmup_steps or self.config.warmup_epochs * self.steps_per_epoch
+        return float(self.config.warmup_steps or self.config.warmup_epochs * self.steps_per_epoch)
 
     def factor(self, step: int) -> float:
         """Return the factor of a step.

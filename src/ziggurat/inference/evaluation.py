@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from ziggurat.checkpoints.native import load_weights
+from ziggurat.config.data import DetectionData
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import TrainConfig
+from ziggurat.config.tree import DetectionRun, TrainConfig
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.coco import CocoDetection, find_coco
 from ziggurat.data.detection import DetectionTransform
@@ -187,28 +188,31 @@ def open_data(
     Raises:
         ZigguratError: If there is no such data or they do not fit the model.
     """
-    if root is None and run is None:
-        raise ZigguratError(
-            f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
-            "set with --data.root"
-        )
     if run is not None and run.task != model.identity.task:
         raise ZigguratError(
             f"the {RUN_FILE} beside the weights is of a {run.task} run, but the weights are of "
             f"{model.identity.name} for {model.identity.task}; keep them in separate folders"
         )
-    is_own = root is None
-    folder = Path(run.data.root) if root is None and run is not None else root
-    assert folder is not None
-    chosen = split or (run.data.val_split if run is not None else "val")
+    if root is not None:
+        folder, hint = root, "check --data.root"
+    elif run is not None:
+        folder, hint = Path(run.data.root), f"{RUN_FILE} names it; give another with --data.root"
+    else:
+        raise ZigguratError(
+            f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
+            "set with --data.root"
+        )
     if not folder.is_dir():
-        hint = f"{RUN_FILE} names it; give another one with --data.root" if is_own else "check --data.root"
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
+    split = split or ("val" if run is None else run.data.val_split)
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
-        return _open_folder(model.classes, preprocessing, folder, chosen)
-    annotations, images = find_own_coco(run, chosen) if is_own else find_coco(folder, chosen)
-    return _open_coco(model.classes, preprocessing, annotations, images)
+        return _open_folder(model.classes, preprocessing, folder, split)
+    if root is None and isinstance(run, DetectionRun):
+        files = _own_coco(run.data, split)
+    else:
+        files = find_coco(folder, split)
+    return _open_coco(model.classes, preprocessing, *files)
 
 
 def _open_folder(
@@ -240,17 +244,15 @@ def _open_coco(
     )
 
 
-def find_own_coco(run: TrainConfig | None, split: str) -> tuple[Path, Path]:
+def _own_coco(data: DetectionData, split: str) -> tuple[Path, Path]:
     """Return annotation file and image folder of a split of the data a run was trained on."""
-    assert run is not None and run.task == "detection"
-    data, root = run.data, Path(run.data.root)
     for name, annotations, images in (
         (data.val_split, data.val_annotations, data.val_images),
         (data.train_split, data.train_annotations, data.train_images),
     ):
         if split == name and annotations is not None and images is not None:
-            return root / annotations, root / images
-    return find_coco(root, split)
+            return Path(data.root) / annotations, Path(data.root) / images
+    return find_coco(Path(data.root), split)
 
 
 def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[int | None]:

@@ -80,7 +80,7 @@ def test_data_of_the_run_are_found(detector_file: Path, coco_root: Path, tmp_pat
         evaluate_run(tmp_path, split="test", device="cpu")
     run["data"] = {"root": str(tmp_path / "moved")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
-    with pytest.raises(ZigguratError, match="give another one with --data.root"):
+    with pytest.raises(ZigguratError, match="give another with --data.root"):
         evaluate_run(tmp_path, device="cpu")
 
 

@@ -75,5 +75,5 @@ def test_damaged_pil_image(tmp_path: Path) -> None:
     file = tmp_path / "cut.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 50, 3), np.uint8)).save(file)
     file.write_bytes(file.read_bytes()[:2000])
-    with pytest.raises(ZigguratError, match="cannot be read"):
-        to_image(Image.open(file))
+    with Image.open(file) as image, pytest.raises(ZigguratError, match="cannot be read"):
+        to_image(image)

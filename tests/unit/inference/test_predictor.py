@@ -70,6 +70,17 @@ def test_boxes_are_in_pixels_of_the_original(detector: Predictor, photo: Image.I
     assert found.boxes[:, 2].max() > 121
 
 
+@pytest.mark.parametrize("size", [(1, 1), (900, 3), (2, 700)])
+def test_images_of_any_shape(
+    detector: Predictor, classifier: Predictor, size: tuple[int, int]
+) -> None:
+    image = Image.new("RGB", size, (200, 40, 40))
+    found = objects_of(detector(image, score_threshold=0.01))
+    assert bool((found.boxes[:, 2] <= size[0]).all() and (found.boxes[:, 3] <= size[1]).all())
+    assert detector(image).draw().width >= size[0]
+    assert classifier(image).top(1)
+
+
 def test_threshold(detector: Predictor, photo: Image.Image) -> None:
     every = objects_of(detector(photo, score_threshold=0.0))
     limit = float(every.scores.median())

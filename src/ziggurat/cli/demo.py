@@ -1,0 +1,49 @@
+"""`ziggurat demo`: train and evaluate a detector on built-in data, one page at the end."""
+
+import argparse
+from pathlib import Path
+
+from ziggurat.errors import ZigguratError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("demo"),
+        metavar="DIR",
+        help="new folder for data, run and page (demo)",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=4.5,
+        metavar="M",
+        help="time for the training (4.5); more gives better results",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the demo and say where the page is.
+
+    Raises:
+        ZigguratError: If the time is not positive, the folder is not new, or training is not
+            installed.
+    """
+    if args.minutes <= 0:
+        raise ZigguratError(f"--minutes must be above 0, got {args.minutes}")
+    try:
+        from ziggurat.demo import run_demo
+    except ModuleNotFoundError as error:
+        raise ZigguratError(
+            f"the demo trains and needs {error.name}, which is not installed; "
+            "run `pip install ziggurat[train]`"
+        ) from error
+    result = run_demo(args.output, minutes=args.minutes, say=lambda line: print(line, flush=True))
+    numbers = result.report.numbers
+    print(
+        f"\nAP50 {100 * numbers['AP50']:.1f} %, AP {100 * numbers['AP']:.1f} % on held-back images"
+        f"\nopen {result.page.resolve()}"
+    )

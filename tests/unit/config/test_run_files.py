@@ -1,0 +1,201 @@
+"""Runs in files: recipes, a user's own, and what is wrong in them in one sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ziggurat.config import (
+    ClassificationRun,
+    DetectionRun,
+    list_recipes,
+    load_run,
+    recipe_path,
+    save_run,
+)
+from ziggurat.config.fields import describe_fields, field_names
+from ziggurat.config.files import read_tree
+from ziggurat.errors import ZigguratError
+from ziggurat.zoo import MODELS
+
+DETECTION = "retinanet_p2t_tiny_1x_coco"
+CLASSIFICATION = "p2t_tiny_300e_imagenet"
+ROOT = "--data.root=/data"
+
+
+def message_of(source: str | Path, *overrides: str) -> str:
+    with pytest.raises(ZigguratError) as caught:
+        load_run(source, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def write(path: Path, change: dict[str, object]) -> Path:
+    tree = yaml.safe_load(recipe_path(DETECTION).read_text())
+    tree["data"]["root"] = "/data"
+    tree.update(change)
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_there_is_a_recipe_for_every_published_model():
+    assert set(list_recipes()) == {card.recipe for card in MODELS.values()}
+    for card in MODELS.values():
+        run = load_run(card.recipe, [ROOT])
+        assert run.model.name == card.name
+        assert run.task == card.task
+
+
+def test_recipes_state_the_published_runs():
+    run = load_run(CLASSIFICATION, [ROOT])
+    assert isinstance(run, ClassificationRun)
+    assert (run.trainer.max_epochs, run.schedule.warmup_epochs, run.trainer.seed) == (300, 20, 123)
+    assert run.optimizer.lr * 1024 / (run.optimizer.reference_batch or 0) == pytest.approx(1e-3)
+    assert run.schedule.min_lr * 1024 / (run.optimizer.reference_batch or 0) == pytest.approx(1e-5)
+    detection = load_run(DETECTION, [ROOT])
+    assert isinstance(detection, DetectionRun)
+    assert detection.optimizer.lr == detection.optimizer.weight_decay == 1e-4
+    assert (detection.schedule.milestones, detection.schedule.warmup_steps) == ((8, 11), 500)
+    assert (detection.data.short_side, detection.data.long_side) == (800, 1333)
+
+
+def test_every_recipe_field_is_known_and_headed_by_its_published_result():
+    for name in list_recipes():
+        text = recipe_path(name).read_text()
+        assert text.startswith("# ") and "published" in text.splitlines()[0]
+        tree = yaml.safe_load(text)
+        names = {
+            f"{section}.{key}" for section in tree if section != "task" for key in tree[section]
+        }
+        assert names <= set(field_names(tree["task"]))
+
+
+@pytest.mark.parametrize("recipe", [CLASSIFICATION, DETECTION])
+def test_saved_run_reads_back_equal(recipe: str, tmp_path: Path):
+    run = load_run(recipe, [ROOT, "--trainer.max_steps=7", "--trainer.clip_norm=0.5"])
+    assert run.trainer.max_steps == 7
+    save_run(run, tmp_path / "run.yaml")
+    assert load_run(tmp_path / "run.yaml") == run
+
+
+def test_overrides_win_and_have_the_type_of_their_field():
+    run = load_run(
+        DETECTION,
+        [
+            "--data.root=3",
+            "--optimizer.lr=2e-5",
+            "--schedule.milestones=[3, 5]",
+            "--data.train_short_sides=[400,480]",
+            "--optimizer.reference_batch=null",
+            "--model.reset_classes=false",
+        ],
+    )
+    assert isinstance(run, DetectionRun)
+    assert run.data.root == "3"
+    assert run.optimizer.lr == 2e-5
+    assert run.schedule.milestones == (3, 5)
+    assert run.data.train_short_sides == (400, 480)
+    assert run.optimizer.reference_batch is None
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("--optimizer.lrr=1", ["optimizer.lrr", "Did you mean optimizer.lr?"]),
+        ("--optimizr.lr=1", ["optimizr.lr", "Did you mean optimizer.lr?"]),
+        ("--data.mixup=1", ["data.mixup", "classification"]),
+        ("--optimizer.lr=fast", ["optimizer.lr", "float", "'fast'"]),
+        ("--optimizer.lr=-1", ["optimizer.lr", "above 0", "-1"]),
+        ("--model.num_classes=2.5", ["model.num_classes", "int or null", "2.5"]),
+        ("--trainer.precision=16", ["trainer.precision", "'32' or 'bf16' or 'fp16'", "'16'"]),
+        ("--schedule.milestones=8", ["schedule.milestones", "a list of any number of int", "8"]),
+        ("--schedule.milestones=[8,8]", ["schedule.milestones", "rising"]),
+        ("--schedule.warmup_epochs=1", ["schedule.warmup_steps", "warmup_epochs"]),
+        ("--schedule.kind=cosine", ["schedule.milestones", "step"]),
+        ("--optimizer.betas=[0.9]", ["optimizer.betas", "a list of 2 of float", "[0.9]"]),
+        ("--optimizer.betas=[0.9,1.0]", ["optimizer.betas", "below 1"]),
+        ("--trainer.max_epochs=0", ["trainer.max_epochs", "at least 1"]),
+        ("--trainer.ema_decay=1", ["trainer.ema_decay", "below 1"]),
+        ("--data.long_side=100", ["data.long_side", "800", "100"]),
+        ("--data.flip=2", ["data.flip", "between 0 and 1"]),
+        ("--data.train_images=train", ["train_annotations", "together"]),
+        ("--data.root=", ["data.root", "folder"]),
+        ("--model.reset_classes=true", ["model.reset_classes", "weights"]),
+        ("optimizer.lr=1", ["--section.field=value"]),
+    ],
+)
+def test_bad_override_is_one_sentence(override: str, parts: list[str]):
+    message = message_of(DETECTION, *([] if "data.root" in override else [ROOT]), override)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("--data.image_size=300", ["data.image_size", "256", "300"]),
+        ("--data.batch_size=5", ["data.batch_size", "even", "5"]),
+        ("--data.color_jitter=0.4", ["data.color_jitter", "auto_augment"]),
+        ("--data.crop_scale=[0.5,0.1]", ["data.crop_scale", "low <= high"]),
+        ("--data.label_smoothing=1", ["data.label_smoothing", "below 1"]),
+        ("--data.mixup=-1", ["data.mixup", "at least 0"]),
+        ("--data.short_side=3", ["data.short_side", "detection"]),
+        ("--schedule.min_lr=-1", ["schedule.min_lr", "at least 0"]),
+    ],
+)
+def test_bad_override_of_a_classification_run(override: str, parts: list[str]):
+    message = message_of(CLASSIFICATION, ROOT, override)
+    assert all(part in message for part in parts), message
+
+
+def test_missing_field_is_named():
+    assert "data.root is missing" in message_of(DETECTION)
+
+
+def test_unknown_recipe_has_the_nearest_name():
+    assert f"Did you mean {DETECTION}?" in message_of("retinanet_p2t_tny_1x_coco")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"optimiser": {}}, ["'optimiser'", "Did you mean optimizer?"]),
+        ({"model": {"nam": "p2t_tiny"}}, ["model.nam", "Did you mean model.name?"]),
+        ({"model": {}}, ["model.name is missing"]),
+        ({"model": None}, ["'model'", "None"]),
+        ({"optimizer": {"lr": "x"}}, ["optimizer.lr", "float", "'x'"]),
+        ({"optimizer": {"lr": None}}, ["optimizer.lr is missing"]),
+        ({"task": "detetion"}, ["task: detection", "'detetion'"]),
+    ],
+)
+def test_bad_file_is_one_sentence(change: dict[str, object], parts: list[str], tmp_path: Path):
+    message = message_of(write(tmp_path / "my.yaml", change))
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"- 1", b""])
+def test_file_that_is_no_run(content: bytes, tmp_path: Path):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(content)
+    assert str(path) in message_of(path)
+
+
+def test_missing_file_and_folder(tmp_path: Path):
+    assert "No such file" in message_of(tmp_path / "my.yaml")
+    assert str(tmp_path) in message_of(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["classification", "detection"])
+def test_help_describes_every_field(task: str):
+    text = describe_fields(task, {})
+    for name in field_names(task):
+        assert f"--{name}" in text
+    assert "CONFIG" not in text
+    # What stands below a field in the source stands beside it in the help.
+    assert "Learning rate at the reference batch." in text
+
+
+def test_help_shows_the_values_of_a_recipe():
+    text = " ".join(describe_fields("detection", read_tree(DETECTION)).split())
+    assert "default: retinanet_p2t_tiny" in text
+    assert "Optimizer steps" in text

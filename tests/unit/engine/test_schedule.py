@@ -1,0 +1,60 @@
+"""The learning rate by hand: warm-up, cosine, steps, and the official once-an-epoch update."""
+
+import math
+
+import pytest
+
+from ziggurat.config import ScheduleConfig
+from ziggurat.engine.schedule import Schedule
+from ziggurat.errors import ZigguratError
+
+
+def test_steps_with_a_linear_warmup():
+    config = ScheduleConfig("step", warmup_steps=500, warmup_start=0.001, milestones=(8, 11))
+    schedule = Schedule(config, lr=1e-4, total_steps=12_000, steps_per_epoch=1000)
+    assert schedule.factor(0) == pytest.approx(0.001)
+    # lr * (1 - (1 - it / N) * (1 - ratio)) at it = 250, N = 500
+    assert schedule.factor(250) == pytest.approx(1 - 0.5 * 0.999)
+    assert [schedule.factor(step) for step in (500, 7999)] == [1.0, 1.0]
+    assert [schedule.factor(step) for step in (8000, 10_999)] == pytest.approx([0.1, 0.1])
+    assert schedule.factor(11_000) == pytest.approx(0.01)
+
+
+def test_cosine_by_the_step_ends_at_min_lr():
+    config = ScheduleConfig("cosine", min_lr=1e-5)
+    schedule = Schedule(config, lr=1e-3, total_steps=100, steps_per_epoch=10)
+    assert schedule.factor(0) == 1.0
+    assert schedule.factor(50) == pytest.approx((1 + 0.01) / 2)
+    assert schedule.factor(100) == schedule.factor(150) == pytest.approx(0.01)
+
+
+def test_official_update_once_an_epoch_lags_by_one():
+    config = ScheduleConfig(
+        "cosine", warmup_epochs=20.0, warmup_start=0.001, min_lr=1e-5, update="epoch"
+    )
+    schedule = Schedule(config, lr=1e-3, total_steps=3000, steps_per_epoch=10)
+    lrs = [1e-3 * schedule.factor(10 * epoch + 3) for epoch in range(300)]
+    assert lrs[0] == lrs[1] == pytest.approx(1e-6)
+    assert lrs[2] == pytest.approx(1e-6 + (1e-3 - 1e-6) / 20)
+    # The first epoch after the warm-up sees the cosine at 20 of 300, without an offset.
+    expected = 1e-5 + 0.5 * (1e-3 - 1e-5) * (1 + math.cos(math.pi * 20 / 300))
+    assert lrs[21] == pytest.approx(expected)
+    assert schedule.factor(210) == schedule.factor(219)
+
+
+def test_warmup_in_epochs_may_be_a_fraction():
+    config = ScheduleConfig("cosine", warmup_epochs=0.5, warmup_start=0.0)
+    schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=10)
+    assert [schedule.factor(step) for step in (0, 1)] == pytest.approx([0.0, 0.2])
+
+
+def test_warmup_as_long_as_the_run_is_refused():
+    with pytest.raises(
+        ZigguratError, match="warm-up of 500 steps must be shorter than .* 40 steps"
+    ):
+        Schedule(ScheduleConfig("cosine", warmup_steps=500), 1.0, 40, 10)
+
+
+def test_min_lr_above_lr_is_refused():
+    with pytest.raises(ZigguratError, match="schedule.min_lr must be at most"):
+        Schedule(ScheduleConfig("cosine", min_lr=0.1), 0.01, 40, 10)
