@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from ziggurat.config.files import load_run
 from ziggurat.data.coco import CocoDetection, find_coco
@@ -26,7 +25,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import evaluate_run
 from ziggurat.inference.predictor import load
 from ziggurat.metrics.base import Report
-from ziggurat.types import Detections, FitInside
+from ziggurat.types import Detections, FitInside, Sample
 from ziggurat.visualize.draw import draw_detections
 from ziggurat.visualize.plots import group_curves, plot_classes, plot_curves, read_curves
 from ziggurat.visualize.report import Command, Comparison, Fact, Plot, ReportPage, write_report
@@ -37,7 +36,6 @@ VAL_FRACTION = 0.12
 IMAGE_SIDE = 128
 GALLERY_IMAGES = 12
 GALLERY_SCORE = 0.4
-GALLERY_SCALE = 2
 OVERRIDES = (
     f"--data.short_side={IMAGE_SIDE}",
     f"--data.long_side={IMAGE_SIDE}",
@@ -139,9 +137,7 @@ def _build_page(
                 "The numbers on validation images are those of the held-back split, on which the "
                 "best weights were chosen.",
             ),
-            Plot(
-                "Classes", plot_classes(report, "AP"), plot_classes(report, "AP", dark=True)
-            ),
+            Plot("Classes", plot_classes(report, "AP"), plot_classes(report, "AP", dark=True)),
         ),
         gallery=_compare(run, root),
         gallery_note=(
@@ -173,26 +169,18 @@ def _compare(run: Path, root: Path) -> list[Comparison]:
     comparisons = []
     for index in range(min(GALLERY_IMAGES, len(dataset))):
         sample = dataset[index]
+        assert isinstance(sample, Sample)
         path = Path(sample.info.path)
         image = decode_image(path)
         found = predictor(image, score_threshold=GALLERY_SCORE).result
         assert isinstance(sample.target, Detections)
         assert isinstance(found, Detections)
         truth, prediction = (
-            draw_detections(*_enlarge(image, objects), predictor.classes)
-            for objects in (sample.target, found)
+            draw_detections(image, objects, predictor.classes, show_scores=is_found)
+            for objects, is_found in ((sample.target, False), (found, True))
         )
         comparisons.append(Comparison(path.name, truth, prediction))
     return comparisons
-
-
-def _enlarge(image: Image.Image, objects: Detections) -> tuple[Image.Image, Detections]:
-    """Names need more pixels than the scenes have."""
-    size = (image.width * GALLERY_SCALE, image.height * GALLERY_SCALE)
-    boxes = objects.boxes * GALLERY_SCALE
-    return image.resize(size, Image.Resampling.BICUBIC), Detections(
-        boxes, objects.scores, objects.labels
-    )
 
 
 def _machine() -> str:

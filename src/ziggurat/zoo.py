@@ -8,9 +8,8 @@ import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from torch import nn
-
 from ziggurat.backbones import p2t
+from ziggurat.backbones.p2t import P2T
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.linear import LinearHead
 from ziggurat.heads.retinanet import RetinaNetHead
@@ -20,8 +19,9 @@ from ziggurat.necks.fpn import FPN
 from ziggurat.types import CenterCrop, FitInside, ImageSize, ModelIdentity, Task
 
 Model = Classifier | Detector
+Backbone = P2T  # a union, when there are more families
 
-BACKBONES: dict[str, Callable[[float], nn.Module]] = {
+BACKBONES: dict[str, Callable[[float], Backbone]] = {
     build.__name__: build for build in (p2t.p2t_tiny, p2t.p2t_small)
 }
 SYSTEMS = ("retinanet",)
@@ -105,15 +105,15 @@ MODELS: dict[str, ModelCard] = {
 def list_models(*, task: str | None = None) -> list[str]:
     """Return the names of the published models, of one task if given.
 
-    Raises:
-        ZigguratError: If the task is unknown.
+    Args:
+        task: "classification" or "detection"; an unknown task is a `ZigguratError`.
     """
     if task is not None:
         check_known("task", task, NUM_CLASSES)
     return [name for name, card in MODELS.items() if task in (None, card.task)]
 
 
-def create_backbone(name: str, *, drop_path_rate: float = 0.0) -> nn.Module:
+def create_backbone(name: str, *, drop_path_rate: float = 0.0) -> Backbone:
     """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
 
     Args:

@@ -78,7 +78,7 @@ def coco_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def train_classifier(image_folder: Path) -> Callable[..., int]:
-    """Run `ziggurat train` on the coloured images: six steps in two epochs unless told otherwise."""
+    """Run `ziggurat train` on the coloured images: six steps in two epochs by default."""
 
     def run(output: Path, *words: str) -> int:
         return main(

@@ -51,7 +51,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, module: type, name: str, call:
 
 def test_train_learns_and_leaves_all_files(
     tmp_path: Path, train_classifier: Train, image_folder: Path, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert (
         train_classifier(output, "--data.mixup=0", "--data.cutmix=0", "--trainer.max_epochs=8") == 0
@@ -75,7 +75,7 @@ def test_train_learns_and_leaves_all_files(
 
 def test_resume_within_an_epoch_repeats_the_whole_run(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     words = ("--trainer.ema_decay=0.5", "--data.flip=0.5")
     assert train_classifier(whole, *words) == 0
@@ -99,7 +99,7 @@ def test_ctrl_c_in_any_step_loses_nothing(
     train_classifier: Train,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_classifier(whole) == 0
     with monkeypatch.context() as patch:
@@ -115,7 +115,7 @@ def test_ctrl_c_in_any_step_loses_nothing(
 
 def test_ctrl_c_with_accumulation_goes_back_to_the_last_whole_step(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     # Three batches an epoch, two a step: the second step of an epoch has one batch.
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     words = ("--trainer.accumulate=2", "--trainer.clip_norm=1.0")
@@ -130,7 +130,7 @@ def test_ctrl_c_with_accumulation_goes_back_to_the_last_whole_step(
 
 def test_ctrl_c_during_an_update_keeps_the_earlier_checkpoint(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_classifier(whole) == 0
     # Here the weights are already updated and nothing has counted the step yet.

@@ -35,7 +35,7 @@ def train_detector(coco_folder: Path) -> Callable[..., int]:
 
 def test_train_detector_learns_and_leaves_weights(
     tmp_path: Path, train_detector: Callable[..., int]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_detector(output, "--trainer.max_epochs=8", "--trainer.val_every_epochs=4") == 0
     with (output / "metrics.csv").open(newline="") as file:
@@ -55,7 +55,7 @@ def test_train_detector_learns_and_leaves_weights(
 
 def test_resume_of_a_detector_repeats_the_whole_run(
     tmp_path: Path, train_detector: Callable[..., int], monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     # A random size for each image, so that a wrong order or seed shows.
     words = ("--data.train_short_sides=[66,72]",)

@@ -42,7 +42,7 @@ def test_one_sentence_and_nothing_written(
     tmp_path: Path,
     train_classifier: Train,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     assert train_classifier(tmp_path / "run", *words) == 1
     error = capsys.readouterr().err.strip()
     assert error.startswith("ziggurat: error: ")
@@ -53,7 +53,7 @@ def test_one_sentence_and_nothing_written(
 
 def test_an_output_that_holds_a_run_is_left_alone(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
@@ -64,7 +64,7 @@ def test_an_output_that_holds_a_run_is_left_alone(
 
 def test_output_that_is_a_file(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     (tmp_path / "run").write_text("mine")
     assert train_classifier(tmp_path / "run") == 1
     assert "is a file" in capsys.readouterr().err
@@ -73,7 +73,7 @@ def test_output_that_is_a_file(
 
 def test_resume_refuses_another_run(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     resume = ["train", "--output", str(output), "--resume"]
@@ -83,7 +83,7 @@ def test_resume_refuses_another_run(
     assert "classification" in capsys.readouterr().err
 
 
-def test_resume_without_output_or_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_resume_without_output_or_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 1
     assert "p2t_tiny_300e_imagenet" in capsys.readouterr().err
     assert main(["train", "--resume", "--output", str(tmp_path / "nothing")]) == 1
@@ -95,7 +95,7 @@ def test_bad_files_are_named_and_skipped_up_to_the_limit(
     train_classifier: Train,
     image_folder: Path,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     for name in ("train/red/0.png", "val/blue/1.png"):
         (image_folder / name).write_bytes(b"no image")
     words = ("--trainer.max_epochs=1",)
@@ -109,11 +109,12 @@ def test_bad_files_are_named_and_skipped_up_to_the_limit(
 
 def test_weights_of_another_run_start_a_new_one(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     path = tmp_path / "start.safetensors"
     start = zoo.create_model("p2t_tiny", num_classes=5)
     save_weights(start, path)
-    words = (f"--model.weights={path}", "--optimizer.lr=1e-12", "--trainer.max_steps=1")
+    start_words = (f"--model.weights={path}", "--optimizer.lr=1e-9", "--schedule.min_lr=0")
+    words = (*start_words, "--trainer.max_steps=1")
     assert train_classifier(tmp_path / "refused", *words) == 1
     assert "reset_classes" in capsys.readouterr().err
     assert train_classifier(tmp_path / "run", *words, "--model.reset_classes=true") == 0
@@ -125,7 +126,7 @@ def test_weights_of_another_run_start_a_new_one(
             assert (value - expected[name]).abs().max() < 1e-6, name
 
 
-def test_bf16_trains_on_a_cpu(tmp_path: Path, train_classifier: Train):
+def test_bf16_trains_on_a_cpu(tmp_path: Path, train_classifier: Train) -> None:
     assert (
         train_classifier(tmp_path / "run", "--trainer.precision=bf16", "--trainer.max_steps=2") == 0
     )
@@ -133,7 +134,9 @@ def test_bf16_trains_on_a_cpu(tmp_path: Path, train_classifier: Train):
     assert {value.dtype.itemsize for value in weights.values()} == {4}
 
 
-def test_resume_before_the_first_checkpoint_begins_anew(tmp_path: Path, train_classifier: Train):
+def test_resume_before_the_first_checkpoint_begins_anew(
+    tmp_path: Path, train_classifier: Train
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     (output / "checkpoints/last.ckpt").unlink()
@@ -142,7 +145,7 @@ def test_resume_before_the_first_checkpoint_begins_anew(tmp_path: Path, train_cl
     assert (output / "checkpoints/last.ckpt").is_file()
 
 
-def test_training_warns_of_nothing(tmp_path: Path, train_classifier: Train):
+def test_training_warns_of_nothing(tmp_path: Path, train_classifier: Train) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert train_classifier(tmp_path / "run", "--trainer.max_steps=1") == 0

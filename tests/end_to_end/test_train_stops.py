@@ -6,16 +6,16 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
-from ziggurat.engine import checkpointing
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.validation import Validation
+from ziggurat.types import Batch
 
 Train = Callable[..., int]
 
@@ -42,7 +42,7 @@ def after_step(patch: pytest.MonkeyPatch, call: int, act: Callable[[], None]) ->
     original = TrainingModule.training_step
     calls = [0]
 
-    def step(self: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+    def step(self: TrainingModule, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss = original(self, batch, batch_idx)
         if calls[0] == call:
             act()
@@ -59,7 +59,7 @@ def test_a_signal_lets_the_step_end_and_saves(
     train_classifier: Train,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     before = signal.getsignal(number)
     after_step(monkeypatch, 3, lambda: os.kill(os.getpid(), number))
     assert train_classifier(tmp_path / "run") == 130
@@ -70,7 +70,7 @@ def test_a_signal_lets_the_step_end_and_saves(
 
 def test_a_second_signal_stops_without_saving(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -82,7 +82,7 @@ def test_a_second_signal_stops_without_saving(
 
 def test_ctrl_c_during_validation_is_made_up_for(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     output = tmp_path / "run"
 
     def interrupt(self: Validation, trainer: object) -> None:
@@ -100,7 +100,7 @@ def test_ctrl_c_during_validation_is_made_up_for(
 
 def test_max_steps_ends_within_an_epoch_and_can_be_raised(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=4") == 0
     assert "trainer.max_steps is 4" in capsys.readouterr().out
@@ -114,7 +114,7 @@ def test_max_steps_ends_within_an_epoch_and_can_be_raised(
     assert last_validation(output)["step"] == 5
 
 
-def test_max_steps_at_the_end_of_an_epoch(tmp_path: Path, train_classifier: Train):
+def test_max_steps_at_the_end_of_an_epoch(tmp_path: Path, train_classifier: Train) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=3") == 0
     assert step_of(output) == 3
@@ -125,7 +125,7 @@ def test_max_steps_at_the_end_of_an_epoch(tmp_path: Path, train_classifier: Trai
 
 def test_max_minutes_ends_the_run_and_validates(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_minutes=0.0001") == 0
     assert "trainer.max_minutes is 0.0001" in capsys.readouterr().out
@@ -135,7 +135,7 @@ def test_max_minutes_ends_the_run_and_validates(
 
 def test_a_run_stopped_after_any_epoch_goes_on_as_if_it_had_not(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert train_classifier(whole) == 0
     with monkeypatch.context() as patch:
@@ -153,12 +153,12 @@ def test_full_disk_while_saving_leaves_the_earlier_checkpoint(
     train_classifier: Train,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     output = tmp_path / "run"
     original = torch.save
     calls = [0]
 
-    def save(content: object, file: Any) -> None:
+    def save(content: object, file: BinaryIO) -> None:
         calls[0] += 1
         if calls[0] == 2:
             file.write(b"the beginning")
@@ -166,7 +166,7 @@ def test_full_disk_while_saving_leaves_the_earlier_checkpoint(
         original(content, file)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpointing.torch, "save", save)
+        patch.setattr(torch, "save", save)
         assert train_classifier(output) == 1
     error = capsys.readouterr().err.strip()
     assert "No space left on device" in error and str(output) in error
@@ -182,15 +182,15 @@ def test_a_loss_that_is_no_number_names_step_term_and_images(
     train_classifier: Train,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     output = tmp_path / "run"
     original = TrainingModule.training_step
     calls = [0]
 
-    def poisoned(self: TrainingModule, batch: Any, batch_idx: int) -> torch.Tensor:
+    def poisoned(self: TrainingModule, batch: Batch, batch_idx: int) -> torch.Tensor:
         if calls[0] == 4:
             with torch.no_grad():
-                self.model.head.fc.weight.fill_(float("nan"))
+                self.model.get_parameter("head.fc.weight").fill_(float("nan"))
         calls[0] += 1
         return original(self, batch, batch_idx)
 
@@ -204,7 +204,7 @@ def test_a_loss_that_is_no_number_names_step_term_and_images(
 
 def test_an_unreadable_checkpoint_is_refused(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
-):
+) -> None:
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     checkpoint = output / "checkpoints/last.ckpt"

@@ -51,9 +51,7 @@ class GoldenCase:
     def images(self) -> Tensor:
         """The input batch of the case."""
         draw = np.random.RandomState(0)
-        return torch.from_numpy(
-            draw.standard_normal(self.facts["input_shape"]).astype(np.float32)
-        )
+        return torch.from_numpy(draw.standard_normal(self.facts["input_shape"]).astype(np.float32))
 
     def unit_input(self, name: str) -> Tensor:
         """One of the inputs that a unit case lists."""

@@ -1,7 +1,6 @@
 """RetinaNet with P2T-Small gives what the official system gives: maps, detections, losses."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -81,10 +81,11 @@ def test_heads_must_divide_channels() -> None:
         PyramidPoolingAttention(10, 3, (1, 2))
 
 
-def test_too_small_an_image_says_what_does() -> None:
-    backbone = ziggurat.create_backbone("p2t_tiny")
-    with pytest.raises(ZigguratError, match="at least 65 x 65 pixels, got 64 x 80"):
-        backbone(torch.zeros(1, 3, 64, 80))
+@pytest.mark.parametrize("size", [(1, 1), (64, 64), (33, 300)])
+def test_small_and_narrow_images_keep_a_cell_in_every_level(size: tuple[int, int]) -> None:
+    with torch.device("meta"):
+        maps = ziggurat.create_backbone("p2t_tiny")(torch.empty(1, 3, *size))
+    assert tuple(maps[-1].shape[2:]) == (-(-size[0] // 32), -(-size[1] // 32))
 
 
 def test_padding_is_refused_by_a_classifier_and_checked_by_a_detector() -> None:

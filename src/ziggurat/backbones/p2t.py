@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from ziggurat.errors import ZigguratError
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
 from ziggurat.layers.tokens import to_map, to_tokens
@@ -24,9 +23,6 @@ from ziggurat.ops.pooling import pyramid_average_pool
 
 POOL_RATIOS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
 """Downsampling ratios of the pyramid in each stage; they halve as the map does."""
-
-MIN_IMAGE_SIDE = 65
-"""A side of 64 leaves 2 cells in stage 4, and round(2 / 4) is an empty pyramid level."""
 
 
 class PyramidPoolingAttention(nn.Module):
@@ -69,7 +65,8 @@ class PyramidPoolingAttention(nn.Module):
     ) -> Float[Tensor, "B M C"]:
         height, width = x.shape[2:]
         # round(), not //: the published weights were trained with it (56 / 20 -> 3).
-        sizes = [(round(height / r), round(width / r)) for r in self.pool_ratios]
+        # Differs from P2T/p2t.py: below 65 pixels a level has one cell, where it would have none.
+        sizes = [(max(1, round(height / r)), max(1, round(width / r))) for r in self.pool_ratios]
         levels = [
             to_tokens(level + conv(level))
             for level, conv in zip(pyramid_average_pool(x, sizes), pool_convs, strict=True)
@@ -229,17 +226,7 @@ class P2T(nn.Module):
         init_linear_and_norm(self)
 
     def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
-        """Return the maps C2..C5; a side that its stride does not divide is rounded up.
-
-        Raises:
-            ZigguratError: If an image side is below 65 pixels.
-        """
-        height, width = images.shape[2:]
-        if min(height, width) < MIN_IMAGE_SIDE:
-            raise ZigguratError(
-                f"P2T needs images of at least {MIN_IMAGE_SIDE} x {MIN_IMAGE_SIDE} pixels, got "
-                f"{height} x {width}: a pyramid level of stage 4 would be empty; enlarge or pad them"
-            )
+        """Return the maps C2..C5; a side that its stride does not divide is rounded up."""
         x = images.contiguous(memory_format=torch.channels_last)
         maps = []
         for stage in self.stages:

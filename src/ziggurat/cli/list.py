@@ -4,6 +4,7 @@ import argparse
 import json
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -23,29 +24,32 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(entries, indent=2))
         return
-    table = Table(title="Models", title_justify="left")
-    for heading in ("name", "task"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("parameters", "MACs", "FLOPs", "at size"):
+    # A table that is piped into a file or another program is not folded.
+    console = Console() if Console().is_terminal else Console(width=200)
+    for task in dict.fromkeys(entry["task"] for entry in entries):
+        console.print(_table(task, [entry for entry in entries if entry["task"] == task]))
+    console.print(
+        "1 MAC = 2 FLOPs; work of one image (height x width), decoding left out.", style="dim"
+    )
+
+
+def _table(task: str, entries: list[dict[str, Any]]) -> Table:
+    table = Table(title=task, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("name", no_wrap=True)
+    for heading in ("M param.", "G MACs", "G FLOPs", "image"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("published", "recipe"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("published, recipe", overflow="fold")
     for entry in entries:
         height, width = entry["image_size"]
         table.add_row(
             entry["name"],
-            entry["task"],
-            f"{entry['parameters'] / 1e6:.1f} M",
-            f"{entry['macs'] / 1e9:.1f} G",
-            f"{entry['flops'] / 1e9:.1f} G",
-            f"{height} x {width}",
-            entry["published"],
-            entry["recipe"],
+            f"{entry['parameters'] / 1e6:.1f}",
+            f"{entry['macs'] / 1e9:.1f}",
+            f"{entry['flops'] / 1e9:.1f}",
+            f"{height}x{width}",
+            f"{entry['published']}\n{entry['recipe']}",
         )
-    console = Console()
-    # A table that is piped into a file or another program is not folded.
-    console.print(table, width=console.width if console.is_terminal else 200)
-    console.print("1 MAC = 2 FLOPs; work of one image (height x width), decoding left out.")
+    return table
 
 
 def _describe(name: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ziggurat: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as error:
-        print(f"ziggurat: {error or 'stopped'}", file=sys.stderr)
+        print(f"ziggurat: {str(error) or 'stopped'}", file=sys.stderr)
         return 130
     except SystemExit as error:
         # argparse leaves so after --help.

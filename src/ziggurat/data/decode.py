@@ -71,7 +71,7 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
             warnings.filterwarnings("ignore", module=r"PIL\.")
             with Image.open(io.BytesIO(data)) as image:
                 image.load()
-                return _to_rgb(_turn_upright(image))
+                return to_upright_rgb(image)
     except UnidentifiedImageError:
         raise ImageDecodeError(name, _what_else(data)) from None
     except MemoryError:
@@ -104,6 +104,15 @@ def _what_else(data: bytes) -> str:
     if all(byte >= 32 or byte in b"\t\n\r" for byte in head):
         return "it is text, not an image"
     return "it is not in an image format that Pillow reads"
+
+
+def to_upright_rgb(image: Image.Image) -> Image.Image:
+    """Return an open image as 8-bit RGB, turned as its EXIF orientation says.
+
+    Args:
+        image: An image of any mode.
+    """
+    return _to_rgb(_turn_upright(image))
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

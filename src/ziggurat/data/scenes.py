@@ -20,8 +20,8 @@ MIN_VISIBLE = 0.3
 """Share of an object that must be seen for it to be annotated."""
 
 _MAX_OTHERS = 5
-_MAIN_DIAMETER = (0.26, 0.45)
-_DIAMETER = (0.14, 0.42)
+_MAIN_DIAMETER = (0.32, 0.55)
+_DIAMETER = (0.2, 0.48)
 _CROWD_DIAMETER = (0.05, 0.09)
 _CROWD_PROBABILITY = 0.04
 """Diameters are shares of the shorter side of the scene."""

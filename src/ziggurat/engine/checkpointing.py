@@ -80,6 +80,7 @@ class Checkpointing(Callback):
         path: File of the checkpoint.
         config: Limits of the run and minutes between checkpoints.
         signals: Says whether the user wants to stop.
+        begin: Writes what a run has from its beginning, when all its parts have been found to fit.
         export: Gives the model whose weights are kept beside the checkpoint.
         say: Is told why a run ends early.
     """
@@ -89,12 +90,14 @@ class Checkpointing(Callback):
         path: Path,
         config: TrainerConfig,
         signals: SignalWatch,
+        begin: Callable[[], None],
         export: Callable[[], Model],
         say: Callable[[str], None],
     ) -> None:
         self.path = path
         self.config = config
         self.signals = signals
+        self.begin = begin
         self.export = export
         self.say = say
         self.position: int | None = None
@@ -103,12 +106,17 @@ class Checkpointing(Callback):
         self._is_updating = False
         self._is_epoch_end = False
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin: data, model and schedule are built."""
+        if trainer.is_global_zero:
+            self.begin()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the signals over from Lightning; end at once where nothing is left to do."""
         self.signals.install()
         self.signals.is_training = True
         self._start = self._last_save = time.monotonic()
-        if self._limit(trainer):
+        if self._limit(trainer, is_late=False):
             self.ends_within_epoch = True
             trainer.should_stop = True
 
@@ -136,14 +144,20 @@ class Checkpointing(Callback):
         is_last = done == trainer.num_training_batches
         if done % self.config.accumulate and not is_last:
             return
-        stops = self._agree(trainer, self.signals.received > 0)
-        limit = self._limit(trainer)
+        now = time.monotonic()
+        minutes = self.config.max_minutes
+        stops, is_late, is_due = self._agree(
+            trainer,
+            self.signals.received > 0,
+            minutes is not None and now - self._start >= 60.0 * minutes,
+            now - self._last_save >= 60.0 * self.config.save_every_minutes,
+        )
+        limit = self._limit(trainer, is_late=is_late)
         if is_last:
             # The end of the epoch follows, which saves; here the run would be neither nor.
             trainer.should_stop = trainer.should_stop or limit is not None
             return
-        is_due = time.monotonic() - self._last_save > 60.0 * self.config.save_every_minutes
-        if stops or limit or self._agree(trainer, is_due):
+        if stops or limit or is_due:
             self.save(trainer, position=done)
         if stops:
             raise Interrupted
@@ -161,7 +175,8 @@ class Checkpointing(Callback):
         self._is_epoch_end = True
         if not self.ends_within_epoch:
             self.save(trainer, position=None)
-            if self._agree(trainer, self.signals.received > 0):
+            (stops,) = self._agree(trainer, self.signals.received > 0)
+            if stops:
                 raise Interrupted
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,19 +226,18 @@ class Checkpointing(Callback):
         for state in loop["state_dict"]["combined_loader"]:
             state["handed_out"] = self.position
 
-    def _limit(self, trainer: Trainer) -> str | None:
+    def _limit(self, trainer: Trainer, *, is_late: bool) -> str | None:
         """Say which limit has been reached, if any."""
-        steps, minutes = self.config.max_steps, self.config.max_minutes
+        steps = self.config.max_steps
         if steps is not None and trainer.global_step >= steps:
             return f"trainer.max_steps is {steps}"
-        is_late = minutes is not None and time.monotonic() - self._start >= 60.0 * minutes
-        if minutes is not None and self._agree(trainer, is_late):
-            return f"trainer.max_minutes is {minutes:g}"
-        return None
+        return f"trainer.max_minutes is {self.config.max_minutes:g}" if is_late else None
 
     @staticmethod
-    def _agree(trainer: Trainer, decision: bool) -> bool:
-        """Decide alike on all processes: yes if one says yes."""
+    def _agree(trainer: Trainer, *decisions: bool) -> list[bool]:
+        """Decide alike on all processes: yes where one says yes."""
         if trainer.world_size == 1:
-            return decision
-        return bool(trainer.strategy.reduce_boolean_decision(decision, all=False))
+            return list(decisions)
+        votes = torch.tensor(decisions, dtype=torch.int32, device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX)
+        return [bool(vote) for vote in votes.tolist()]

@@ -29,14 +29,13 @@ class Progress(Callback):
         self.say = say
         self._logged = _Window()
         self._said = _Window()
-        self._first_step = 0
-        self._last_step = 0
-        self._begin = 0.0
+        self._start_step = self._first_step = self._last_step = 0
+        self._begin = self._first_end = 0.0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
         self._logged, self._said = _Window(), _Window()
-        self._first_step = self._last_step = trainer.global_step
+        self._start_step = self._last_step = trainer.global_step
         self._begin = time.monotonic()
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):
@@ -57,6 +56,8 @@ class Progress(Callback):
         step = trainer.global_step
         if step == self._last_step:
             return
+        if self._last_step == self._start_step:
+            self._first_step, self._first_end = step, time.monotonic()
         self._last_step = step
         if step % self.log_every_steps == 0:
             self._log(trainer)
@@ -79,11 +80,7 @@ class Progress(Callback):
 
     def _say(self, trainer: Trainer, total: int) -> None:
         step = trainer.global_step
-        elapsed = time.monotonic() - self._begin
-        left = elapsed / (step - self._first_step) * (total - step)
-        minutes = self.module.config.trainer.max_minutes
-        if minutes is not None:
-            left = min(left, 60.0 * minutes - elapsed)
+        left = self._time_left(step, total)
         means = self._said.means()
         terms = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name != "loss")
         detail = f" ({terms})" if len(means) > 2 else ""
@@ -91,9 +88,20 @@ class Progress(Callback):
         self.say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  "
             f"loss {means['loss']:.4f}{detail}  lr {lr:.2e}  "
-            f"{self._said.images_per_second:.1f} images/s  {duration(max(left, 0.0))} left"
+            f"{self._said.images_per_second:.1f} images/s  {left}"
         )
         self._said = _Window()
+
+    def _time_left(self, step: int, total: int) -> str:
+        """Judge by the steps after the first, which waits for everything to start."""
+        now = time.monotonic()
+        if step == self._first_step:
+            return "time left not known yet"
+        left = (now - self._first_end) / (step - self._first_step) * (total - step)
+        minutes = self.module.config.trainer.max_minutes
+        if minutes is not None:
+            left = min(left, 60.0 * minutes - (now - self._begin))
+        return f"{duration(max(left, 0.0))} left"
 
 
 class _Window:

@@ -40,6 +40,8 @@ PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 HARMLESS = (
     r".*does not have many workers.*",  # data.workers is the user's choice
+    # A depthwise convolution's weight has one layout under two names.
+    r"(?s).*Grad strides do not match bucket view strides.*",
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
 )
 
@@ -123,9 +125,6 @@ class _Run:
             self.module, folder.path, self._evaluated, self._check_stop, say
         )
         self.trainer = self._build_trainer(config.trainer)
-        if self.trainer.is_global_zero:
-            folder.path.mkdir(parents=True, exist_ok=True)
-            save_run(config, folder.run_file)
         self._introduce(data, model)
 
     def fit(self) -> RunResult:
@@ -145,7 +144,7 @@ class _Run:
 
     def _build_trainer(self, wanted: TrainerConfig) -> Trainer:
         checkpointing = Checkpointing(
-            self.folder.checkpoint, wanted, self.signals, self._evaluated, self.say
+            self.folder.checkpoint, wanted, self.signals, self._begin, self._evaluated, self.say
         )
         progress = Progress(self.module, wanted.log_every_steps, self.say)
         # The order matters: the mean is updated before it is saved, saved before it is validated.
@@ -181,11 +180,16 @@ class _Run:
             raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
         return trainer
 
+    def _begin(self) -> None:
+        self.folder.path.mkdir(parents=True, exist_ok=True)
+        save_run(self.config, self.folder.run_file)
+
     def _evaluated(self) -> Model:
         return self.module.model if self.mean is None else self.mean.model
 
     def _check_stop(self) -> None:
-        if self.signals.received:
+        # One of several processes must not leave the others behind; they stop after the next step.
+        if self.signals.received and self.trainer.world_size == 1:
             raise Interrupted
 
     def _introduce(self, data: RunData, model: Model) -> None:

@@ -74,8 +74,7 @@ class Validation(Callback):
             return
         start = time.monotonic()
         report = self._evaluate(trainer)
-        if trainer.is_global_zero:
-            self._keep(report, trainer)
+        self._keep(report, trainer)
         numbers = {f"val/{name}": value for name, value in report.numbers.items()}
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
@@ -117,7 +116,10 @@ class Validation(Callback):
         return metric.compute()
 
     def _keep(self, report: Report, trainer: Trainer) -> None:
-        """Write the best weights first: metrics.json speaks of files that exist."""
+        """Note the report on every process; the first one writes.
+
+        The best weights go first: metrics.json speaks of files that exist.
+        """
         entry = {
             "step": trainer.global_step,
             "epoch": trainer.current_epoch,
@@ -125,9 +127,12 @@ class Validation(Callback):
             **report.to_json(),
         }
         if self.best is None or _is_better(report.value, self.best["value"]):
-            save_weights(self.evaluated(), self.output / "best.safetensors")
+            if trainer.is_global_zero:
+                save_weights(self.evaluated(), self.output / "best.safetensors")
             self.record["best"] = entry
         self.record["last"] = entry
+        if not trainer.is_global_zero:
+            return
         content = json.dumps(self.record, indent=2).encode()
         atomic_write(self.output / "metrics.json", lambda file: _write(file, content))
 

@@ -1,12 +1,9 @@
 """A batch through a model to results on the CPU: the same for prediction and evaluation."""
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Batch, ClassScores, FitInside, Preprocessing, Result
+from ziggurat.types import Batch, ClassScores, Result
 from ziggurat.zoo import Model
 
 
@@ -45,8 +42,7 @@ def infer(model: Model, batch: Batch, device: torch.device) -> list[Result]:
     """
     if not batch.infos:
         return []
-    images = _enlarge(batch.images, model.preprocessing)
-    images = images.to(device, memory_format=torch.channels_last)
+    images = batch.images.to(device, memory_format=torch.channels_last)
     raw = model(images, batch.image_sizes)
     original_sizes = [info.original_size for info in batch.infos]
     results = model.decode(raw, batch.image_sizes, original_sizes)
@@ -54,18 +50,3 @@ def infer(model: Model, batch: Batch, device: torch.device) -> list[Result]:
         ClassScores(result.scores.cpu()) if isinstance(result, ClassScores) else result.to("cpu")
         for result in results
     ]
-
-
-def _enlarge(
-    images: Float[Tensor, "B 3 H W"], preprocessing: Preprocessing
-) -> Float[Tensor, "B 3 h w"]:
-    """Pad a detector's images to three strides of its coarsest map at least.
-
-    A very narrow photograph, fitted inside the limits, would otherwise leave a backbone's pooled
-    maps empty; padding is what makes up the rest of a batch anyway.
-    """
-    if not isinstance(preprocessing, FitInside):
-        return images
-    least = 3 * preprocessing.divisor
-    missing = [max(0, least - side) for side in images.shape[2:]]
-    return F.pad(images, (0, missing[1], 0, missing[0]))

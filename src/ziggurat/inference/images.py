@@ -38,7 +38,7 @@ def to_image(source: ImageLike) -> Image.Image:
 def _from_pil(image: Image.Image) -> Image.Image:
     try:
         image.load()
-        return _not_empty(decode._to_rgb(decode._turn_upright(image)))
+        return _not_empty(decode.to_upright_rgb(image))
     except (OSError, ValueError) as error:
         raise ZigguratError(f"the PIL image cannot be read as RGB: {error}") from error
 

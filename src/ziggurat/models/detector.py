@@ -52,8 +52,14 @@ class Detector(nn.Module):
         Raises:
             ZigguratError: If an image is larger than the tensor or sizes are missing.
         """
-        if image_sizes is not None:
-            _check_sizes(images, image_sizes)
+        height, width = images.shape[2:]
+        if image_sizes is not None and (
+            len(image_sizes) != len(images) or any(h > height or w > width for h, w in image_sizes)
+        ):
+            raise ZigguratError(
+                f"image_sizes must give one (height, width) of at most {height} x {width} for "
+                f"each of {len(images)} images, got {list(image_sizes)}"
+            )
         return self.head(self.neck(self.backbone(images)))
 
     def loss(
@@ -87,12 +93,3 @@ class Detector(nn.Module):
                 original images.
         """
         return self.head.decode(raw, image_sizes, original_sizes)
-
-
-def _check_sizes(images: Tensor, image_sizes: Sequence[ImageSize]) -> None:
-    height, width = images.shape[2:]
-    if len(image_sizes) != len(images) or any(h > height or w > width for h, w in image_sizes):
-        raise ZigguratError(
-            f"image_sizes must give one (height, width) of at most {height} x {width} for each of "
-            f"{len(images)} images, got {list(image_sizes)}"
-        )

@@ -42,7 +42,10 @@ class FPN(nn.Module):
         strides = list(in_strides)[start_level:]
         self.num_maps = len(used)
         self.out_channels = (out_channels,) * (self.num_maps + num_extra_levels)
-        self.out_strides = (*strides, *(strides[-1] * 2 ** (i + 1) for i in range(num_extra_levels)))
+        self.out_strides = (
+            *strides,
+            *(strides[-1] * 2 ** (i + 1) for i in range(num_extra_levels)),
+        )
         self.lateral_convs = nn.ModuleList(nn.Conv2d(c, out_channels, 1) for c in used)
         self.output_convs = nn.ModuleList(
             nn.Conv2d(out_channels, out_channels, 3, padding=1) for _ in used

@@ -61,9 +61,7 @@ def clip_boxes(boxes: Float[Tensor, "N 4"], image_size: ImageSize) -> Float[Tens
     return torch.stack([x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
 
 
-def scale_boxes(
-    boxes: Float[Tensor, "N 4"], factors: tuple[float, float]
-) -> Float[Tensor, "N 4"]:
+def scale_boxes(boxes: Float[Tensor, "N 4"], factors: tuple[float, float]) -> Float[Tensor, "N 4"]:
     """Divide x by the first and y by the second factor."""
     return boxes / boxes.new_tensor([*factors, *factors])
 

@@ -7,14 +7,12 @@ another: where there is no room left, the surest objects keep theirs.
 
 import colorsys
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ziggurat.types import ClassScores, Detections
+from ziggurat.visualize import text
 
 Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
@@ -81,16 +79,16 @@ def draw_detections(
     line = _line_width(canvas)
     for index in reversed(order):
         _outline(draw, boxes[index], class_colour(labels[index]), line)
-    font = _font(_text_height(canvas))
+    font = text.font(_text_height(canvas))
     taken: list[Rectangle] = []
     for index in order:
-        text = classes[labels[index]]
+        caption = classes[labels[index]]
         if show_scores:
-            text = f"{text} {scores[index]:.2f}"
-        place = _free_place(canvas, font, text, boxes[index], line, taken)
+            caption = f"{caption} {scores[index]:.2f}"
+        place = _free_place(canvas, font, caption, boxes[index], line, taken)
         if place is not None:
             taken.append(place)
-            _write_label(draw, place, text, font, class_colour(labels[index]))
+            _write_label(draw, place, caption, font, class_colour(labels[index]))
     return canvas
 
 
@@ -113,7 +111,7 @@ def draw_classes(
     # A narrow picture is centred on a panel that is wide enough to read.
     width = max(picture.width, READABLE_SIDE * 2 // 3)
     text_height = max(_text_height(picture), 13)
-    font, bold = _font(text_height), _font(text_height, bold=True)
+    font, bold = text.font(text_height), text.font(text_height, bold=True)
     row, margin = round(text_height * 1.9), round(text_height * 0.8)
     best = scores.top(count)
     canvas = Image.new("RGB", (width, picture.height + row * len(best) + margin), (24, 26, 31))
@@ -125,7 +123,7 @@ def draw_classes(
     for place, (label, score) in enumerate(best):
         middle = picture.height + margin // 2 + row * place + row // 2
         first = bold if place == 0 else font
-        name = _shorten(classes[label], first, bar_left - 2 * margin)
+        name = text.shorten(classes[label], first, bar_left - 2 * margin)
         draw.text((margin, middle), name, (236, 238, 242), first, anchor="lm")
         top, bottom = middle - text_height // 3, middle + text_height // 3
         draw.rectangle((bar_left, top, bar_right, bottom), (52, 56, 66))
@@ -150,13 +148,6 @@ def _text_height(canvas: Image.Image) -> int:
     # It grows slower than the picture, which is looked at whole.
     side = (canvas.width * canvas.height) ** 0.5
     return max(12, round(12 * (side / 500) ** 0.8))
-
-
-@lru_cache(maxsize=16)
-def _font(height: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
-    # matplotlib brings DejaVu Sans along: the same letters everywhere, Greek and Cyrillic too.
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", name), height)
 
 
 def _to_pixels(box: Sequence[float], factor: int, size: tuple[int, int]) -> Rectangle:
@@ -225,7 +216,7 @@ def _overlap(first: Rectangle, second: Rectangle) -> bool:
 def _write_label(
     draw: ImageDraw.ImageDraw,
     place: Rectangle,
-    text: str,
+    label: str,
     font: ImageFont.FreeTypeFont,
     colour: Colour,
 ) -> None:
@@ -235,14 +226,5 @@ def _write_label(
     is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 120
     ink = (16, 16, 16) if is_bright else (255, 255, 255)
     pad = max(2, round(font.size * 0.25))
-    text = _shorten(text, font, x2 - x1 - 2 * pad + 1)
-    draw.text((x1 + pad, (y1 + y2) // 2), text, ink, font, anchor="lm")
-
-
-def _shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Cut a text that is too wide and end it with an ellipsis."""
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    label = text.shorten(label, font, x2 - x1 - 2 * pad + 1)
+    draw.text((x1 + pad, (y1 + y2) // 2), label, ink, font, anchor="lm")

@@ -31,25 +31,25 @@ def install(monkeypatch: pytest.MonkeyPatch, error: BaseException | None) -> lis
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
-def test_overview_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]):
+def test_overview_names_every_verb(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     printed = capsys.readouterr().out
     assert all(f"  {verb} " in printed for verb in VERBS)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]):
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()[0].isdigit()
 
 
-def test_unknown_verb_has_the_nearest_name(capsys: pytest.CaptureFixture[str]):
+def test_unknown_verb_has_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 1
     assert "unknown command 'trian'; did you mean train?" in capsys.readouterr().err
     assert main(["xyz"]) == 1
     assert "expected one of train, evaluate" in capsys.readouterr().err
 
 
-def test_arguments_reach_the_verb(monkeypatch: pytest.MonkeyPatch):
+def test_arguments_reach_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = install(monkeypatch, None)
     assert main(["list", "--size", "large"]) == 0
     assert seen == ["large"]
@@ -70,13 +70,13 @@ def test_exit_codes(
     printed: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     install(monkeypatch, error)
     assert main(["list"]) == code
     assert capsys.readouterr().err == printed
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
         main(["list"])
@@ -96,7 +96,7 @@ def test_wrong_words(
     message: str,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-):
+) -> None:
     seen = install(monkeypatch, None)
     assert main(["list", *words]) == 1
     error = capsys.readouterr().err
@@ -104,20 +104,22 @@ def test_wrong_words(
     assert seen == []
 
 
-def test_help_of_a_verb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_help_of_a_verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     install(monkeypatch, None)
     assert main(["list", "--help"]) == 0
     assert "say hello" in capsys.readouterr().out
 
 
-def test_train_help_lists_every_field(capsys: pytest.CaptureFixture[str]):
+def test_train_help_lists_every_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--help"]) == 0
     printed = capsys.readouterr().out
     for task in ("classification", "detection"):
         assert all(f"--{name}" in printed for name in field_names(task))
 
 
-def test_train_help_after_a_recipe_has_its_values(capsys: pytest.CaptureFixture[str]):
+def test_train_help_after_a_recipe_has_its_values(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "retinanet_p2t_small_1x_coco", "--help"]) == 0
     printed = capsys.readouterr().out
     assert "default: retinanet_p2t_small" in printed

@@ -39,15 +39,15 @@ def write(path: Path, change: dict[str, object]) -> Path:
     return path
 
 
-def test_there_is_a_recipe_for_every_published_model():
-    assert set(list_recipes()) == {card.recipe for card in MODELS.values()}
+def test_there_is_a_recipe_for_every_published_model() -> None:
+    assert {card.recipe for card in MODELS.values()} <= set(list_recipes())
     for card in MODELS.values():
         run = load_run(card.recipe, [ROOT])
         assert run.model.name == card.name
         assert run.task == card.task
 
 
-def test_recipes_state_the_published_runs():
+def test_recipes_state_the_published_runs() -> None:
     run = load_run(CLASSIFICATION, [ROOT])
     assert isinstance(run, ClassificationRun)
     assert (run.trainer.max_epochs, run.schedule.warmup_epochs, run.trainer.seed) == (300, 20, 123)
@@ -60,10 +60,13 @@ def test_recipes_state_the_published_runs():
     assert (detection.data.short_side, detection.data.long_side) == (800, 1333)
 
 
-def test_every_recipe_field_is_known_and_headed_by_its_published_result():
+def test_every_recipe_can_be_run_and_says_what_it_is_for() -> None:
+    published = {card.recipe for card in MODELS.values()}
     for name in list_recipes():
+        load_run(name, [ROOT])
         text = recipe_path(name).read_text()
-        assert text.startswith("# ") and "published" in text.splitlines()[0]
+        assert text.startswith("# ")
+        assert name not in published or "published" in text.splitlines()[0]
         tree = yaml.safe_load(text)
         names = {
             f"{section}.{key}" for section in tree if section != "task" for key in tree[section]
@@ -72,14 +75,14 @@ def test_every_recipe_field_is_known_and_headed_by_its_published_result():
 
 
 @pytest.mark.parametrize("recipe", [CLASSIFICATION, DETECTION])
-def test_saved_run_reads_back_equal(recipe: str, tmp_path: Path):
+def test_saved_run_reads_back_equal(recipe: str, tmp_path: Path) -> None:
     run = load_run(recipe, [ROOT, "--trainer.max_steps=7", "--trainer.clip_norm=0.5"])
     assert run.trainer.max_steps == 7
     save_run(run, tmp_path / "run.yaml")
     assert load_run(tmp_path / "run.yaml") == run
 
 
-def test_overrides_win_and_have_the_type_of_their_field():
+def test_overrides_win_and_have_the_type_of_their_field() -> None:
     run = load_run(
         DETECTION,
         [
@@ -125,7 +128,7 @@ def test_overrides_win_and_have_the_type_of_their_field():
         ("optimizer.lr=1", ["--section.field=value"]),
     ],
 )
-def test_bad_override_is_one_sentence(override: str, parts: list[str]):
+def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
     message = message_of(DETECTION, *([] if "data.root" in override else [ROOT]), override)
     assert all(part in message for part in parts), message
 
@@ -143,16 +146,16 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]):
         ("--schedule.min_lr=-1", ["schedule.min_lr", "at least 0"]),
     ],
 )
-def test_bad_override_of_a_classification_run(override: str, parts: list[str]):
+def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -> None:
     message = message_of(CLASSIFICATION, ROOT, override)
     assert all(part in message for part in parts), message
 
 
-def test_missing_field_is_named():
+def test_missing_field_is_named() -> None:
     assert "data.root is missing" in message_of(DETECTION)
 
 
-def test_unknown_recipe_has_the_nearest_name():
+def test_unknown_recipe_has_the_nearest_name() -> None:
     assert f"Did you mean {DETECTION}?" in message_of("retinanet_p2t_tny_1x_coco")
 
 
@@ -168,25 +171,27 @@ def test_unknown_recipe_has_the_nearest_name():
         ({"task": "detetion"}, ["task: detection", "'detetion'"]),
     ],
 )
-def test_bad_file_is_one_sentence(change: dict[str, object], parts: list[str], tmp_path: Path):
+def test_bad_file_is_one_sentence(
+    change: dict[str, object], parts: list[str], tmp_path: Path
+) -> None:
     message = message_of(write(tmp_path / "my.yaml", change))
     assert all(part in message for part in parts), message
 
 
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"- 1", b""])
-def test_file_that_is_no_run(content: bytes, tmp_path: Path):
+def test_file_that_is_no_run(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"
     path.write_bytes(content)
     assert str(path) in message_of(path)
 
 
-def test_missing_file_and_folder(tmp_path: Path):
+def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert "No such file" in message_of(tmp_path / "my.yaml")
     assert str(tmp_path) in message_of(tmp_path)
 
 
 @pytest.mark.parametrize("task", ["classification", "detection"])
-def test_help_describes_every_field(task: str):
+def test_help_describes_every_field(task: str) -> None:
     text = describe_fields(task, {})
     for name in field_names(task):
         assert f"--{name}" in text
@@ -195,7 +200,7 @@ def test_help_describes_every_field(task: str):
     assert "Learning rate at the reference batch." in text
 
 
-def test_help_shows_the_values_of_a_recipe():
+def test_help_shows_the_values_of_a_recipe() -> None:
     text = " ".join(describe_fields("detection", read_tree(DETECTION)).split())
     assert "default: retinanet_p2t_tiny" in text
     assert "Optimizer steps" in text

@@ -9,12 +9,12 @@ from ziggurat.errors import ZigguratError
 from ziggurat.zoo import create_model
 
 
-def test_lr_is_scaled_by_the_images_of_a_step():
+def test_lr_is_scaled_by_the_images_of_a_step() -> None:
     assert scaled_lr(OptimizerConfig(5e-4, reference_batch=512), 1024) == pytest.approx(1e-3)
     assert scaled_lr(OptimizerConfig(5e-4), 1024) == 5e-4
 
 
-def test_matrices_decay_and_vectors_do_not():
+def test_matrices_decay_and_vectors_do_not() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm(4), nn.Linear(4, 2))
     config = OptimizerConfig(1e-3, weight_decay=0.05, decay="matrices")
     decaying, others = parameter_groups(model, config)
@@ -23,7 +23,7 @@ def test_matrices_decay_and_vectors_do_not():
     assert (decaying["weight_decay"], others["weight_decay"]) == (0.05, 0.0)
 
 
-def test_all_may_decay():
+def test_all_may_decay() -> None:
     model = nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2))
     (group,) = parameter_groups(model, OptimizerConfig(1e-3, weight_decay=1e-4, decay="all"))
     assert len(group["params"]) == 4
@@ -31,7 +31,7 @@ def test_all_may_decay():
 
 
 @pytest.mark.parametrize("decay", ["all", "matrices"])
-def test_every_parameter_of_a_model_is_in_one_group(decay: str):
+def test_every_parameter_of_a_model_is_in_one_group(decay: str) -> None:
     model = create_model("p2t_tiny", num_classes=3)
     config = OptimizerConfig(1e-3, decay=decay)  # type: ignore[arg-type]
     optimizer = build_optimizer(model, config, lr=0.5)
@@ -41,7 +41,7 @@ def test_every_parameter_of_a_model_is_in_one_group(decay: str):
     assert all(group["lr"] == 0.5 for group in optimizer.param_groups)
 
 
-def test_frozen_parameters_are_left_out():
+def test_frozen_parameters_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     model[0].requires_grad_(False)
     groups = parameter_groups(model, OptimizerConfig(1e-3))

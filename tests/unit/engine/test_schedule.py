@@ -9,7 +9,7 @@ from ziggurat.engine.schedule import Schedule
 from ziggurat.errors import ZigguratError
 
 
-def test_steps_with_a_linear_warmup():
+def test_steps_with_a_linear_warmup() -> None:
     config = ScheduleConfig("step", warmup_steps=500, warmup_start=0.001, milestones=(8, 11))
     schedule = Schedule(config, lr=1e-4, total_steps=12_000, steps_per_epoch=1000)
     assert schedule.factor(0) == pytest.approx(0.001)
@@ -20,7 +20,7 @@ def test_steps_with_a_linear_warmup():
     assert schedule.factor(11_000) == pytest.approx(0.01)
 
 
-def test_cosine_by_the_step_ends_at_min_lr():
+def test_cosine_by_the_step_ends_at_min_lr() -> None:
     config = ScheduleConfig("cosine", min_lr=1e-5)
     schedule = Schedule(config, lr=1e-3, total_steps=100, steps_per_epoch=10)
     assert schedule.factor(0) == 1.0
@@ -28,7 +28,7 @@ def test_cosine_by_the_step_ends_at_min_lr():
     assert schedule.factor(100) == schedule.factor(150) == pytest.approx(0.01)
 
 
-def test_official_update_once_an_epoch_lags_by_one():
+def test_official_update_once_an_epoch_lags_by_one() -> None:
     config = ScheduleConfig(
         "cosine", warmup_epochs=20.0, warmup_start=0.001, min_lr=1e-5, update="epoch"
     )
@@ -42,19 +42,19 @@ def test_official_update_once_an_epoch_lags_by_one():
     assert schedule.factor(210) == schedule.factor(219)
 
 
-def test_warmup_in_epochs_may_be_a_fraction():
+def test_warmup_in_epochs_may_be_a_fraction() -> None:
     config = ScheduleConfig("cosine", warmup_epochs=0.5, warmup_start=0.0)
     schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=10)
     assert [schedule.factor(step) for step in (0, 1)] == pytest.approx([0.0, 0.2])
 
 
-def test_warmup_as_long_as_the_run_is_refused():
+def test_warmup_as_long_as_the_run_is_refused() -> None:
     with pytest.raises(
         ZigguratError, match="warm-up of 500 steps must be shorter than .* 40 steps"
     ):
         Schedule(ScheduleConfig("cosine", warmup_steps=500), 1.0, 40, 10)
 
 
-def test_min_lr_above_lr_is_refused():
+def test_min_lr_above_lr_is_refused() -> None:
     with pytest.raises(ZigguratError, match="schedule.min_lr must be at most"):
         Schedule(ScheduleConfig("cosine", min_lr=0.1), 0.01, 40, 10)

@@ -55,9 +55,7 @@ def test_a_perfect_prediction_costs_nothing_and_is_found() -> None:
     raw = level(-20.0)
     # The square anchor of scale 4 (index 3 of 9) of cell (2, 2) is the box (0, 0, 32, 32).
     raw.cls_logits[0][0, 3 * 2 + 1, 2, 2] = 20.0
-    truth = Detections(
-        torch.tensor([[0.0, 0.0, 32.0, 32.0]]), torch.ones(1), torch.tensor([1])
-    )
+    truth = Detections(torch.tensor([[0.0, 0.0, 32.0, 32.0]]), torch.ones(1), torch.tensor([1]))
     losses = head.loss(raw, [truth], [(32, 32)])
     assert losses["box"].item() < 3  # only the neighbours that overlap by half are off
     found = head.decode(raw, [(32, 32)])[0]

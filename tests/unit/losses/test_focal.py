@@ -10,9 +10,7 @@ from ziggurat.losses.focal import sigmoid_focal_loss
 
 
 def test_one_positive_and_one_negative() -> None:
-    loss = sigmoid_focal_loss(
-        torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), alpha=0.25, gamma=2.0
-    )
+    loss = sigmoid_focal_loss(torch.zeros(1, 2), torch.tensor([[1.0, 0.0]]), alpha=0.25, gamma=2.0)
     # p_t = 1/2 for both: (0.25 + 0.75) * (1/2)^2 * ln 2
     assert loss.item() == pytest.approx(0.25 * math.log(2))
 

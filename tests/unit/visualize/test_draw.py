@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ziggurat.types import ClassScores, Detections
-from ziggurat.visualize import draw
+from ziggurat.visualize import text
 from ziggurat.visualize.draw import class_colour, draw_classes, draw_detections
 
 CLASSES = ("cell", "star")
@@ -65,14 +65,8 @@ def test_input_is_unchanged_and_nothing_found_draws_nothing() -> None:
 
 
 def test_labels_do_not_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    places = []
-    write = draw._write_label
-
-    def record(*args: object) -> None:
-        places.append(args[1])
-        write(*args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(draw, "_write_label", record)
+    places: list[draw.Rectangle] = []
+    monkeypatch.setattr(draw, "_write_label", lambda *args: places.append(args[1]))
     boxes = [[20.0 * i, 10.0 * i, 20.0 * i + 60, 10.0 * i + 50] for i in range(40)]
     draw_detections(grey(640, 480), objects(boxes), CLASSES)
     assert len(places) >= 15
@@ -114,11 +108,11 @@ def test_classes_stand_below_the_image() -> None:
 
 
 def test_long_names_are_cut() -> None:
-    font = draw._font(12)
-    short = draw._shorten("a name of a class that is much too long", font, 80)
+    font = text.font(12)
+    short = text.shorten("a name of a class that is much too long", font, 80)
     assert short.endswith("…")
     assert font.getlength(short) <= 80
-    assert draw._shorten("cat", font, 80) == "cat"
+    assert text.shorten("cat", font, 80) == "cat"
 
 
 def test_colours_of_neighbouring_classes_differ() -> None:

@@ -26,7 +26,7 @@ def opened(png: bytes) -> Image.Image:
 
 def report_of(values: list[float | None]) -> Report:
     rows = [{"class": f"class {i}", "AP": value} for i, value in enumerate(values)]
-    return Report("AP", {"AP": 0.5}, rows, 4)  # type: ignore[arg-type]
+    return Report("AP", {"AP": 0.5}, rows, 4)
 
 
 @pytest.mark.parametrize("count", [1, 3, 120])
@@ -40,7 +40,7 @@ def test_dark_is_dark() -> None:
     light = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"]))
     dark = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"], dark=True))
     assert light.getpixel((2, 2)) == (255, 255, 255)
-    assert max(dark.getpixel((2, 2))) < 50  # type: ignore[arg-type,type-var]
+    assert max(dark.getpixel((2, 2))) < 50  # type: ignore[arg-type]
 
 
 def test_bars_of_few_and_many_classes() -> None:

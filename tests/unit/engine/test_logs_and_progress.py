@@ -1,0 +1,58 @@
+"""metrics.csv over a resume, and how a duration reads."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from ziggurat.engine.logs import CsvLog
+from ziggurat.engine.progress import duration
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_new_quantity_gets_a_column(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = CsvLog(path, resume=False)
+    log.log_metrics({"epoch": 0, "train/loss": 2.0}, step=10)
+    log.log_metrics({"epoch": 0, "train/loss": 1.0}, step=20)
+    log.log_metrics({"epoch": 0, "val/top1": 0.5}, step=20)
+    assert [row["train/loss"] for row in rows_of(path)] == ["2.0", "1.0", ""]
+    assert [row["val/top1"] for row in rows_of(path)] == ["", "", "0.5"]
+    assert list(rows_of(path)[0])[:2] == ["step", "epoch"]
+
+
+def test_a_resumed_run_keeps_what_came_before_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    log = CsvLog(path, resume=False)
+    for step in (10, 20, 30):
+        log.log_metrics({"epoch": 0, "train/loss": float(step)}, step)
+    resumed = CsvLog(path, resume=True)
+    resumed.rewind(20)
+    resumed.log_metrics({"epoch": 0, "train/loss": 31.0}, 30)
+    assert [row["train/loss"] for row in rows_of(path)] == ["10.0", "20.0", "31.0"]
+
+
+def test_a_new_run_does_not_read_an_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    CsvLog(path, resume=False).log_metrics({"epoch": 0, "train/loss": 1.0}, 1)
+    CsvLog(path, resume=False).log_metrics({"epoch": 0, "train/loss": 2.0}, 1)
+    assert [row["train/loss"] for row in rows_of(path)] == ["2.0"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0 s"),
+        (59.0, "59 s"),
+        (61.0, "1:01 min"),
+        (3600.0, "1:00 h"),
+        (11_100.0, "3:05 h"),
+        (362_880.0, "4.2 days"),
+    ],
+)
+def test_duration(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
