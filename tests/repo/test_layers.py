@@ -26,6 +26,7 @@ LAYERS = [
     {"engine"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY = {  # narrower than "everything below"

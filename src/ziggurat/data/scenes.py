@@ -23,6 +23,8 @@ _MAX_OTHERS = 5
 _MAIN_DIAMETER = (0.32, 0.55)
 _DIAMETER = (0.2, 0.48)
 _CROWD_DIAMETER = (0.05, 0.09)
+# Shapes stand nearly upright, as things in photographs do; in radians.
+_TILT = 0.35
 _CROWD_PROBABILITY = 0.04
 """Diameters are shares of the shorter side of the scene."""
 
@@ -159,7 +161,8 @@ def _random_pose(
     radius = max(0.5 * min(size) * rng.uniform(*diameters), 1.5)
     keep = min(margin * radius, 0.5 * min(size))
     x, y = rng.uniform(keep, width - keep), rng.uniform(keep, height - keep)
-    return Pose(x, y, radius, rng.uniform(0, 2 * np.pi), float(np.exp(rng.uniform(-0.25, 0.25))))
+    angle = rng.uniform(-_TILT, _TILT)
+    return Pose(x, y, radius, angle, float(np.exp(rng.uniform(-0.25, 0.25))))
 
 
 def _crowd(rng: np.random.Generator, size: ImageSize, label: int) -> list[Patch]:

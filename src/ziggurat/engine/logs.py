@@ -60,7 +60,7 @@ class CsvLog(Logger):
         """Do nothing: run.yaml holds the configuration."""
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | int], step: int | None = None) -> None:
         """Add a row.
 
         Args:

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from ziggurat import zoo
-from ziggurat.checkpoints.native import SUFFIX, load_into
+import torch
+
+from ziggurat.checkpoints.native import is_native, load_into
 from ziggurat.checkpoints.official import load_official
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import RunData
@@ -12,8 +13,8 @@ from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.types import CenterCrop, FitInside
+from ziggurat.zoo import Model, create_model
 
-Model = Classifier | Detector
 
 
 def build_model(
@@ -38,7 +39,7 @@ def build_model(
             f"model.num_classes must be at least the {len(data.classes)} classes of "
             f"{config.data.root}, got {num_classes}; leave it out to take the number of the data"
         )
-    model = zoo.create_model(
+    model = create_model(
         wanted.name,
         num_classes=num_classes,
         head_channels=wanted.head_channels,
@@ -56,7 +57,7 @@ def build_model(
     _set_preprocessing(model, config, data)
     if use_weights:
         _load(model, config, say)
-    return model.train()
+    return model.to(memory_format=torch.channels_last).train()
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:
@@ -74,5 +75,5 @@ def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None
         say(load_official(model.backbone, Path(wanted.backbone_weights)).summary())
     if wanted.weights is not None:
         path = Path(wanted.weights)
-        load = load_into if path.suffix == SUFFIX else load_official
+        load = load_into if is_native(path) else load_official
         say(load(model, path, reset_classes=wanted.reset_classes).summary())

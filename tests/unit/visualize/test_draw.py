@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ziggurat.types import ClassScores, Detections
-from ziggurat.visualize import text
+from ziggurat.visualize import draw, text
 from ziggurat.visualize.draw import class_colour, draw_classes, draw_detections
 
 CLASSES = ("cell", "star")
