@@ -31,21 +31,23 @@ from ziggurat.visualize.plots import group_curves, plot_classes, plot_curves, re
 from ziggurat.visualize.report import Command, Comparison, Fact, Plot, ReportPage, write_report
 
 RECIPE = "retinanet_p2t_tiny_from_scratch"
-NUM_IMAGES = 500
-VAL_FRACTION = 0.12
+NUM_IMAGES = 600
+NUM_CLASSES = 4
+VAL_FRACTION = 0.1
 IMAGE_SIDE = 128
 GALLERY_IMAGES = 12
 GALLERY_SCORE = 0.4
 OVERRIDES = (
     f"--data.short_side={IMAGE_SIDE}",
     f"--data.long_side={IMAGE_SIDE}",
-    "--data.batch_size=16",
+    "--data.batch_size=8",
     "--data.eval_batch_size=16",
     "--data.workers=0",
     "--model.head_channels=64",
-    "--optimizer.reference_batch=16",
+    "--model.head_depth=1",
+    "--optimizer.reference_batch=8",
     "--optimizer.lr=8e-4",
-    "--trainer.max_epochs=24",
+    "--trainer.max_epochs=16",
     "--trainer.val_every_epochs=4",
 )
 
@@ -89,6 +91,7 @@ def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> Dem
         size=(IMAGE_SIDE, IMAGE_SIDE),
         seed=0,
         val_fraction=VAL_FRACTION,
+        num_classes=NUM_CLASSES,
     )
     root = data / "detection"
     config = load_run(RECIPE, [f"--data.root={root}", *OVERRIDES])
@@ -104,7 +107,7 @@ def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> Dem
     page = output / "report.html"
     steps = config.trainer.max_steps
     facts = (
-        Fact("model", "RetinaNet on P2T-Tiny, 64 channels and 2 convolutions in the head"),
+        Fact("model", "RetinaNet on P2T-Tiny, neck and head of 64 channels"),
         Fact("weights at the start", "random, no pretraining"),
         Fact("training", f"{steps} steps of {config.data.batch_size} images"),
         Fact("training time", duration(seconds)),

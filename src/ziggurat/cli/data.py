@@ -46,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     make.add_argument(
         "--val_fraction", type=float, default=0.2, help="share of the split val (default 0.2)"
     )
+    make.add_argument(
+        "--num_classes", type=int, default=6, help="kinds of shapes, 1 to 6 (default 6)"
+    )
     look = actions.add_parser(
         "check",
         help="recognise a data set's layout, count it, name every fault",
@@ -95,6 +98,7 @@ def _synthesize(args: argparse.Namespace) -> None:
         size=size,
         seed=args.seed,
         val_fraction=args.val_fraction,
+        num_classes=args.num_classes,
         on_progress=lambda done, total: ticker.show(f"scene {done} of {total}"),
     )
     print(f"{plural(args.num_images, 'scene')} of {size[0]} x {size[1]} pixels (height x width):")

@@ -175,18 +175,21 @@ def _crowd(rng: np.random.Generator, size: ImageSize, label: int) -> list[Patch]
     return patches
 
 
-def make_scene(rng: np.random.Generator, size: ImageSize, main_label: int) -> Scene:
+def make_scene(
+    rng: np.random.Generator, size: ImageSize, main_label: int, num_classes: int = len(CLASSES)
+) -> Scene:
     """Draw one scene.
 
     Args:
         rng: Where every choice comes from.
         size: Height and width, at least 32 pixels each.
         main_label: Class of the main object.
+        num_classes: Classes that there are, the first ones of `CLASSES`.
     """
     canvas = _Canvas(rng, size)
     max_hidden: list[float] = []
     if rng.random() < _CROWD_PROBABILITY:
-        label = int(rng.integers(len(CLASSES)))
+        label = int(rng.integers(num_classes))
         canvas.add(label, _crowd(rng, size, label), is_crowd=True)
         max_hidden.append(1.0)
     main = len(canvas.labels)
@@ -194,7 +197,7 @@ def make_scene(rng: np.random.Generator, size: ImageSize, main_label: int) -> Sc
     canvas.add(main_label, [cover(main_label, pose)], is_crowd=False)
     max_hidden.append(0.12)
     for _ in range(rng.integers(0, _MAX_OTHERS + 1)):
-        label = int(rng.integers(len(CLASSES)))
+        label = int(rng.integers(num_classes))
         for _ in range(8):
             patch = cover(label, _random_pose(rng, size, _DIAMETER, 0.3))
             if canvas.is_place_free(patch, max_hidden):

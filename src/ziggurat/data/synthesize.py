@@ -40,6 +40,7 @@ def synthesize(
     size: ImageSize,
     seed: int,
     val_fraction: float = 0.2,
+    num_classes: int = len(CLASSES),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Write a data set for all tasks; a `ZigguratError` says which argument is out of range.
@@ -50,19 +51,23 @@ def synthesize(
         size: Height and width of the scenes, in pixels.
         seed: Any number from 0; everything follows from it.
         val_fraction: Share of the scenes that go to the split "val"; with 0 there is none.
+        num_classes: Number of classes of shapes; the fewer, the easier.
         on_progress: Called with the number of scenes written and the number of all.
     """
     num_val = _check(root, num_images, size, seed, val_fraction)
-    writer = _Writer(root)
+    if not 1 <= num_classes <= len(CLASSES):
+        raise ZigguratError(f"num_classes must be 1 to {len(CLASSES)}, got {num_classes}")
+    classes = CLASSES[:num_classes]
+    writer = _Writer(root, classes)
     done = 0
     for number, (split, count) in enumerate((("train", num_images - num_val), ("val", num_val))):
         if count == 0:
             continue
-        coco = _CocoFile()
+        coco = _CocoFile(classes)
         for index in range(count):
             # A generator for each scene: it does not matter how many come before.
             rng = np.random.default_rng((seed, number, index))
-            scene = make_scene(rng, size, index % len(CLASSES))
+            scene = make_scene(rng, size, index % num_classes, num_classes)
             # Ids are unique over both splits.
             image_id = index + 1 if split == "train" else num_images - num_val + index + 1
             writer.write(split, f"{split}_{index + 1:06d}", scene)
@@ -112,11 +117,12 @@ def _check(root: Path, num_images: int, size: ImageSize, seed: int, val_fraction
 class _Writer:
     """Writes the images of all layouts."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, classes: tuple[str, ...]) -> None:
         self.root = root
-        self.pixels_of_class = {split: np.zeros(len(CLASSES) + 1) for split in _ADE_SPLITS}
+        self.classes = classes
+        self.pixels_of_class = {split: np.zeros(len(classes) + 1) for split in _ADE_SPLITS}
         self.images_with_class = {
-            split: np.zeros(len(CLASSES) + 1, dtype=np.int64) for split in _ADE_SPLITS
+            split: np.zeros(len(classes) + 1, dtype=np.int64) for split in _ADE_SPLITS
         }
 
     def write(self, split: str, name: str, scene: Scene) -> None:
@@ -129,9 +135,10 @@ class _Writer:
         self._put(f"segmentation/annotations/{_ADE_SPLITS[split]}/{name}.png", stream.getvalue())
         main = scene.objects[0]
         self._put(
-            f"classification/{split}/{CLASSES[main.label]}/{name}.jpg", _encode(_close_up(scene))
+            f"classification/{split}/{self.classes[main.label]}/{name}.jpg",
+            _encode(_close_up(scene)),
         )
-        counts = np.bincount(scene.label_map.ravel(), minlength=len(CLASSES) + 1)
+        counts = np.bincount(scene.label_map.ravel(), minlength=len(self.classes) + 1)
         self.pixels_of_class[split] += counts
         self.images_with_class[split] += counts > 0
 
@@ -145,7 +152,7 @@ class _Writer:
         pixels = np.sum(list(self.pixels_of_class.values()), axis=0)[1:]
         shares = pixels / pixels.sum()
         rows = ["Idx\tRatio\tTrain\tVal\tName"]
-        for label, name in enumerate(CLASSES):
+        for label, name in enumerate(self.classes):
             train, val = (self.images_with_class[split][label + 1] for split in ("train", "val"))
             rows.append(f"{label + 1}\t{shares[label]:.4f}\t{train}\t{val}\t{name}")
         self._put("segmentation/objectInfo150.txt", ("\n".join(rows) + "\n").encode())
@@ -191,6 +198,7 @@ def _box(found: SceneObject) -> tuple[int, int, int, int]:
 class _CocoFile:
     """The growing content of one annotation file."""
 
+    classes: tuple[str, ...]
     images: list[dict[str, object]] = field(default_factory=list)
     annotations: list[dict[str, object]] = field(default_factory=list)
 
@@ -220,7 +228,7 @@ class _CocoFile:
             "annotations": self.annotations,
             "categories": [
                 {"id": label + 1, "name": name, "supercategory": "shape"}
-                for label, name in enumerate(CLASSES)
+                for label, name in enumerate(self.classes)
             ],
         }
 

@@ -152,3 +152,13 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(ZigguratError, match="No space left on device; free some space"):
         synthesize(tmp_path, num_images=5, size=(64, 64), seed=0)
+
+
+def test_fewer_classes(tmp_path: Path) -> None:
+    synthesize(tmp_path / "two", num_images=6, size=(64, 64), seed=0, num_classes=2)
+    check = json.loads(
+        (tmp_path / "two/detection/annotations/instances_train.json").read_text()
+    )
+    assert [category["name"] for category in check["categories"]] == list(CLASSES[:2])
+    with pytest.raises(ZigguratError, match="num_classes must be 1 to 6, got 7"):
+        synthesize(tmp_path / "seven", num_images=6, size=(64, 64), seed=0, num_classes=7)
