@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest
 .PHONY: demo test test-all check format benchmark-real-data
 
 demo: .venv/ready
-	$(BIN)/ziggurat demo --output demo
+	$(BIN)/ziggurat demo
 
 # What the continuous integration runs.
 test: check

@@ -98,18 +98,17 @@ def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> Dem
     say(f"2/4 training a detector from scratch, {minutes:g} minutes at most")
     start = time.monotonic()
     config = fit_to_minutes(config, minutes, say)
-    train(config, run, say=say)
+    last = train(config, run, say=say).metrics["last"]
     seconds = time.monotonic() - start
     say("3/4 evaluating the best weights on the held-back images")
     evaluation = evaluate_run(run)
     report = evaluation.report
     say("4/4 predicting and writing the page")
     page = output / "report.html"
-    steps = config.trainer.max_steps
     facts = (
         Fact("model", "RetinaNet on P2T-Tiny, neck and head of 64 channels"),
         Fact("weights at the start", "random, no pretraining"),
-        Fact("training", f"{steps} steps of {config.data.batch_size} images"),
+        Fact("training", f"{last['step']} steps of {config.data.batch_size} images"),
         Fact("training time", duration(seconds)),
         Fact("data", f"{NUM_IMAGES} scenes, {report.num_images} of them held back"),
         Fact("machine", _machine()),

@@ -1,6 +1,7 @@
 """`ziggurat demo`: train and evaluate a detector on built-in data, one page at the end."""
 
 import argparse
+import itertools
 from pathlib import Path
 
 from ziggurat.errors import ZigguratError
@@ -12,9 +13,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         type=Path,
-        default=Path("demo"),
         metavar="DIR",
-        help="new folder for data, run and page (demo)",
+        help="new folder for data, run and page (demo, or demo_2 and so on where that exists)",
     )
     parser.add_argument(
         "--minutes",
@@ -41,9 +41,15 @@ def run(args: argparse.Namespace) -> None:
             f"the demo trains and needs {error.name}, which is not installed; "
             "run `pip install ziggurat[train]`"
         ) from error
-    result = run_demo(args.output, minutes=args.minutes, say=lambda line: print(line, flush=True))
+    output = _free_folder() if args.output is None else args.output
+    result = run_demo(output, minutes=args.minutes, say=lambda line: print(line, flush=True))
     numbers = result.report.numbers
     print(
         f"\nAP50 {100 * numbers['AP50']:.1f} %, AP {100 * numbers['AP']:.1f} % on held-back images"
         f"\nopen {result.page.resolve()}"
     )
+
+
+def _free_folder() -> Path:
+    names = itertools.chain(["demo"], (f"demo_{number}" for number in itertools.count(2)))
+    return next(path for path in map(Path, names) if not path.exists())
