@@ -34,6 +34,6 @@ benchmark-real-data: .venv/ready
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ziggurat needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable ".[dev]"
 	touch $@

@@ -1,11 +1,33 @@
-"""Fixtures that every kind of test may use."""
+"""Fixtures that every kind of test may use, and what makes every run the same.
+
+Tests run on the CPU: a GPU rounds otherwise, and what needs one is not tested here.
+"""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for devices
+
 import pytest
+import torch
+from hypothesis import settings
+
+from ziggurat import zoo
+from ziggurat.backbones.p2t import P2T
+from ziggurat.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# The same examples in every run; a slow machine is no reason to fail.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    """Start every test from the same random numbers."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +37,39 @@ def shared_data() -> Path:
     if not (shared / "data").is_dir():
         pytest.skip(f"the real data sets are not here: no folder {shared / 'data'}")
     return shared / "data"
+
+
+def _mini_backbone(drop_path_rate: float) -> P2T:
+    return P2T((8, 12, 16, 24), (1, 2, 2, 2), (2, 2, 2, 2), (1, 2, 1, 1), drop_path_rate)
+
+
+@pytest.fixture(scope="module")
+def p2t_mini() -> Iterator[str]:
+    """List a backbone and two models that are small enough to be built and run many times.
+
+    Yields:
+        Name of the backbone and of the classifier; the detector is retinanet_p2t_mini.
+    """
+    models: tuple[tuple[str, Task, str], ...] = (
+        ("p2t_mini", "classification", "classifier"),
+        ("retinanet_p2t_mini", "detection", "retinanet"),
+    )
+    cards = [
+        zoo.ModelCard(
+            name=name,
+            task=task,
+            system=system,
+            backbone="p2t_mini",
+            input_size=(224, 224),
+            published="",
+            source="",
+            recipe="",
+            drop_path_rate=0.0,
+        )
+        for name, task, system in models
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(zoo.BACKBONES, "p2t_mini", _mini_backbone)
+        for card in cards:
+            patch.setitem(zoo.MODELS, card.name, card)
+        yield "p2t_mini"

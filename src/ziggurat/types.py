@@ -4,7 +4,7 @@ Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -127,6 +127,26 @@ class Batch:
     targets: Tensor | list[Detections] | None
     infos: list[ImageInfo]
     skipped: tuple[BadFile, ...] = ()
+
+    def pin_memory(self) -> "Batch":
+        """Copy to page-locked memory, from which a GPU reads while it computes.
+
+        `DataLoader` looks for this method by its name.
+        """
+        targets = self.targets
+        if isinstance(targets, list):
+            targets = [
+                Detections(
+                    target.boxes.pin_memory(),
+                    target.scores.pin_memory(),
+                    target.labels.pin_memory(),
+                    None if target.masks is None else target.masks.pin_memory(),
+                )
+                for target in targets
+            ]
+        elif targets is not None:
+            targets = targets.pin_memory()
+        return replace(self, images=self.images.pin_memory(), targets=targets)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class ModelCard:
     Attributes:
         name: Name for `create_model`.
         task: What the model does.
+        system: Name of its system; "classifier" for a classifier.
+        backbone: Name of its backbone.
         input_size: Height and width at which its cost is published.
         published: Metric, number and data set, as the source states it.
         source: Where that number stands.
@@ -50,6 +52,8 @@ class ModelCard:
 
     name: str
     task: Task
+    system: str
+    backbone: str
     input_size: ImageSize
     published: str
     source: str
@@ -65,6 +69,8 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "p2t_tiny",
             "classification",
+            "classifier",
+            "p2t_tiny",
             (224, 224),
             "79.8 % top-1, ImageNet-1k val",
             P2T_PAPER,
@@ -74,6 +80,8 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "p2t_small",
             "classification",
+            "classifier",
+            "p2t_small",
             (224, 224),
             "82.4 % top-1, ImageNet-1k val",
             P2T_PAPER,
@@ -83,6 +91,8 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "retinanet_p2t_tiny",
             "detection",
+            "retinanet",
+            "p2t_tiny",
             (800, 1280),
             "41.3 box AP, COCO val2017",
             P2T_PAPER,
@@ -92,6 +102,8 @@ MODELS: dict[str, ModelCard] = {
         ModelCard(
             "retinanet_p2t_small",
             "detection",
+            "retinanet",
+            "p2t_small",
             (800, 1280),
             "44.4 box AP, COCO val2017",
             P2T_PAPER,
@@ -169,12 +181,12 @@ def create_model(
             f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
         )
     task: Task = "detection" if published is None else published.task
+    system = name if published is None else published.system
+    chosen = backbone if published is None else published.backbone
+    assert chosen is not None
     if task == "classification":
         _refuse(name, neck=neck, head_channels=head_channels, head_depth=head_depth)
-        system, backbone = "classifier", name
     else:
-        system = name if published is None else name.split("_")[0]
-        backbone = backbone or name.removeprefix(f"{system}_")
         check_known("neck", neck or "fpn", NECKS)
         head_channels = HEAD_CHANNELS if head_channels is None else head_channels
         head_depth = HEAD_DEPTH if head_depth is None else head_depth
@@ -183,7 +195,7 @@ def create_model(
     identity = ModelIdentity(
         task=task,
         system=system,
-        backbone=backbone,
+        backbone=chosen,
         num_classes=NUM_CLASSES[task] if num_classes is None else num_classes,
         head_channels=head_channels,
         head_depth=head_depth,
@@ -207,9 +219,9 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
     backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
     classes = tuple(f"class_{i}" for i in range(identity.num_classes))
     if identity.task == "classification":
-        head = LinearHead(backbone.out_channels[-1], identity.num_classes)
+        linear = LinearHead(backbone.out_channels[-1], identity.num_classes)
         return Classifier(
-            backbone, head, identity=identity, classes=classes, preprocessing=CenterCrop()
+            backbone, linear, identity=identity, classes=classes, preprocessing=CenterCrop()
         )
     check_known("system", identity.system, SYSTEMS)
     channels, depth = identity.head_channels, identity.head_depth
@@ -225,10 +237,11 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
         num_extra_levels=2,
         extra_from="input",
     )
+    head = RetinaNetHead(channels, neck.out_strides, identity.num_classes, depth=depth)
     return Detector(
         backbone,
         neck,
-        RetinaNetHead(channels, neck.out_strides, identity.num_classes, depth=depth),
+        head,
         identity=identity,
         classes=classes,
         preprocessing=FitInside(),

@@ -87,6 +87,7 @@ def train_classifier(image_folder: Path) -> Callable[..., int]:
                 *(f"--data.root={image_folder}", "--data.image_size=72", "--data.resize=80"),
                 *("--data.batch_size=4", "--data.workers=0", "--data.auto_augment=null"),
                 *("--optimizer.lr=0.2", "--schedule.warmup_epochs=0", "--schedule.update=step"),
+                "--schedule.warmup_start=null",
                 *("--trainer.max_epochs=2", "--trainer.val_every_epochs=1"),
                 *("--trainer.precision=32", "--trainer.accelerator=cpu"),
                 *("--trainer.log_every_steps=1", *words),

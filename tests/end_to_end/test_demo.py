@@ -56,6 +56,9 @@ def test_a_second_demo_gets_a_folder_of_its_own(
     assert outputs == [Path("demo_3")]
 
 
-def test_the_demo_needs_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--output", str(tmp_path / "new"), "--minutes", "0"]) == 1
-    assert "--minutes must be above 0" in capsys.readouterr().err
+@pytest.mark.parametrize("minutes", ["0", "nan", "inf"])
+def test_the_demo_needs_time(
+    minutes: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--output", str(tmp_path / "new"), "--minutes", minutes]) == 1
+    assert "--minutes must be a number above 0" in capsys.readouterr().err

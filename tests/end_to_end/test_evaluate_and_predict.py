@@ -175,3 +175,15 @@ def test_prediction_needs_no_training_library(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a.jpg").is_file()
+
+
+def test_a_mistyped_image_leaves_earlier_predictions_alone(
+    detector: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "out" / "predictions.json"
+    kept.parent.mkdir()
+    kept.write_text("[1]")
+    words = ["predict", str(detector), str(tmp_path / "typo.jpg"), "-o", str(kept.parent)]
+    assert main(words) == 1
+    assert "there is no image file or folder" in capsys.readouterr().err
+    assert kept.read_text() == "[1]"

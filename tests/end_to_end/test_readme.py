@@ -13,10 +13,7 @@ from ziggurat.cli.main import main
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 # A run of seconds instead of days; the commands themselves stay as they are.
-SMALL = (
-    "--data.short_side=64 --data.long_side=64 --data.batch_size=4 --data.workers=0 "
-    "--model.head_channels=8 --model.head_depth=1 --trainer.max_steps=2"
-).split()
+SMALL = ["--data.short_side=64", "--data.long_side=64", "--data.batch_size=4", "--data.workers=0", "--model.head_channels=8", "--model.head_depth=1", "--trainer.max_steps=2"]
 
 
 @pytest.fixture
@@ -47,9 +44,7 @@ def test_the_four_commands_work(trained: Path) -> None:
 def test_the_python_blocks_that_need_weights_work(trained: Path) -> None:
     shutil.copy(next((trained / "photos").iterdir()), trained / "photo.jpg")
     model = ziggurat.create_model("p2t_tiny")
-    official = {
-        _official_name(name): value.clone() for name, value in model.state_dict().items()
-    }
+    official = {_official_name(name): value.clone() for name, value in model.state_dict().items()}
     torch.save(official, trained / "p2t_tiny.pth")
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     needy = [code for code in blocks if "# needs:" in code]

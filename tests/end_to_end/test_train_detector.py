@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,3 +77,61 @@ def test_resume_of_a_detector_repeats_the_whole_run(
     expected = load_weights(whole / "last.safetensors").state_dict()
     got = load_weights(parts / "last.safetensors").state_dict()
     assert all(torch.equal(value, got[name]) for name, value in expected.items())
+
+
+def no_images(content: dict[str, Any]) -> None:
+    content["images"] = content["annotations"] = []
+
+
+def unknown_category(content: dict[str, Any]) -> None:
+    content["annotations"][0]["category_id"] = 30
+
+
+def other_categories(content: dict[str, Any]) -> None:
+    content["categories"][1]["name"] = "green"
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "parts"),
+    [
+        ("train", no_images, ["images"]),
+        ("val", no_images, ["images"]),
+        ("train", unknown_category, ["30"]),
+        ("val", unknown_category, ["30"]),
+        ("val", other_categories, ["same categories", "first: blue", "second: green"]),
+    ],
+)
+def test_bad_annotations_are_one_sentence(
+    split: str,
+    change: Callable[[dict[str, Any]], None],
+    parts: list[str],
+    tmp_path: Path,
+    coco_folder: Path,
+    train_detector: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = coco_folder / "annotations" / f"instances_{split}.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert train_detector(tmp_path / "run") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("ziggurat: error: ") and "\n" not in error
+    assert path.name in error and all(part in error for part in parts), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_validation_images_without_objects_give_a_dash(
+    tmp_path: Path,
+    coco_folder: Path,
+    train_detector: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = coco_folder / "annotations" / "instances_val.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+    output = tmp_path / "run"
+    assert train_detector(output) == 0
+    said = capsys.readouterr().out
+    assert "AP - (best -) on 4 images" in said and "done: best AP - at step" in said
+    assert (output / "best.safetensors").is_file()
+    assert json.loads((output / "metrics.json").read_text())["best"]["value"] is None

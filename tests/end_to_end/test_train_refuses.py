@@ -30,7 +30,8 @@ Train = Callable[..., int]
         (["--data.batch_size=64"], ["12 images", "64"]),
         (["--data.auto_augment=randaugment"], ["randaugment"]),
         (["--trainer.precision=fp16"], ["trainer.precision", "fp16", "CPU"]),
-        (["--schedule.warmup_epochs=9"], ["warm-up", "6 steps"]),
+        (["--schedule.warmup_start=0.1"], ["schedule.warmup_start", "null", "got 0.1"]),
+        (["--schedule.gamma=0.5"], ["schedule.gamma", "null", "cosine"]),
         (["--resume"], ["no run to resume"]),
         (["--config", "run.yaml"], ["not both"]),
         (["extra"], ["extra"]),
@@ -140,7 +141,6 @@ def test_resume_before_the_first_checkpoint_begins_anew(
     output = tmp_path / "run"
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     (output / "checkpoints/last.ckpt").unlink()
-    (output / "metrics.json").unlink()
     assert main(["train", "--output", str(output), "--resume"]) == 0
     assert (output / "checkpoints/last.ckpt").is_file()
 

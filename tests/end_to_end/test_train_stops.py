@@ -69,7 +69,10 @@ def test_a_signal_lets_the_step_end_and_saves(
 
 
 def test_a_second_signal_stops_without_saving(
-    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def twice() -> None:
         os.kill(os.getpid(), signal.SIGINT)
@@ -78,6 +81,7 @@ def test_a_second_signal_stops_without_saving(
     after_step(monkeypatch, 4, twice)
     assert train_classifier(tmp_path / "run") == 130
     assert step_of(tmp_path / "run") == 3
+    assert "last.ckpt is of step 3, `ziggurat train --output" in capsys.readouterr().err
 
 
 def test_ctrl_c_during_validation_is_made_up_for(

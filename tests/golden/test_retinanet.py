@@ -206,7 +206,7 @@ class TestHeadAlone:
         for level in (*raw.cls_logits, *raw.box_deltas):
             level.requires_grad_()
         head = RetinaNetHead(16, STRIDES, 80, depth=0)
-        losses = head.loss(raw, [truth(unit)], [(120, 155)])
+        losses = head.loss(raw, [truth(unit)], [(128, 160)])
         assert losses["classification"].item() == pytest.approx(
             sum(unit.facts["losses"]["loss_cls"]), rel=1e-5
         )
@@ -227,7 +227,7 @@ class TestHeadAlone:
 
     def test_losses_without_objects(self, unit: Any) -> None:
         head = RetinaNetHead(16, STRIDES, 80, depth=0)
-        losses = head.loss(self.raw(unit), [NO_BOXES], [(120, 155)])
+        losses = head.loss(self.raw(unit), [NO_BOXES], [(128, 160)])
         assert losses["classification"].item() == pytest.approx(
             sum(unit.facts["losses_without_any_gt"]["loss_cls"]), rel=1e-5
         )

@@ -1,6 +1,6 @@
 """Batches on any number of ranks: each image where it belongs, all full, none of mixed kind."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ziggurat.data.sampling import SeededBatchSampler
@@ -18,7 +18,6 @@ def setups(draw: st.DrawFn) -> tuple[int, int, int, bool, list[ImageSize] | None
     return count, batch_size, world_size, draw(st.booleans()), sizes
 
 
-@settings(deadline=None)
 @given(setups(), st.integers(0, 2**31), st.integers(0, 300))
 def test_an_epoch(
     setup: tuple[int, int, int, bool, list[ImageSize] | None], seed: int, epoch: int

@@ -87,7 +87,7 @@ def oracle(
     return [float(value) for value in evaluation.stats]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), num_images=st.integers(1, 3))
 def test_equals_pycocotools(seed: int, num_images: int) -> None:
     truth, found = random_scene(seed)

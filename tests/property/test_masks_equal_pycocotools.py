@@ -21,7 +21,7 @@ def masks(draw: st.DrawFn) -> np.ndarray:
 
 
 @given(masks())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_outlines_rasterise_to_the_mask(mask: np.ndarray) -> None:
     height, width = mask.shape
     polygons, has_hole = outlines(mask)
@@ -36,7 +36,7 @@ def test_outlines_rasterise_to_the_mask(mask: np.ndarray) -> None:
 
 
 @given(masks())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_run_lengths_are_those_of_coco(mask: np.ndarray) -> None:
     height, width = mask.shape
     counts = run_lengths(mask)

@@ -1,7 +1,7 @@
 """Resizing of any 8-bit image: range, symmetry, and closeness to another implementation."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -13,7 +13,6 @@ images = st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
 sizes = st.tuples(st.integers(1, 50), st.integers(1, 50))
 
 
-@settings(deadline=None)
 @given(images, sizes)
 def test_exact_and_fast_agree_to_a_level(image: np.ndarray, size: tuple[int, int]) -> None:
     exact = resize_exact(image, size).astype(int)
@@ -22,7 +21,6 @@ def test_exact_and_fast_agree_to_a_level(image: np.ndarray, size: tuple[int, int
     assert np.abs(exact - resize_fast(image, size)).max() <= 1
 
 
-@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 5000), st.integers(1, 5000)),
     st.integers(16, 1000),

@@ -101,7 +101,8 @@ def match_entries(
             f"the checkpoint has {len(twice)} entries twice, under two official names "
             f"({_some(twice)}); keep one of each"
         )
-    missing = tuple(name for name in own if name not in set(targets))
+    given = set(targets)
+    missing = tuple(name for name in own if name not in given)
     return LoadReport(
         tuple(matched), tuple(ignored), missing, tuple(unexpected), tuple(wrong_shape)
     )

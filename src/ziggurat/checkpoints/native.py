@@ -21,7 +21,12 @@ from ziggurat.checkpoints.matching import (
 )
 from ziggurat.checkpoints.names import NameMap
 from ziggurat.checkpoints.read import check_values
-from ziggurat.checkpoints.tensor_file import first_bytes, is_safetensors, read_safetensors
+from ziggurat.checkpoints.tensor_file import (
+    first_bytes,
+    is_safetensors,
+    read_metadata,
+    read_safetensors,
+)
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
@@ -33,6 +38,8 @@ SAME_NAMES = NameMap(renames=((r"(.+)", r"\1"),))
 
 def save_weights(model: Classifier | Detector, path: str | Path) -> None:
     """Write a weight file, whole or not at all; the same weights always give the same bytes.
+
+    Entries keep their precision: those of a model in half precision take half the space.
 
     Args:
         model: What to save, with its identity, classes and preprocessing.
@@ -60,6 +67,8 @@ def save_weights(model: Classifier | Detector, path: str | Path) -> None:
 
 def load_weights(path: str | Path) -> Classifier | Detector:
     """Build the model that a weight file describes and load it, ready to predict.
+
+    The model is in single precision; half-precision entries become so, no value changed.
 
     Args:
         path: A file of `save_weights`.
@@ -125,7 +134,7 @@ def is_native(path: str | Path) -> bool:
     path = Path(path)
     if not is_safetensors(path, first_bytes(path)):
         return False
-    return METADATA_KEY in read_safetensors(path)[0]
+    return METADATA_KEY in read_metadata(path)
 
 
 def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:

@@ -1,6 +1,9 @@
 """Open a file that should hold tensors: first checks, and the safetensors format."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -39,15 +42,31 @@ def is_safetensors(path: Path, head: bytes) -> bool:
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and tensors, which stay on disk until they are used.
+    """Return metadata and tensors, which stay on disk until they are used."""
+    with _opened(path) as file:
+        names = list(file.keys())
+        return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata alone, without touching a tensor."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file.
+
+    Yields:
+        What `safe_open` gives.
 
     Raises:
         ZigguratError: If the file is truncated, damaged or no safetensors file.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            names = list(file.keys())
-            return dict(file.metadata() or {}), {name: file.get_tensor(name) for name in names}
+            yield file
     except (SafetensorError, RuntimeError, ValueError, OverflowError, OSError) as error:
         raise ZigguratError(
             f"{path} is truncated, damaged or no safetensors file ({error}); "

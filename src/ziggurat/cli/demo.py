@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import math
 from pathlib import Path
 
 from ziggurat.errors import ZigguratError
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=4.5,
         metavar="M",
-        help="time for the training (4.5); more gives better results",
+        help="time for the training at most (4.5)",
     )
 
 
@@ -32,8 +33,8 @@ def run(args: argparse.Namespace) -> None:
         ZigguratError: If the time is not positive, the folder is not new, or training is not
             installed.
     """
-    if args.minutes <= 0:
-        raise ZigguratError(f"--minutes must be above 0, got {args.minutes}")
+    if not 0 < args.minutes < math.inf:
+        raise ZigguratError(f"--minutes must be a number above 0, got {args.minutes}")
     try:
         from ziggurat.demo import run_demo
     except ModuleNotFoundError as error:

@@ -108,7 +108,8 @@ def _write(evaluation: Evaluation, output: Path) -> list[Path]:
         files.append(write_json(output / "predictions.json", evaluation.coco_results))
     confusion = evaluation.report.confusion
     if confusion is not None:
-        picture = plot_confusion(confusion, evaluation.classes)
+        names = [str(row["class"]) for row in evaluation.report.per_class]
+        picture = plot_confusion(confusion, names)
         files.append(write_bytes(output / "confusion.png", picture))
     return files
 

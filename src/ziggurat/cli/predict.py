@@ -91,11 +91,15 @@ def find_images(sources: Sequence[Path], output: Path) -> list[Path]:
         output: Folder that pictures go to; what lies in it is never taken from a folder.
 
     Raises:
-        ZigguratError: If a folder has no images, or pictures would lie beside the images.
+        ZigguratError: If a file is missing, a folder has no images, or pictures would lie beside the images.
     """
     target = output.resolve()
     files: dict[Path, None] = {}  # in order, each once
     for source in sources:
+        if not source.exists():
+            raise ZigguratError(
+                f"there is no image file or folder {source}; nothing was predicted or written"
+            )
         found = [source]
         if source.is_dir():
             found = sorted(

@@ -1,7 +1,7 @@
 """A training run as one tree of typed, frozen dataclasses."""
 
 from ziggurat.config.data import ClassificationData, DetectionData
-from ziggurat.config.files import list_recipes, load_run, recipe_path, save_run
+from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
 from ziggurat.config.tree import (
     ClassificationRun,
     DetectionRun,
@@ -25,5 +25,5 @@ __all__ = [
     "list_recipes",
     "load_run",
     "recipe_path",
-    "save_run",
+    "run_to_yaml",
 ]

@@ -46,7 +46,7 @@ class ClassificationData:
     label_smoothing: float = 0.1
     """Share of the target that is spread evenly over all classes."""
     max_bad_files: int = 10
-    """Files that cannot be decoded before the run stops."""
+    """Files that cannot be decoded before the run stops, counted in each process by itself."""
 
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root", self.root, "the folder of the data set")
@@ -128,7 +128,7 @@ class DetectionData:
     workers: int = 2
     """Processes per device that read images; 0 reads in the training process."""
     max_bad_files: int = 10
-    """Files that cannot be decoded before the run stops."""
+    """Files that cannot be decoded before the run stops, counted in each process by itself."""
 
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root", self.root, "the folder of the data set")

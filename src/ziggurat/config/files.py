@@ -90,7 +90,7 @@ def read_tree(source: str | Path) -> Tree:
         ) from error
     if not isinstance(tree, dict):
         raise ZigguratError(f"run file {path} must hold sections of fields, got {tree!r}")
-    if tree.get("task") not in RUNS:
+    if tree.get("task") not in list(RUNS):  # a list compares what cannot be hashed, too
         raise ZigguratError(
             f"run file {path} must say `task: {'` or `task: '.join(RUNS)}`, "
             f"got {tree.get('task')!r}"
@@ -105,10 +105,9 @@ def run_to_tree(run: TrainConfig) -> Tree:
     return {"task": task, **_plain(tree)}
 
 
-def save_run(run: TrainConfig, path: Path) -> None:
-    """Write the resolved run, so that `load_run` gives it back."""
-    text = yaml.safe_dump(run_to_tree(run), sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+def run_to_yaml(run: TrainConfig) -> str:
+    """Return the resolved run as the text of a file that `load_run` gives it back from."""
+    return yaml.safe_dump(run_to_tree(run), sort_keys=False)
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  a tree of anything that YAML knows

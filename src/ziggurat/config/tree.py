@@ -28,7 +28,7 @@ class ModelConfig:
     weights: str | None = None
     """File the whole model starts from, ours or an official one; null starts anew."""
     backbone_weights: str | None = None
-    """Official ImageNet file the backbone starts from; null starts anew."""
+    """File the backbone starts from, an official one or any of ours; null starts anew."""
     reset_classes: bool = False
     """Whether weights that belong to other classes are left out instead of refused."""
 
@@ -57,8 +57,6 @@ class OptimizerConfig:
 
     lr: float
     """Learning rate at the reference batch."""
-    name: Literal["adamw"] = "adamw"
-    """The optimizer."""
     reference_batch: int | None = None
     """Images per step lr is meant for: it is scaled by images per step / this; null keeps it."""
     weight_decay: float = 0.05
@@ -87,17 +85,17 @@ class ScheduleConfig:
     kind: Literal["cosine", "step"] = "cosine"
     """Half a cosine down to min_lr, or a multiplication by gamma at each milestone."""
     warmup_epochs: float = 0.0
-    """Length of the warm-up in epochs; exclusive with warmup_steps."""
+    """Length of the warm-up in epochs; a tenth of the run if that is no longer."""
     warmup_steps: int = 0
-    """Length of the warm-up in optimizer steps; exclusive with warmup_epochs."""
-    warmup_start: float = 0.001
-    """Factor of the learning rate at the first step of the warm-up."""
+    """Length of the warm-up in optimizer steps, instead of warmup_epochs; shortened like it."""
+    warmup_start: float | None = None
+    """Factor of the learning rate at the first step of the warm-up; null for 0.001."""
     min_lr: float = 0.0
     """Learning rate at the end of the cosine, scaled as lr is."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the learning rate is multiplied by gamma."""
-    gamma: float = 0.1
-    """Factor of the learning rate at each milestone."""
+    gamma: float | None = None
+    """Factor of the learning rate at each milestone; null for 0.1."""
     update: Literal["step", "epoch"] = "step"
     """Whether it changes every step, or once an epoch to the value of the epoch before."""
 
@@ -132,6 +130,18 @@ class ScheduleConfig:
             "given where schedule.kind is step, and only there",
         )
         require(
+            self.gamma is None or self.kind == "step",
+            "schedule.gamma",
+            self.gamma,
+            "null where schedule.kind is cosine",
+        )
+        require(
+            self.warmup_start is None or self.warmup_epochs > 0 or self.warmup_steps > 0,
+            "schedule.warmup_start",
+            self.warmup_start,
+            "null where neither schedule.warmup_epochs nor schedule.warmup_steps is above 0",
+        )
+        require(
             self.update == "step" or self.warmup_steps == 0,
             "schedule.warmup_steps",
             self.warmup_steps,
@@ -146,7 +156,7 @@ class TrainerConfig:
     max_epochs: int = 12
     """Passes over the training data."""
     max_steps: int | None = None
-    """Optimizer steps after which the run ends, if that is earlier; the schedule ends there too."""
+    """Optimizer steps that end the run early, and with it a cosine; milestones stay in epochs."""
     max_minutes: float | None = None
     """Minutes after which the run is stopped; the schedule does not follow."""
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -154,9 +164,9 @@ class TrainerConfig:
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device; auto takes the fastest there is."""
     devices: int | None = None
-    """Devices per node; null takes all, on a CPU one."""
+    """Devices per node; null takes all, on a CPU one, under torchrun as many as it started."""
     nodes: int = 1
-    """Machines, each started with the same command (see torchrun)."""
+    """Machines; under torchrun 1 takes as many as it started."""
     accumulate: int = 1
     """Batches whose gradients are added up to one optimizer step."""
     clip_norm: float | None = None

@@ -1,6 +1,6 @@
 """Check a data set before anything is trained on it: recognise the layout, count, name faults.
 
-    image_folder   <split>/<class>/*.jpg
+    image_folder   <split>/<class>/*.jpg, whatever the splits are called
     coco           annotations/instances_<split>.json and <split>/*.jpg
     ade20k         images/<split>/*.jpg and annotations/<split>/*.png
 
@@ -11,7 +11,11 @@ from pathlib import Path
 
 from ziggurat.data.check_ade20k import check_ade20k, is_ade20k
 from ziggurat.data.check_coco import check_coco, is_coco
-from ziggurat.data.check_image_folder import check_image_folder, is_image_folder
+from ziggurat.data.check_image_folder import (
+    check_image_folder,
+    is_image_folder,
+    is_unusual_image_folder,
+)
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
 from ziggurat.errors import ZigguratError
 
@@ -45,6 +49,9 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     found = tuple((path, layout) for path, layout in below if layout is not None)
     if found:
         return found
+    # Last, for a folder of data sets must not be taken for a folder of splits.
+    if is_unusual_image_folder(root):
+        return ((root, "image_folder"),)
     if not entries:
         raise ZigguratError(f"data folder {root} is empty; {_EXPECTED}")
     raise ZigguratError(f"no data set is recognised in {root}; {_EXPECTED}")

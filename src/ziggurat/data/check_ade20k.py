@@ -53,8 +53,9 @@ def check_ade20k(root: Path, on_progress: Progress | None = None) -> DatasetChec
     counts: list[SplitCount] = []
     examples: list[Example] = []
     for split in _splits(root):
-        images = _by_stem(root / "images" / split)
-        labels = _by_stem(root / "annotations" / split)
+        images, doubled_images = _by_stem(root, "images", split)
+        labels, doubled_labels = _by_stem(root, "annotations", split)
+        findings += doubled_images + doubled_labels
         findings += _unpaired(root, split, images, labels)
         good: list[tuple[Path, Path]] = []
         pictures = np.zeros(256, dtype=np.int64)
@@ -120,10 +121,20 @@ def _read_classes(root: Path) -> tuple[tuple[str, ...], list[Finding]]:
     return tuple(row[-1].split(",")[0].strip() for row in rows), []
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
+def _by_stem(root: Path, part: str, split: str) -> tuple[dict[str, Path], list[Finding]]:
+    """List files by the name that pairs images and labels; of two with one name the first."""
+    folder = root / part / split
+    found: dict[str, Path] = {}
+    doubled: list[Finding] = []
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    for path in files:
+        if not is_image_file(path):
+            continue
+        first = found.setdefault(path.stem, path)
+        if first != path:
+            reason = f"{first.name} has the same name but for its suffix; only one can be paired"
+            doubled.append(Finding(_name(root, path), reason))
+    return found, doubled
 
 
 def _unpaired(

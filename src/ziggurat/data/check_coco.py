@@ -8,8 +8,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ziggurat.data.check_coco_objects import Entry, check_object, is_number, read_object
+from ziggurat.data.check_coco_objects import Entry, check_object, read_object
 from ziggurat.data.coco import find_coco
+from ziggurat.data.coco_file import image_size
 from ziggurat.data.decode import ImageDecodeError, is_image_file
 from ziggurat.data.findings import (
     TRAIN_SPLITS,
@@ -185,11 +186,13 @@ def _check_split(
 
 
 def _size(split: _Split, number: int, entry: Entry) -> ImageSize | None:
-    height, width = entry.get("height"), entry.get("width")
-    if is_number(height) and is_number(width) and int(height) > 0 and int(width) > 0:
-        return int(height), int(width)
-    split.add(f"image {number} has the width {width!r} and the height {height!r}")
-    return None
+    size = image_size(entry)
+    if size is None:
+        split.add(
+            f"image {number} has the width {entry.get('width')!r} and the height "
+            f"{entry.get('height')!r}; expected whole pixels, at least 1"
+        )
+    return size
 
 
 def _empty_classes(split: _Split, per_class: dict[str, int]) -> None:

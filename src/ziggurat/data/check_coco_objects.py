@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
-from typing import TypeGuard
 
+from ziggurat.data.coco_file import is_coordinate
 from ziggurat.data.findings import ExampleObject
 from ziggurat.data.masks import runs_from_text
 from ziggurat.types import ImageSize
@@ -12,11 +12,6 @@ Entry = Mapping[str, object]
 
 _TOLERANCE = 1.0
 """Pixels by which a box or polygon may leave the image: annotation tools round to either side."""
-
-
-def is_number(value: object) -> TypeGuard[int | float]:
-    """Tell a finite number; JSON's true and false are none."""
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
 
 
 def check_object(entry: Entry, size: ImageSize | None) -> list[str]:
@@ -30,7 +25,7 @@ def check_object(entry: Entry, size: ImageSize | None) -> list[str]:
 
 
 def _check_box(box: object, size: ImageSize | None) -> list[str]:
-    if not (isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)):
+    if not (isinstance(box, list) and len(box) == 4 and all(is_coordinate(value) for value in box)):
         return [f"the box {box!r} is not four finite numbers x, y, width, height"]
     x, y, width, height = box
     if width <= 0 or height <= 0:
@@ -48,7 +43,7 @@ def _check_box(box: object, size: ImageSize | None) -> list[str]:
 
 def _check_area(entry: Entry) -> list[str]:
     area = entry.get("area")
-    if is_number(area) and area > 0:
+    if type(area) in (int, float) and 0 < area < math.inf:  # type: ignore[operator]
         return []
     return [f"area {area!r} is not a positive number; training and COCO's metric need it"]
 
@@ -67,7 +62,7 @@ def _check_mask(entry: Entry, size: ImageSize | None) -> list[str]:
 
 
 def _check_polygon(polygon: object, size: ImageSize | None) -> str | None:
-    if not isinstance(polygon, list) or not all(is_number(value) for value in polygon):
+    if not isinstance(polygon, list) or not all(is_coordinate(value) for value in polygon):
         return "a polygon is not a list of finite numbers"
     if len(polygon) < 6 or len(polygon) % 2:
         return f"a polygon has {len(polygon)} numbers; expected x, y of at least three corners"

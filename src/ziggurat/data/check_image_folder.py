@@ -1,4 +1,8 @@
-"""Check a data set in the layout <split>/<class>/*.jpg."""
+"""Check a data set in the layout <split>/<class>/*.jpg.
+
+Splits have any name. Class folders without a split above them are recognised too, as one split
+that is named ".": they are counted, and the check says what training expects instead.
+"""
 
 from pathlib import Path
 
@@ -19,12 +23,54 @@ from ziggurat.data.findings import (
 )
 
 _SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names that tell a split; a folder of another name is one if its content looks like one."""
+
+_WHOLE = "."
 _NUM_EXAMPLES = 12
 
 
 def is_image_folder(root: Path) -> bool:
-    """Tell whether a folder has splits with folders of classes in them."""
+    """Tell whether a folder has splits of the usual names with folders of classes in them."""
     return any(_classes(root / split) for split in _SPLITS)
+
+
+def is_unusual_image_folder(root: Path) -> bool:
+    """Tell whether a folder has splits of other names, or class folders and no splits.
+
+    This is a guess from where the images are, to be made when no other layout fits.
+    """
+    return bool(_other_splits(root)) or _is_flat(root)
+
+
+def _other_splits(root: Path) -> list[str]:
+    return [name for name in _classes(root) if name not in _SPLITS and _is_split(root / name)]
+
+
+def _is_split(folder: Path) -> bool:
+    # A class may have folders too, but then it has images beside them; and images/train of other
+    # layouts has no classes below "images".
+    return not _has_images(folder) and any(
+        not _is_usual(name) and _has_images(folder / name) for name in _classes(folder)
+    )
+
+
+def _is_flat(root: Path) -> bool:
+    # One folder of images is no data set of one class.
+    return sum(not _is_usual(name) and _has_images(root / name) for name in _classes(root)) > 1
+
+
+def _is_usual(name: str) -> bool:
+    return name.removesuffix("2017") in _SPLITS
+
+
+def _has_images(folder: Path) -> bool:
+    return any(is_image_file(path) for path in folder.iterdir())
+
+
+def _splits(root: Path) -> list[str]:
+    # Toy trains may be a class of a folder without splits.
+    usual = [split for split in _SPLITS if (root / split).is_dir() and is_image_folder(root)]
+    return [*usual, *_other_splits(root)] or [_WHOLE]
 
 
 def _classes(folder: Path) -> list[str]:
@@ -36,11 +82,14 @@ def _classes(folder: Path) -> list[str]:
 
 def check_image_folder(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     """Look at every image of every split."""
-    splits = [split for split in _SPLITS if (root / split).is_dir()]
+    splits = _splits(root)
     trained = [split for split in splits if split in TRAIN_SPLITS]
     known = {name for split in trained for name in _classes(root / split)}
     counts: list[SplitCount] = []
     findings: list[Finding] = []
+    if splits == [_WHOLE]:
+        reason = "class folders without a split above them; training needs <split>/<class>/*.jpg"
+        findings.append(Finding(_WHOLE, reason))
     examples: list[Example] = []
     for split in splits:
         per_class = {}
@@ -48,7 +97,7 @@ def check_image_folder(root: Path, on_progress: Progress | None = None) -> Datas
         for name in _classes(root / split):
             if trained and name not in known:
                 reason = f"class {name!r} is unknown in {some(trained)}: no model will predict it"
-                findings.append(Finding(f"{split}/{name}", reason))
+                findings.append(Finding((Path(split) / name).as_posix(), reason))
             paths, strangers = _files(root / split / name)
             per_class[name] = len(paths)
             if not paths:
@@ -56,16 +105,16 @@ def check_image_folder(root: Path, on_progress: Progress | None = None) -> Datas
                 hint = f" (only {some(strangers)})" if strangers else ""
                 reason = f"class {name!r} is empty: no images in its folder{hint}"
                 severity: Severity = "fault" if split in trained or not trained else "note"
-                findings.append(Finding(f"{split}/{name}", reason, severity))
+                findings.append(Finding((Path(split) / name).as_posix(), reason, severity))
             elif strangers:
                 reason = f"{plural(len(strangers), 'file')} left aside, no image: {some(strangers)}"
-                findings.append(Finding(f"{split}/{name}", reason, "note"))
+                findings.append(Finding((Path(split) / name).as_posix(), reason, "note"))
             for path, result in zip(paths, decode_sizes(paths, on_progress), strict=True):
                 if isinstance(result, ImageDecodeError):
                     findings.append(Finding(path.relative_to(root).as_posix(), result.reason))
                 else:
                     good.append((path, name))
-        findings += _check_split(root / split, per_class, known if trained else set())
+        findings += _check_split(root, split, per_class, known if trained else set())
         counts.append(SplitCount(split, sum(per_class.values()), "images", per_class))
         chosen = [good[index] for index in evenly(len(good), _NUM_EXAMPLES)]
         examples += [Example(path, f"{split}: {name}", (name,)) for path, name in chosen]
@@ -80,16 +129,18 @@ def _files(folder: Path) -> tuple[list[Path], list[str]]:
     return images, [path.name for path in visible if not is_image_file(path)]
 
 
-def _check_split(folder: Path, per_class: dict[str, int], known: set[str]) -> list[Finding]:
+def _check_split(
+    root: Path, split: str, per_class: dict[str, int], known: set[str]
+) -> list[Finding]:
     found = []
     if not per_class:
-        found.append(Finding(folder.name, "no class folders in it; expected <class>/*.jpg"))
-    loose = sorted(path.name for path in folder.iterdir() if is_image_file(path))
+        found.append(Finding(split, "no class folders in it; expected <class>/*.jpg"))
+    loose = sorted(path.name for path in (root / split).iterdir() if is_image_file(path))
     if loose:
         reason = f"{plural(len(loose), 'image')} in no class folder, left aside: {some(loose)}"
-        found.append(Finding(folder.name, reason, "note"))
+        found.append(Finding(split, reason, "note"))
     missing = sorted(known - set(per_class))
     if missing and per_class:
         reason = f"{plural(len(missing), 'class')} of the training split not in it: {some(missing)}"
-        found.append(Finding(folder.name, reason, "note"))
+        found.append(Finding(split, reason, "note"))
     return found

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -14,6 +15,23 @@ from ziggurat.types import ImageSize
 
 _TOO_FAR = 1e9
 """No box is so many pixels away; NaN and infinity are not below it either."""
+
+
+def is_coordinate(value: object) -> TypeGuard[int | float]:
+    """Tell a number that can be a place or a length in pixels; JSON's true and false are none."""
+    return type(value) in (int, float) and abs(value) < _TOO_FAR  # type: ignore[arg-type]
+
+
+def image_size(entry: Mapping[str, object]) -> ImageSize | None:
+    """Return height and width of an entry of "images", or None unless both are whole pixels.
+
+    Args:
+        entry: The entry.
+    """
+    height, width = entry.get("height"), entry.get("width")
+    if type(height) is int and type(width) is int and min(height, width) >= 1:
+        return height, width
+    return None
 
 
 @dataclass(frozen=True)
@@ -50,14 +68,14 @@ def read_coco_file(path: Path) -> CocoFile:
     """Read boxes; crowds, boxes thinner than a pixel and boxes outside the image are left out.
 
     Whatever is wrong raises `ZigguratError`: no file, no JSON, no images or categories, ids that
-    are doubled or unknown, boxes and sizes that are no numbers.
+    are doubled or unknown, names that are doubled or no text, boxes and sizes that are no numbers.
 
     Args:
         path: The JSON file.
     """
     tables = _read_tables(path)
     categories = sorted(_by_id(path, "categories", tables["categories"]).items())
-    names = tuple(str(_get(path, "category", c, "name")) for _, c in categories)
+    names = _class_names(path, [category for _, category in categories])
     images = _by_id(path, "images", tables["images"])
     sizes = tuple(_size(path, image) for image in images.values())
     label_of = {category_id: label for label, (category_id, _) in enumerate(categories)}
@@ -78,7 +96,7 @@ def read_coco_file(path: Path) -> CocoFile:
         classes=names,
         category_ids=tuple(category_id for category_id, _ in categories),
         image_ids=tuple(images),
-        file_names=tuple(str(_get(path, "image", i, "file_name")) for i in images.values()),
+        file_names=tuple(_text(path, "image", i, "file_name") for i in images.values()),
         sizes=sizes,
         boxes=np.asarray(boxes, dtype=np.float32).reshape(-1, 4)[order],
         labels=np.asarray(labels, dtype=np.int64)[order],
@@ -131,6 +149,30 @@ def _get(path: Path, what: str, entry: Mapping[str, object], key: str) -> object
     return entry[key]
 
 
+def _text(path: Path, what: str, entry: Mapping[str, object], key: str) -> str:
+    value = _get(path, what, entry, key)
+    if not isinstance(value, str) or not value:
+        raise ZigguratError(
+            f"{path}: {what} id {entry['id']} has the {key} {value!r}; expected a text that is "
+            "not empty"
+        )
+    return value
+
+
+def _class_names(path: Path, categories: Sequence[Mapping[str, object]]) -> tuple[str, ...]:
+    # Models, metrics and reports tell classes apart by their names.
+    names: dict[str, object] = {}
+    for category in categories:
+        name = _text(path, "category", category, "name")
+        if name in names:
+            raise ZigguratError(
+                f"{path}: categories {names[name]} and {category['id']} have the same name "
+                f"{name!r}; rename one of them"
+            )
+        names[name] = category["id"]
+    return tuple(names)
+
+
 def _look_up(
     path: Path, annotation: Mapping[str, object], key: str, known: Mapping[int, int]
 ) -> int:
@@ -146,12 +188,13 @@ def _look_up(
 
 def _size(path: Path, image: Mapping[str, object]) -> ImageSize:
     height, width = (_get(path, "image", image, key) for key in ("height", "width"))
-    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+    size = image_size(image)
+    if size is None:
         raise ZigguratError(
             f"{path}: image id {image['id']} has width {width!r} and height {height!r}; "
-            "expected pixels, at least 1"
+            "expected whole pixels, at least 1"
         )
-    return height, width
+    return size
 
 
 def _usable_box(
@@ -159,11 +202,7 @@ def _usable_box(
 ) -> tuple[float, float, float, float] | None:
     # None is what official training leaves out too.
     bbox = _get(path, "annotation", annotation, "bbox")
-    if not (
-        isinstance(bbox, list)
-        and len(bbox) == 4
-        and all(type(v) in (int, float) and abs(v) < _TOO_FAR for v in bbox)
-    ):
+    if not (isinstance(bbox, list) and len(bbox) == 4 and all(is_coordinate(v) for v in bbox)):
         raise ZigguratError(
             f"{path}: annotation id {annotation['id']} has the bbox {bbox!r}; "
             "expected four finite numbers x, y, width, height"

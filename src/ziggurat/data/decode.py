@@ -1,12 +1,19 @@
 """Decode an image file of any kind to 8-bit RGB, upright, or say why not.
 
-Detectors and classifiers see what the official pipelines see: EXIF orientation applied, an
-alpha channel dropped (the colours beneath stay), 16-bit values scaled by dropping the low byte
-as OpenCV does, CMYK converted as Adobe writes it.
+An alpha channel is dropped (the colours beneath stay), 16-bit values are scaled by dropping the low
+byte as OpenCV does, CMYK is converted as Adobe writes it.
+
+EXIF orientation is applied. Official detection does so too, official classification does not: its
+loader takes the pixels as they are stored. Here every task sees an image as a viewer shows it,
+since phones often store photos on their side, and a classifier that took them so would depend on
+how the phone was held.
 """
 
 import io
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -66,12 +73,9 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
     if not data:
         raise ImageDecodeError(name, "it is empty (0 bytes)")
     try:
-        # Pillow warns of odd but harmless metadata; what cannot be decoded raises.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return to_upright_rgb(image)
+        with without_pillow_warnings(), Image.open(io.BytesIO(data)) as image:
+            image.load()
+            return to_upright_rgb(image)
     except UnidentifiedImageError:
         raise ImageDecodeError(name, _what_else(data)) from None
     except MemoryError:
@@ -80,6 +84,44 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
         # A damaged file makes Pillow's many readers raise nearly anything: OSError, SyntaxError,
         # struct.error, zlib.error, IndexError, DecompressionBombError and more.
         raise ImageDecodeError(name, str(error) or type(error).__name__) from error
+
+
+class _Quiet:
+    """The filters that were there before the first of the threads that decode now."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.users = 0
+        self.before = warnings.catch_warnings()
+
+
+_quiet = _Quiet()
+
+
+@contextmanager
+def without_pillow_warnings() -> Iterator[None]:
+    """Ignore Pillow's warnings of odd but harmless metadata; what cannot be decoded raises.
+
+    `warnings.catch_warnings` changes the whole process, and threads whose stretches overlap would
+    put back each other's filters. Here the first thread to come changes them and the last to go
+    puts them back.
+
+    Yields:
+        Nothing.
+    """
+    with _quiet.lock:
+        if _quiet.users == 0:
+            _quiet.before = warnings.catch_warnings()
+            _quiet.before.__enter__()
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+        _quiet.users += 1
+    try:
+        yield
+    finally:
+        with _quiet.lock:
+            _quiet.users -= 1
+            if _quiet.users == 0:
+                _quiet.before.__exit__(None, None, None)
 
 
 def is_image_file(path: Path) -> bool:

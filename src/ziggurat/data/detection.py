@@ -53,7 +53,12 @@ class DetectionTransform:
         Args:
             image: RGB image.
             target: Its objects, in its pixels.
+
+        Raises:
+            ValueError: If the objects have masks, which this does not move along.
         """
+        if target.masks is not None:
+            raise ValueError("DetectionTransform moves boxes only, got objects with masks")
         short_side = self.preprocessing.short_side
         if self.scales is not None:
             short_side = self.scales[int(torch.randint(len(self.scales), ()))]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ziggurat.data.decode import ImageDecodeError, decode_image
+from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
 from ziggurat.types import ImageSize
 
 Layout = Literal["image_folder", "coco", "ade20k"]
@@ -124,10 +124,11 @@ def decode_sizes(
     results = []
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
-        for result in pool.map(_decode_size, paths):
-            results.append(result)
-            if on_progress is not None:
-                on_progress(1)
+        with without_pillow_warnings():  # once for all files
+            for result in pool.map(_decode_size, paths):
+                results.append(result)
+                if on_progress is not None:
+                    on_progress(1)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
     return results

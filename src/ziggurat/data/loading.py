@@ -55,6 +55,11 @@ def _collate_targets(samples: Sequence[Sample]) -> Tensor | list[Detections] | N
         return torch.tensor(labels)
     if objects and len(objects) == len(samples):
         return objects
+    if any(sample.target is not None for sample in samples):
+        kinds = sorted({type(sample.target).__name__ for sample in samples})
+        raise TypeError(
+            f"a batch needs targets of one kind, or none at all, got {', '.join(kinds)}"
+        )
     return None
 
 
@@ -207,11 +212,19 @@ class BadFileLedger:
     Args:
         limit: So many bad files are put up with.
         report: Is told of each file once.
+        advice: What the message at the limit says besides repairing or removing the files.
     """
 
-    def __init__(self, limit: int, report: Callable[[BadFile], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        report: Callable[[BadFile], None],
+        *,
+        advice: str = "raise data.max_bad_files",
+    ) -> None:
         self.limit = limit
         self.report = report
+        self.advice = advice
         self.files: dict[str, BadFile] = {}
 
     def add(self, skipped: Sequence[BadFile]) -> None:
@@ -232,7 +245,7 @@ class BadFileLedger:
             more = ", ..." if len(self.files) > len(named) else ""
             raise ZigguratError(
                 f"{len(self.files)} images cannot be decoded, the limit is {self.limit}: "
-                f"{', '.join(named)}{more}; repair or remove them, or raise data.max_bad_files"
+                f"{', '.join(named)}{more}; repair or remove them, or {self.advice}"
             )
 
 
@@ -246,6 +259,7 @@ def _worker_options(workers: int) -> dict[str, Any]:
     return {
         "num_workers": workers,
         "persistent_workers": workers > 0,
+        "pin_memory": torch.cuda.is_available(),
         "worker_init_fn": _leave_interrupts_to_parent,
         # The workers' base seed comes from here and not from the global generator, whose state
         # belongs to the model: items seed themselves.

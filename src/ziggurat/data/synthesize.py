@@ -14,8 +14,10 @@ images only adds scenes to those of a smaller one.
 import io
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from PIL import Image
@@ -28,6 +30,10 @@ from ziggurat.types import ImageSize
 
 MIN_SIDE = 32
 """Below this the smallest shapes are no longer told apart."""
+
+_PARTS = ("detection", "classification", "segmentation")
+_UNFINISHED = ".unfinished-"
+"""The data set grows in a hidden folder of this name beside its final place."""
 
 _ADE_SPLITS = {"train": "training", "val": "validation"}
 _JPEG_QUALITY = 92
@@ -43,7 +49,7 @@ def synthesize(
     num_classes: int = len(CLASSES),
     on_progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Write a data set for all tasks; a `ZigguratError` says which argument is out of range.
+    """Write a data set for all tasks, whole or not at all.
 
     Args:
         root: Folder to write to; it may exist but must not hold a data set yet.
@@ -53,25 +59,59 @@ def synthesize(
         val_fraction: Share of the scenes that go to the split "val"; with 0 there is none.
         num_classes: Number of classes of shapes; the fewer, the easier.
         on_progress: Called with the number of scenes written and the number of all.
+
+    Raises:
+        ZigguratError: If an argument is out of range or the data set cannot be written.
     """
     num_val = _check(root, num_images, size, seed, val_fraction)
     if not 1 <= num_classes <= len(CLASSES):
         raise ZigguratError(f"num_classes must be 1 to {len(CLASSES)}, got {num_classes}")
-    classes = CLASSES[:num_classes]
+    is_ours = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=_UNFINISHED, dir=root) as unfinished:
+            _write(
+                Path(unfinished),
+                CLASSES[:num_classes],
+                {"train": num_images - num_val, "val": num_val},
+                size,
+                seed,
+                on_progress,
+            )
+            for name in _PARTS:
+                (Path(unfinished) / name).rename(root / name)
+    except OSError as error:
+        if is_ours:
+            with suppress(OSError):
+                root.rmdir()
+        raise ZigguratError(
+            f"cannot write a data set to {root}: {error.strerror}; free some space or name another "
+            "folder (nothing unfinished was left in this one)"
+        ) from error
+
+
+def _write(
+    root: Path,
+    classes: tuple[str, ...],
+    counts: dict[str, int],
+    size: ImageSize,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
     writer = _Writer(root, classes)
+    num_images = sum(counts.values())
     done = 0
-    for number, (split, count) in enumerate((("train", num_images - num_val), ("val", num_val))):
+    for number, (split, count) in enumerate(counts.items()):
         if count == 0:
             continue
         coco = _CocoFile(classes)
         for index in range(count):
             # A generator for each scene: it does not matter how many come before.
             rng = np.random.default_rng((seed, number, index))
-            scene = make_scene(rng, size, index % num_classes, num_classes)
-            # Ids are unique over both splits.
-            image_id = index + 1 if split == "train" else num_images - num_val + index + 1
+            scene = make_scene(rng, size, index % len(classes), len(classes))
             writer.write(split, f"{split}_{index + 1:06d}", scene)
-            coco.add(image_id, f"{split}_{index + 1:06d}.jpg", scene)
+            # Ids are unique over both splits.
+            coco.add(done + 1, f"{split}_{index + 1:06d}.jpg", scene)
             done += 1
             if on_progress is not None:
                 on_progress(done, num_images)
@@ -102,9 +142,7 @@ def _check(root: Path, num_images: int, size: ImageSize, seed: int, val_fraction
         raise ZigguratError(f"seed must not be negative, got {seed}")
     if root.exists() and not root.is_dir():
         raise ZigguratError(f"cannot write a data set to {root}: it is a file; name a folder")
-    taken = [
-        name for name in ("detection", "classification", "segmentation") if (root / name).exists()
-    ]
+    taken = [name for name in _PARTS if (root / name).exists()]
     if taken:
         raise ZigguratError(
             f"{root} already holds {', '.join(taken)}; name another folder or remove it first"
@@ -159,13 +197,8 @@ class _Writer:
 
     def _put(self, name: str, content: bytes) -> None:
         path = self.root / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        except OSError as error:
-            raise ZigguratError(
-                f"cannot write {path}: {error.strerror}; free some space or name another folder"
-            ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _encode(image: np.ndarray) -> bytes:

@@ -1,9 +1,12 @@
 """Shorten a run to what a machine can do in a given time."""
 
+import os
+import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from statistics import median
 
 import torch
@@ -22,28 +25,33 @@ TRAINING_SHARE = 0.85
 def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], None]) -> TrainConfig:
     """Return the run with as many steps as fit into the time, at most those it has.
 
-    A few steps are measured with a model and data like the run's, on the CPU in one process; the
-    schedule ends with the last step, so that a short run is a whole one. A limit a little above
-    the estimate stays as `trainer.max_minutes`, should the machine become slower.
+    On a CPU a few steps are measured with a model and data like the run's; the schedule ends with
+    the last step that fits, so that a short run is a whole one. The time itself stays as
+    `trainer.max_minutes`, should the machine become slower. With a GPU only that limit is set.
 
     Args:
         config: The run.
         minutes: Time for training and validation.
         say: Is told the outcome.
     """
+    limited = replace(config, trainer=replace(config.trainer, max_minutes=minutes))
+    if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
+        return limited
     data = build_data(config)
     model = build_model(config, data, say, use_weights=False)
-    optimizer = build_optimizer(model, config.optimizer, lr=1e-6)
+    optimizer = build_optimizer(model, config.optimizer, lr=1e-6, is_fused=True)
     loader = training_loader(data, config, rank=0, world_size=1)
     seconds = []
+    start = time.monotonic()  # a step takes the wait for its batch, too
     for batch in islice(loader, WARM_UP_STEPS + TIMED_STEPS):
-        start = time.monotonic()
         raw = model(batch.images, batch.image_sizes)
         losses = model.loss(raw, batch.targets, batch.image_sizes)  # type: ignore[arg-type]
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
-        seconds.append(time.monotonic() - start)
+        now = time.monotonic()
+        seconds.append(now - start)
+        start = now
     step = median(seconds[WARM_UP_STEPS:] or seconds) * config.trainer.accumulate
     steps_per_epoch = -(-len(loader) // config.trainer.accumulate)
     whole = config.trainer.max_steps or config.trainer.max_epochs * steps_per_epoch
@@ -53,5 +61,22 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
         f"a step takes {step:.2f} s here: {steps} of {whole} steps, {epochs} epochs, "
         f"fit into {minutes:g} minutes"
     )
-    trainer = replace(config.trainer, max_epochs=epochs, max_steps=steps, max_minutes=minutes)
-    return replace(config, trainer=trainer)
+    trainer = replace(limited.trainer, max_epochs=epochs, max_steps=steps)
+    return replace(limited, trainer=trainer)
+
+
+def describe_machine() -> str:
+    """Say what figures are measured on: device, cores, version of PyTorch."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
+    cores = f"{os.cpu_count()} CPU cores"
+    return f"{cores} ({_processor()}), torch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

@@ -17,8 +17,8 @@ from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.config.tree import TrainerConfig
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
-from ziggurat.engine.model import Model
 from ziggurat.errors import ZigguratError
+from ziggurat.zoo import Model
 
 
 class AtomicCheckpointIO(CheckpointIO):

@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor
 
-from ziggurat.engine.model import Model
+from ziggurat.zoo import Model
 
 
 class WeightMean(Callback):

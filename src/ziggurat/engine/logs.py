@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
-from lightning_utilities.core.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.errors import ZigguratError
 
 
 class CsvLog(Logger):
@@ -29,20 +30,17 @@ class CsvLog(Logger):
         self.columns = ["step", "epoch"]
         self.rows: list[dict[str, Any]] = []
         if resume and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                reader = csv.DictReader(file)
-                self.columns = list(reader.fieldnames or self.columns)
-                self.rows = list(reader)
+            self._read()
 
+    @rank_zero_only
     def rewind(self, step: int) -> None:
         """Take rows out that the run will write again.
 
         Args:
             step: Step the run goes on from.
         """
-        kept = [row for row in self.rows if int(row["step"]) <= step]
-        if len(kept) < len(self.rows):
-            self.rows = kept
+        self.rows = [row for row in self.rows if int(row["step"]) <= step]
+        if self.path.is_file():
             self._rewrite()
 
     @property
@@ -83,8 +81,37 @@ class CsvLog(Logger):
         writer.writeheader()
         writer.writerows(self.rows)
         content = text.getvalue().encode()
-        atomic_write(self.path, lambda file: _write(file, content))
+        atomic_write(self.path, lambda file: file.write(content))
+
+    def _read(self) -> None:
+        """Read the rows that are whole: a power cut may have torn the last one."""
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1].replace("\0", "")
+        reader = csv.DictReader(io.StringIO(whole, newline=""))
+        columns = list(reader.fieldnames or ())
+        if columns[:2] != self.columns:
+            return
+        self.columns = columns
+        # What a row has beyond the columns stands under None, what it lacks is None.
+        self.rows = [
+            row
+            for row in reader
+            if None not in row and None not in row.values() and row["step"].isdecimal()
+        ]
 
 
-def _write(file: Any, content: bytes) -> None:  # noqa: ANN401  a binary file
-    file.write(content)
+def tensorboard_log(folder: Path) -> TensorBoardLogger:
+    """Build the log in folder/tensorboard.
+
+    Args:
+        folder: Folder of the run.
+
+    Raises:
+        ZigguratError: If TensorBoard is not installed.
+    """
+    try:
+        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
+    except ModuleNotFoundError as error:
+        raise ZigguratError(
+            "training needs tensorboard, which is not installed; run `pip install ziggurat[train]`"
+        ) from error

@@ -12,11 +12,11 @@ from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
 from ziggurat.engine.data import RunData, training_loader
-from ziggurat.engine.model import Model
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
 from ziggurat.errors import ZigguratError
 from ziggurat.types import Batch
+from ziggurat.zoo import Model
 
 
 class TrainingModule(LightningModule):
@@ -77,7 +77,8 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimizer; the learning rate is set before every step."""
-        return build_optimizer(self.model, self.config.optimizer, self.base_lr)
+        is_fused = self.config.trainer.precision != "fp16"
+        return build_optimizer(self.model, self.config.optimizer, self.base_lr, is_fused=is_fused)
 
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int

@@ -48,12 +48,16 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig, lr: float) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, lr: float, *, is_fused: bool
+) -> Optimizer:
     """Build the optimizer of a run.
 
     Args:
         model: The model.
         config: Decay and betas.
         lr: Learning rate, already scaled.
+        is_fused: Whether one kernel updates all parameters, several times as fast; not with
+            fp16, whose gradients Lightning must see before they are unscaled.
     """
-    return AdamW(parameter_groups(model, config), lr=lr, betas=config.betas)
+    return AdamW(parameter_groups(model, config), lr=lr, betas=config.betas, fused=is_fused)

@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from ziggurat.config.files import load_run, run_to_tree
+from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.config.files import load_run, run_to_tree, run_to_yaml
 from ziggurat.config.tree import TrainConfig
 from ziggurat.errors import ZigguratError
 
@@ -54,6 +55,20 @@ class RunFolder:
         """Weights of the last checkpoint."""
         return self.path / "last.safetensors"
 
+    @property
+    def metrics(self) -> Path:
+        """Numbers of the best and of the last validation."""
+        return self.path / "metrics.json"
+
+    def write_run(self, config: TrainConfig) -> None:
+        """Write the resolved run, whole or not at all: without it nothing can be resumed.
+
+        Args:
+            config: The run.
+        """
+        content = run_to_yaml(config).encode()
+        atomic_write(self.run_file, lambda file: file.write(content))
+
     def check_new(self) -> None:
         """Raise if a run has already begun here, which would be overwritten.
 
@@ -62,7 +77,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ZigguratError(f"--output {self.path} is a file; expected a folder for the run")
-        if any(file.exists() for file in (self.run_file, self.checkpoint, self.best, self.last)):
+        files = (self.run_file, self.checkpoint, self.best, self.last, self.metrics)
+        if any(file.exists() for file in files):
             raise ZigguratError(
                 f"--output {self.path} already holds a run; add --resume to go on with it, or "
                 "choose another folder"
@@ -97,8 +113,17 @@ class RunFolder:
                     )
 
 
-def with_absolute_root(config: TrainConfig) -> TrainConfig:
-    """Return the run with a data folder that is found from anywhere."""
-    root = str(Path(config.data.root).expanduser().absolute())
-    data = dataclasses.replace(config.data, root=root)
-    return dataclasses.replace(config, data=data)  # type: ignore[arg-type]  # its own kind of data
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """Return the run with data and weights that are found from anywhere."""
+    data = dataclasses.replace(config.data, root=_absolute(config.data.root))
+    weights, backbone_weights = config.model.weights, config.model.backbone_weights
+    model = dataclasses.replace(
+        config.model,
+        weights=None if weights is None else _absolute(weights),
+        backbone_weights=None if backbone_weights is None else _absolute(backbone_weights),
+    )
+    return dataclasses.replace(config, data=data, model=model)  # type: ignore[arg-type]  # its own kind of data
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().absolute())

@@ -32,17 +32,28 @@ class Schedule:
                 f"schedule.min_lr must be at most optimizer.lr = {self.lr:g}, "
                 f"got {self.config.min_lr:g}"
             )
-        if self.warmup_steps >= self.total_steps and self.warmup_steps > 0:
-            raise ZigguratError(
-                f"the warm-up of {self.warmup_steps:g} steps must be shorter than the run of "
-                f"{self.total_steps} steps; lower schedule.warmup_steps or schedule.warmup_epochs, "
-                "or train longer"
-            )
+
+    @property
+    def wanted_warmup_steps(self) -> float:
+        """Length of the warm-up in steps, as the configuration has it."""
+        return float(self.config.warmup_steps or self.config.warmup_epochs * self.steps_per_epoch)
 
     @property
     def warmup_steps(self) -> float:
-        """Length of the warm-up in steps."""
-        return float(self.config.warmup_steps or self.config.warmup_epochs * self.steps_per_epoch)
+        """Length of the warm-up in steps: a tenth of a run that would be no longer than it."""
+        wanted = self.wanted_warmup_steps
+        return wanted if wanted < self.total_steps else float(self.total_steps // 10)
+
+    @property
+    def shortening(self) -> str | None:
+        """What to tell the user where the warm-up is shorter than configured, or None."""
+        wanted = self.wanted_warmup_steps
+        if self.warmup_steps == wanted:
+            return None
+        return (
+            f"warm-up shortened from {wanted:g} to {self.warmup_steps:g} steps: "
+            f"the run has {self.total_steps}"
+        )
 
     def factor(self, step: int) -> float:
         """Return the factor of a step.
@@ -61,7 +72,7 @@ class Schedule:
         return self._cosine(position) if self.config.kind == "cosine" else self._steps(position)
 
     def _warmup(self, position: float) -> float:
-        start = self.config.warmup_start
+        start = 0.001 if self.config.warmup_start is None else self.config.warmup_start
         return start + (1.0 - start) * position / self.warmup_steps
 
     def _cosine(self, position: float) -> float:
@@ -72,4 +83,5 @@ class Schedule:
 
     def _steps(self, position: float) -> float:
         passed = sum(position >= epoch * self.steps_per_epoch for epoch in self.config.milestones)
-        return float(self.config.gamma**passed)
+        gamma = 0.1 if self.config.gamma is None else self.config.gamma
+        return float(gamma**passed)

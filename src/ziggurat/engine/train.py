@@ -5,7 +5,7 @@ metrics.json and tensorboard/.
 """
 
 import logging
-import os
+import os.path
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
 
-from ziggurat.config.files import save_run
 from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
 from ziggurat.engine.checkpointing import AtomicCheckpointIO, Checkpointing
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.ema import WeightMean
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
-from ziggurat.engine.logs import CsvLog
-from ziggurat.engine.model import Model, build_model
+from ziggurat.engine.logs import CsvLog, tensorboard_log
+from ziggurat.engine.model import build_model
 from ziggurat.engine.module import TrainingModule
-from ziggurat.engine.output import RunFolder, with_absolute_root
+from ziggurat.engine.output import RunFolder, with_absolute_paths
+from ziggurat.engine.processes import devices_and_nodes, is_first_process
 from ziggurat.engine.progress import Progress
-from ziggurat.engine.validation import Validation
+from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
+from ziggurat.zoo import Model
 
 LOG = logging.getLogger(__name__)
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -79,23 +80,20 @@ def train(
             loss is no number.
         Interrupted: If Ctrl-C or SIGTERM stopped it; the message says how to go on.
     """
-    config = with_absolute_root(config)
+    config = with_absolute_paths(config)
     folder = RunFolder(output)
-    speak = say if _is_first_process() else _say_nothing
-    if _is_first_process():
-        folder.check_resumable(config) if resume else folder.check_new()
-    checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
+    speak = say if is_first_process() else _say_nothing
     with _quiet_lightning(), SignalWatch(speak) as signals:
         try:
+            if is_first_process():
+                folder.check_resumable(config) if resume else folder.check_new()
+            checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
             return _Run(config, folder, checkpoint, signals, speak).fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.
             raise Interrupted(_how_to_go_on(folder)) from error
         except OSError as error:
-            raise ZigguratError(
-                f"the run in {output} cannot go on: {error.strerror or error}; what was saved "
-                "before is unchanged, and --resume goes on from there"
-            ) from error
+            raise ZigguratError(_what_failed(folder, error)) from error
 
 
 class _Run:
@@ -122,7 +120,12 @@ class _Run:
         decay = config.trainer.ema_decay
         self.mean = None if decay is None else WeightMean(model, decay)
         self.validation = Validation(
-            self.module, folder.path, self._evaluated, self._check_stop, say
+            self.module,
+            folder.path,
+            self._evaluated,
+            self._check_stop,
+            say,
+            resume=checkpoint is not None,
         )
         self.trainer = self._build_trainer(config.trainer)
         self._introduce(data, model)
@@ -132,12 +135,13 @@ class _Run:
         self.trainer.fit(self.module, ckpt_path=self.checkpoint)
         if not self.validation.is_done(self.trainer.global_step):
             # The run was stopped between its last step and the end of its validation.
-            self.module.to(self.trainer.strategy.root_device)
+            # The trained model is back on the CPU; its mean never left it where no step was done.
+            self._evaluated().to(self.trainer.strategy.root_device)
             self.validation.run(self.trainer)
         best = self.validation.best
         if self.trainer.is_global_zero and best is not None:
             self.say(
-                f"done: best {best['primary']} {best['value']:.4f} at step {best['step']}, "
+                f"done: best {best['primary']} {in_words(best['value'])} at step {best['step']}, "
                 f"weights in {self.folder.best}"
             )
         return RunResult(self.folder.best, self.validation.record)
@@ -148,41 +152,58 @@ class _Run:
         )
         progress = Progress(self.module, wanted.log_every_steps, self.say)
         # The order matters: the mean is updated before it is saved, saved before it is validated.
-        callbacks = [progress, checkpointing, self.validation]
+        callbacks: list[Callback] = [progress, checkpointing, self.validation]
         if self.mean is not None:
             callbacks.insert(0, self.mean)
-        trainer = Trainer(
-            accelerator=wanted.accelerator,
-            devices=wanted.devices or "auto",
-            num_nodes=wanted.nodes,
-            precision=PRECISIONS[wanted.precision],
-            max_epochs=wanted.max_epochs,
-            accumulate_grad_batches=wanted.accumulate,
-            gradient_clip_val=wanted.clip_norm,
-            callbacks=callbacks,
-            logger=[
-                CsvLog(self.folder.path / "metrics.csv", resume=self.checkpoint is not None),
-                TensorBoardLogger(
-                    self.folder.path, name="", version="tensorboard", default_hp_metric=False
-                ),
-            ],
-            plugins=[AtomicCheckpointIO()],
-            default_root_dir=self.folder.path,
-            log_every_n_steps=1,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,
-            use_distributed_sampler=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = self._new_trainer(wanted, callbacks)
         if wanted.precision == "fp16" and trainer.strategy.root_device.type == "cpu":
             raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
         return trainer
 
+    def _new_trainer(self, wanted: TrainerConfig, callbacks: list[Callback]) -> Trainer:
+        """Build the trainer, which is where Lightning looks for the devices.
+
+        Raises:
+            ZigguratError: If they are not there.
+        """
+        devices, nodes = devices_and_nodes(wanted)
+        loggers = [
+            CsvLog(self.folder.path / "metrics.csv", resume=self.checkpoint is not None),
+            tensorboard_log(self.folder.path),
+        ]
+        try:
+            return Trainer(
+                accelerator=wanted.accelerator,
+                devices=devices or "auto",
+                num_nodes=nodes,
+                precision=PRECISIONS[wanted.precision],
+                max_epochs=wanted.max_epochs,
+                accumulate_grad_batches=wanted.accumulate,
+                gradient_clip_val=wanted.clip_norm,
+                callbacks=callbacks,
+                logger=loggers,
+                plugins=[AtomicCheckpointIO()],
+                default_root_dir=self.folder.path,
+                log_every_n_steps=1,
+                num_sanity_val_steps=0,
+                limit_val_batches=0,
+                use_distributed_sampler=False,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+            )
+        except (MisconfigurationException, RuntimeError, ValueError) as error:
+            raise ZigguratError(
+                f"trainer.accelerator {wanted.accelerator} with trainer.devices {devices} and "
+                f"trainer.nodes {nodes} cannot be had here: {' '.join(str(error).split())}; "
+                "choose others, or leave them out to take what there is"
+            ) from error
+
     def _begin(self) -> None:
         self.folder.path.mkdir(parents=True, exist_ok=True)
-        save_run(self.config, self.folder.run_file)
+        self.folder.write_run(self.config)
+        if self.module.schedule.shortening is not None:
+            self.say(self.module.schedule.shortening)
 
     def _evaluated(self) -> Model:
         return self.module.model if self.mean is None else self.mean.model
@@ -203,16 +224,33 @@ class _Run:
 def _how_to_go_on(folder: RunFolder) -> str:
     if not folder.checkpoint.is_file():
         return "stopped before anything was there to save"
+    # A second Ctrl-C saves nothing, so that the checkpoint may be an older one.
     return (
-        f"stopped; {folder.checkpoint} is saved, "
+        f"stopped; {folder.checkpoint} is of {_step_of(folder.checkpoint)}, "
         f"`ziggurat train --output {folder.path} --resume` goes on from there"
     )
 
 
-def _is_first_process() -> bool:
-    """Say whether this process speaks and writes, before Lightning knows."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-    return all(os.environ.get(name, "0") == "0" for name in ranks)
+def _step_of(checkpoint: Path) -> str:
+    try:
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        return f"step {content['global_step']}"
+    except Exception:  # torch raises whatever its readers meet; --resume will say what it is
+        return "an unknown step"
+
+
+def _what_failed(folder: RunFolder, error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    reason = f"{error.strerror or error}{place}"
+    if os.path.isfile(folder.checkpoint):
+        return (
+            f"the run in {folder.path} cannot go on: {reason}; what was saved before is "
+            "unchanged, and --resume goes on from there"
+        )
+    return (
+        f"the run in {folder.path} cannot begin: {reason}; nothing was saved, choose another "
+        "--output or mend this and run again"
+    )
 
 
 def _say_nothing(line: str) -> None:

@@ -14,9 +14,9 @@ from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
 from ziggurat.engine.data import validation_loader
-from ziggurat.engine.model import Model
 from ziggurat.engine.module import TrainingModule, batch_to
 from ziggurat.metrics.base import Metric, Report
+from ziggurat.zoo import Model
 
 
 class Validation(Callback):
@@ -28,6 +28,7 @@ class Validation(Callback):
         evaluated: Gives the model to validate: the trained one, or its running mean.
         check_stop: Raises if the user wants to stop.
         say: Is told the result.
+        resume: Whether the run goes on, and with it the record of its best validation.
     """
 
     def __init__(
@@ -37,13 +38,15 @@ class Validation(Callback):
         evaluated: Callable[[], Model],
         check_stop: Callable[[], None],
         say: Callable[[str], None],
+        *,
+        resume: bool,
     ) -> None:
         self.output = output
         self.module = module
         self.evaluated = evaluated
         self.check_stop = check_stop
         self.say = say
-        self.record = _read_record(output / "metrics.json")
+        self.record = _read_record(output / "metrics.json") if resume else {}
         self._loader: EvaluationLoader | None = None
         self._metric: Metric | None = None
 
@@ -75,14 +78,17 @@ class Validation(Callback):
         start = time.monotonic()
         report = self._evaluate(trainer)
         self._keep(report, trainer)
-        numbers = {f"val/{name}": value for name, value in report.numbers.items()}
+        numbers = {
+            f"val/{name}": value for name, value in report.numbers.items() if not math.isnan(value)
+        }
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
             logger.save()
         best = self.best["value"] if self.best else report.value
         self.say(
-            f"validation at step {trainer.global_step}: {report.primary} {report.value:.4f} "
-            f"(best {best:.4f}) on {report.num_images} images in {time.monotonic() - start:.0f} s"
+            f"validation at step {trainer.global_step}: {report.primary} {in_words(report.value)} "
+            f"(best {in_words(best)}) on {report.num_images} images "
+            f"in {time.monotonic() - start:.0f} s"
         )
 
     def _evaluate(self, trainer: Trainer) -> Report:
@@ -134,7 +140,12 @@ class Validation(Callback):
         if not trainer.is_global_zero:
             return
         content = json.dumps(self.record, indent=2).encode()
-        atomic_write(self.output / "metrics.json", lambda file: _write(file, content))
+        atomic_write(self.output / "metrics.json", lambda file: file.write(content))
+
+
+def in_words(value: float | None) -> str:
+    """Word a number of a report; a dash where there was nothing to count."""
+    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _is_better(value: float, best: float | None) -> bool:
@@ -154,7 +165,3 @@ def _read_record(path: Path) -> dict[str, Any]:
         return {}
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
-
-
-def _write(file: Any, content: bytes) -> None:  # noqa: ANN401  a binary file
-    file.write(content)

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ziggurat.losses.focal import sigmoid_focal_loss
-from ziggurat.ops.anchors import AnchorGrid, pad_to_multiple
+from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.boxes import decode_deltas, encode_deltas, scale_boxes
 from ziggurat.ops.matching import IGNORED, match_by_iou
 from ziggurat.ops.nms import suppress
@@ -28,9 +28,6 @@ ANCHORS = AnchorGrid(
 )
 PRIOR = 0.01
 """Probability of foreground that the classification starts from (paper, section 4.1)."""
-
-PADDING_DIVISOR = 32
-"""Published systems pad each image to multiples of 32 and train the anchors that lie on it."""
 
 
 class RetinaNetOutput(NamedTuple):
@@ -106,7 +103,7 @@ class RetinaNetHead(nn.Module):
         self,
         raw: RetinaNetOutput,
         targets: Sequence[Detections],
-        image_sizes: Sequence[ImageSize] | None = None,
+        trained_sizes: Sequence[ImageSize] | None = None,
     ) -> dict[str, Tensor]:
         """Return focal loss and L1 of the deltas, both divided by the foreground anchors.
 
@@ -116,19 +113,20 @@ class RetinaNetHead(nn.Module):
         Args:
             raw: What `forward` returned.
             targets: True objects of each image, in pixels of the padded image.
-            image_sizes: Height and width of each image without its padding; by default no image
-                is padded.
+            trained_sizes: Height and width, from the top left corner, in which anchors count; by
+                default all. Published systems train on an image's own padding, to multiples of
+                32, and ignore what pads it to the size of its neighbours in the batch.
         """
-        sizes = [None] * len(targets) if image_sizes is None else list(image_sizes)
-        check_same_length("loss", targets=targets, image_sizes=sizes)
+        sizes = [None] * len(targets) if trained_sizes is None else list(trained_sizes)
+        check_same_length("loss", targets=targets, trained_sizes=sizes)
         anchors = self._anchors(raw)
         all_anchors = torch.cat(anchors)
         logits = torch.cat(_by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
         deltas = torch.cat(_by_anchor(raw.box_deltas, 4), dim=1).float()
         matches = torch.stack(
             [
-                self._match(raw, all_anchors, target, image_size)
-                for target, image_size in zip(targets, sizes, strict=True)
+                self._match(raw, all_anchors, target, size)
+                for target, size in zip(targets, sizes, strict=True)
             ]
         )
         foreground = matches >= 0
@@ -150,15 +148,14 @@ class RetinaNetHead(nn.Module):
         raw: RetinaNetOutput,
         anchors: Float[Tensor, "N 4"],
         target: Detections,
-        image_size: ImageSize | None,
+        trained_size: ImageSize | None,
     ) -> Int[Tensor, " N"]:
-        """Match the anchors on the image; those in the padding for its neighbours are ignored."""
-        if image_size is None:
+        """Match the anchors that count; the others are ignored."""
+        if trained_size is None:
             return _match(anchors, target)
-        padded = pad_to_multiple(image_size, PADDING_DIVISOR)
         on_image = torch.cat(
             [
-                ANCHORS.valid(_map_size(logits), stride, padded, anchors.device)
+                ANCHORS.valid(_map_size(logits), stride, trained_size, anchors.device)
                 for logits, stride in zip(raw.cls_logits, self.strides, strict=True)
             ]
         )

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from ziggurat.checkpoints.native import load_weights
-from ziggurat.config.data import DetectionData
 from ziggurat.config.files import load_run
 from ziggurat.config.tree import DetectionRun, TrainConfig
 from ziggurat.data.classification import eval_transform
@@ -63,7 +62,6 @@ class Evaluation:
         weights: File of the model.
         model_name: Name of the model.
         data: What it was evaluated on.
-        classes: Names of the model's classes.
         coco_results: All detections in COCO's result format; None for a classifier.
         bad_files: Images that could not be decoded and are not counted.
     """
@@ -72,7 +70,6 @@ class Evaluation:
     weights: Path
     model_name: str
     data: str
-    classes: tuple[str, ...]
     coco_results: list[dict[str, Any]] | None
     bad_files: tuple[BadFile, ...]
 
@@ -145,7 +142,9 @@ def evaluate_run(
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
     limit = MAX_BAD_FILES if run is None else run.data.max_bad_files
-    ledger = BadFileLedger(limit, on_bad_file or _say_nothing)
+    ledger = BadFileLedger(
+        limit, on_bad_file or _say_nothing, advice="evaluate on data that are whole"
+    )
     loader = EvaluationLoader(
         data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
     )
@@ -158,7 +157,6 @@ def evaluate_run(
         weights=weights,
         model_name=model.identity.name,
         data=data.name,
-        classes=model.classes,
         coco_results=metric.coco_results() if isinstance(metric, CocoMetric) else None,
         bad_files=tuple(ledger.files.values()),
     )
@@ -208,9 +206,9 @@ def open_data(
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
-    if root is None and isinstance(run, DetectionRun):
-        files = _own_coco(run.data, split)
-    else:
+    files = _places_of_run(run, folder, split)
+    if files is None or (root is not None and not files[0].is_file()):
+        # Another root may hold a copy of the run's data, in the same places, or other data.
         files = find_coco(folder, split)
     return _open_coco(model.classes, preprocessing, *files)
 
@@ -244,15 +242,18 @@ def _open_coco(
     )
 
 
-def _own_coco(data: DetectionData, split: str) -> tuple[Path, Path]:
-    """Return annotation file and image folder of a split of the data a run was trained on."""
+def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Path, Path] | None:
+    """Return annotation file and image folder where the run names them, else None."""
+    if not isinstance(run, DetectionRun):
+        return None
+    data = run.data
     for name, annotations, images in (
         (data.val_split, data.val_annotations, data.val_images),
         (data.train_split, data.train_annotations, data.train_images),
     ):
         if split == name and annotations is not None and images is not None:
-            return Path(data.root) / annotations, Path(data.root) / images
-    return find_coco(Path(data.root), split)
+            return root / annotations, root / images
+    return None
 
 
 def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[int | None]:

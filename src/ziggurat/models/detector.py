@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
+from ziggurat.ops.anchors import pad_to_multiple
 from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity
 
 
@@ -76,7 +77,9 @@ class Detector(nn.Module):
             image_sizes: Height and width of each image without its padding; by default no image
                 is padded.
         """
-        return self.head.loss(raw, targets, image_sizes)
+        divisor = self.preprocessing.divisor
+        padded = None if image_sizes is None else [pad_to_multiple(s, divisor) for s in image_sizes]
+        return self.head.loss(raw, targets, padded)
 
     def decode(
         self,

@@ -23,6 +23,9 @@ class FPN(nn.Module):
         num_extra_levels: Levels beyond the coarsest map, each a 3x3 convolution of stride 2.
         extra_from: Where the first extra level comes from: the coarsest map of the backbone
             ("input", as in RetinaNet's paper) or the coarsest level ("output").
+
+    Raises:
+        ValueError: If `extra_from` is neither.
     """
 
     def __init__(
@@ -36,6 +39,8 @@ class FPN(nn.Module):
         extra_from: Literal["input", "output"],
     ) -> None:
         super().__init__()
+        if extra_from not in ("input", "output"):
+            raise ValueError(f"extra_from must be 'input' or 'output', got {extra_from!r}")
         self.start_level = start_level
         self.extra_from = extra_from
         used = list(in_channels)[start_level:]

@@ -64,7 +64,7 @@ class AnchorGrid:
         Args:
             map_size: Height and width of the level.
             stride: Stride of the level.
-            image_size: Height and width of the image, padding to its own multiple included.
+            image_size: Height and width of the part that counts.
             device: Where the result lies.
         """
         height, width = map_size

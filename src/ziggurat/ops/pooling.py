@@ -44,7 +44,9 @@ def _averages(
 ) -> Float[Tensor, "bins size"]:
     """Weights that average `size` cells into bins, with the bin borders that PyTorch uses."""
     key = (size, bins_per_level, like.device, like.dtype)
-    if type(like) is Tensor and key in _CACHE:
+    # Not while a graph is traced: it runs on stand-ins, and a compiled one keeps constants itself.
+    use_cache = type(like) is Tensor and not torch.compiler.is_compiling()
+    if use_cache and key in _CACHE:
         return _CACHE[key]
     rows = []
     for bins in bins_per_level:
@@ -54,7 +56,7 @@ def _averages(
     # A tensor made in inference mode could not be used in training later.
     with torch.inference_mode(False):
         weights = torch.tensor(rows, dtype=like.dtype, device=like.device)
-    if type(like) is Tensor:  # not one of the stand-ins that tracing runs on
+    if use_cache:
         if len(_CACHE) > 512:  # a stream of images of many sizes must not fill the memory
             _CACHE.clear()
         _CACHE[key] = weights

@@ -214,7 +214,8 @@ def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
         Title and curves of each panel, for `plot_curves`; what was measured is in percent.
     """
     by_name = {curve.name: curve for curve in curves}
-    losses = [c for c in curves if c.name.startswith("train/") and "loss" in c.name]
+    no_loss = ("train/lr", "train/images_per_second")
+    losses = [c for c in curves if c.name.startswith("train/") and c.name not in no_loss]
     measured = [
         Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
         for name in ("AP", "AP50", "AP75", "top1", "top5")

@@ -7,29 +7,21 @@ import torch
 from torch import Tensor
 
 from ziggurat import zoo
-from ziggurat.backbones.p2t import P2T
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
-from ziggurat.types import ModelIdentity, Task
+from ziggurat.types import ModelIdentity
 
+# The sizes of `p2t_mini`.
 DIMS = (8, 12, 16, 24)
 DEPTHS = (1, 2, 1, 1)
 CHANNELS = 16
 DEPTH = 2
 
 
-def mini_backbone(drop_path_rate: float) -> P2T:
-    return P2T(DIMS, (1, 2, 2, 2), (2, 2, 2, 2), DEPTHS, drop_path_rate)
-
-
-@pytest.fixture(autouse=True)
-def p2t_mini(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A backbone and two published models, small enough to be built many times."""
-    monkeypatch.setitem(zoo.BACKBONES, "p2t_mini", mini_backbone)
-    names: dict[str, Task] = {"p2t_mini": "classification", "retinanet_p2t_mini": "detection"}
-    for name, task in names.items():
-        card = zoo.ModelCard(name, task, (224, 224), "", "", "", 0.0)
-        monkeypatch.setitem(zoo.MODELS, name, card)
+@pytest.fixture(autouse=True, scope="module")
+def listed_mini(p2t_mini: str) -> str:
+    """Let every test here build the small models by their names."""
+    return p2t_mini
 
 
 @pytest.fixture

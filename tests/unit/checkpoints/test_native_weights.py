@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ziggurat import zoo
+from ziggurat.checkpoints import native, tensor_file
 from ziggurat.checkpoints.description import (
     Description,
     preprocessing_from_dict,
@@ -79,12 +80,23 @@ def test_detector_comes_back_with_everything(tmp_path: Path, detector: Detector)
     assert _equal(loaded, detector)
 
 
-def test_channels_last_and_half_precision_weights_are_kept(
-    tmp_path: Path, classifier: Classifier
-) -> None:
+def test_channels_last_weights_are_kept(tmp_path: Path, classifier: Classifier) -> None:
     classifier.to(memory_format=torch.channels_last)
     save_weights(classifier, tmp_path / "a.safetensors")
     assert _equal(load_weights(tmp_path / "a.safetensors"), classifier)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_in_the_file_and_becomes_single_in_the_model(
+    tmp_path: Path, classifier: Classifier, dtype: torch.dtype
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_weights(classifier.to(dtype), path)
+    with safe_open(path, framework="pt") as file:
+        assert {file.get_tensor(name).dtype for name in file.keys()} == {dtype}  # noqa: SIM118
+    loaded = load_weights(path)
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32}
+    assert _equal(loaded, classifier.float())
 
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path, classifier: Classifier) -> None:
@@ -140,6 +152,15 @@ def test_foreign_files_are_told_to_convert(tmp_path: Path, classifier: Classifie
         with pytest.raises(ZigguratError, match="not a weight file of ziggurat.*ziggurat convert"):
             load_weights(tmp_path / name)
         assert not is_native(tmp_path / name)
+
+
+def test_is_native_reads_no_tensor(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tensor_file, "read_safetensors")
+    monkeypatch.delattr(native, "read_safetensors")
+    assert is_native(weights)
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(ZigguratError, match="truncated"):
+        is_native(weights)
 
 
 def test_is_native(weights: Path, tmp_path: Path) -> None:

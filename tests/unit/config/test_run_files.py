@@ -11,7 +11,7 @@ from ziggurat.config import (
     list_recipes,
     load_run,
     recipe_path,
-    save_run,
+    run_to_yaml,
 )
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import read_tree
@@ -78,7 +78,7 @@ def test_every_recipe_can_be_run_and_says_what_it_is_for() -> None:
 def test_saved_run_reads_back_equal(recipe: str, tmp_path: Path) -> None:
     run = load_run(recipe, [ROOT, "--trainer.max_steps=7", "--trainer.clip_norm=0.5"])
     assert run.trainer.max_steps == 7
-    save_run(run, tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_text(run_to_yaml(run))
     assert load_run(tmp_path / "run.yaml") == run
 
 
@@ -144,6 +144,8 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--data.mixup=-1", ["data.mixup", "at least 0"]),
         ("--data.short_side=3", ["data.short_side", "detection"]),
         ("--schedule.min_lr=-1", ["schedule.min_lr", "at least 0"]),
+        ("--schedule.gamma=0.1", ["schedule.gamma", "null", "cosine", "0.1"]),
+        ("--schedule.warmup_epochs=0", ["schedule.warmup_start", "null", "0.001"]),
     ],
 )
 def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -> None:
@@ -169,6 +171,9 @@ def test_unknown_recipe_has_the_nearest_name() -> None:
         ({"optimizer": {"lr": "x"}}, ["optimizer.lr", "float", "'x'"]),
         ({"optimizer": {"lr": None}}, ["optimizer.lr is missing"]),
         ({"task": "detetion"}, ["task: detection", "'detetion'"]),
+        ({"task": ["detection"]}, ["task: detection", "['detection']"]),
+        ({"task": {"detection": 1}}, ["task: detection", "{'detection': 1}"]),
+        ({"optimizer": {"lr": 1e-4, "name": "adamw"}}, ["optimizer.name"]),
     ],
 )
 def test_bad_file_is_one_sentence(

@@ -29,6 +29,13 @@ def test_several_data_sets_are_told_apart(tmp_path: Path) -> None:
         check_dataset(tmp_path)
 
 
+def test_a_folder_of_data_sets_is_no_folder_of_splits(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _image_folder(tmp_path / name)
+        Image.new("RGB", (8, 6)).save(tmp_path / name / "train" / "cover.png")
+    assert [path.name for path, _ in find_datasets(tmp_path)] == ["one", "two"]
+
+
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(ZigguratError, match="does not exist"):
         check_dataset(tmp_path / "nowhere")
@@ -41,6 +48,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         check_dataset(tmp_path / "file")
 
 
+@pytest.mark.slow  # decodes 1,500 photos
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
     ("name", "layout", "counts"),

@@ -90,6 +90,15 @@ def test_missing_and_damaged_files(root: Path) -> None:
     assert any(file == "annotations/training/d.png" for _, file, _ in _findings(root))
 
 
+def test_two_files_for_one_label(root: Path) -> None:
+    Image.new("RGB", (6, 4)).save(root / "images/training/a.png")
+    Image.new("L", (6, 4)).save(root / "annotations/training/a.bmp")
+    reason = "{} has the same name but for its suffix; only one can be paired"
+    faults = {finding[1:] for finding in _findings(root) if finding[0] == "fault"}
+    assert ("images/training/a.png", reason.format("a.jpg")) in faults
+    assert (LABEL, reason.format("a.bmp")) in faults
+
+
 def test_an_image_without_annotations_is_a_note(root: Path) -> None:
     Image.new("RGB", (6, 4)).save(root / "images/training/b.jpg")
     Image.new("L", (6, 4)).save(root / "annotations/training/b.png")

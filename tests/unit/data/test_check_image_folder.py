@@ -1,5 +1,6 @@
 """Faults of an ImageFolder: each one is named with its file and reason."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from ziggurat.data.check import check_dataset
 from ziggurat.data.preview import read_preview
+from ziggurat.errors import ZigguratError
 
 
 @pytest.fixture
@@ -81,7 +83,48 @@ def test_a_split_without_classes(root: Path) -> None:
 
 
 def test_validation_alone_is_fine(root: Path) -> None:
-    (root / "train").rename(root / "unused")
+    shutil.rmtree(root / "train")
     check = check_dataset(root)
     assert [split.name for split in check.splits] == ["val"]
     assert check.findings == ()
+
+
+def test_splits_may_have_any_name(root: Path) -> None:
+    (root / "val").rename(root / "fold 2")
+    (root / "notes").mkdir()
+    check = check_dataset(root)
+    assert [(split.name, split.num_images) for split in check.splits] == [
+        ("train", 2),
+        ("fold 2", 2),
+    ]
+    assert check.findings == ()
+    (root / "train").rename(root / "fold 1")
+    assert [split.name for split in check_dataset(root).splits] == ["fold 1", "fold 2"]
+
+
+def test_class_folders_without_a_split(root: Path) -> None:
+    # Images further down do not make a split of a class.
+    (root / "train" / "cat" / "more").mkdir()
+    Image.new("RGB", (8, 6)).save(root / "train" / "cat" / "more" / "2.png")
+    (root / "train" / "train").mkdir()
+    Image.new("RGB", (8, 6)).save(root / "train" / "train" / "1.png")
+    check = check_dataset(root / "train")
+    (split,) = check.splits
+    assert (split.name, split.per_class) == (".", {"cat": 2, "dog": 1, "train": 1})
+    (fault,) = check.findings
+    assert (fault.file, fault.severity) == (".", "fault")
+    assert "training needs <split>/<class>/*.jpg" in fault.reason
+    (root / "train" / "cat" / "1.png").write_bytes(b"")
+    assert [finding.file for finding in check_dataset(root / "train").faults] == [".", "cat/1.png"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [["images/train/1.png", "images/val2017/1.png"], ["train/1.png", "val/1.png"], ["a/1.png"]],
+)
+def test_folders_of_images_that_are_no_classes(tmp_path: Path, files: list[str]) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True)
+        Image.new("RGB", (8, 6)).save(tmp_path / file)
+    with pytest.raises(ZigguratError, match="no data set is recognised"):
+        check_dataset(tmp_path)

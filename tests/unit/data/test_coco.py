@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
+from ziggurat.data.check import check_dataset
 from ziggurat.data.coco import CocoDetection, find_coco
 from ziggurat.data.items import Unreadable
 from ziggurat.errors import ZigguratError
@@ -144,7 +145,18 @@ BAD = [
     (lambda c: c["images"][0].update(height=0), r"image id 7 has width 60 and height 0"),
     (lambda c: c["images"][0].update(width="60"), r"image id 7 has width '60'"),
     (lambda c: c["images"][0].update(filename=c["images"][0].pop("file_name")), r"'filename'\?"),
+    (lambda c: c["images"][0].update(width=60.0), r"image id 7 has width 60.0"),
+    (lambda c: c["images"][0].update(width=True), r"image id 7 has width True"),
+    (lambda c: c["images"][0].update(file_name=7), r"image id 7 has the file_name 7; expected a"),
+    (lambda c: c["images"][0].update(file_name=""), r"image id 7 has the file_name ''"),
     (lambda c: c["categories"][0].pop("name"), r"category id 9 has no 'name'"),
+    (lambda c: c["categories"][0].update(name=3), r"category id 9 has the name 3; expected a text"),
+    (lambda c: c["categories"][0].update(name=""), r"category id 9 has the name ''"),
+    (lambda c: c["categories"][0].update(name=None), r"category id 9 has the name None"),
+    (
+        lambda c: c["categories"][0].update(name="cat"),
+        r"categories 4 and 9 have the same name 'cat'",
+    ),
     (lambda c: c["annotations"][2].pop("bbox"), r"annotation id 3 has no 'bbox'"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3]), r"id 3 has the bbox \[1, 2, 3\]"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, None]), r"id 3 has the bbox"),
@@ -162,6 +174,16 @@ def test_a_wrong_file_is_explained(
         open_train(tmp_path, edited(edit))
     assert str(tmp_path / "annotations" / "instances_train.json") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("edit", [edit for edit, _ in BAD])
+def test_what_the_reader_refuses_is_a_fault_for_the_check(
+    tmp_path: Path, edit: Callable[[dict[str, Any]], object]
+) -> None:
+    write(tmp_path)
+    before = set(check_dataset(tmp_path).faults)
+    write(tmp_path, edited(edit))
+    assert set(check_dataset(tmp_path).faults) - before
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", '{"images": [}', "\xff"])

@@ -102,6 +102,14 @@ def test_normalisation_is_channels_last_and_of_the_right_channel() -> None:
     assert torch.allclose(tensor[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
 
 
+def test_masks_are_not_lost_without_a_word() -> None:
+    transform = DetectionTransform(PLAIN, flip=0.0, scales=None, exact_resize=True)
+    boxes = objects((0, 0, 4, 4))
+    masked = Detections(boxes.boxes, boxes.scores, boxes.labels, torch.ones(1, 9, 9).bool())
+    with pytest.raises(ValueError, match="moves boxes only, got objects with masks"):
+        transform(Image.new("RGB", (9, 9)), masked)
+
+
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="flip must be a probability, got 1.5"):
         DetectionTransform(PLAIN, flip=1.5, scales=None, exact_resize=True)

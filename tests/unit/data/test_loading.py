@@ -113,6 +113,40 @@ def test_labels_make_a_tensor_and_unknown_targets_none() -> None:
     assert collate([sample(4, 4, None), sample(4, 4, None)], divisor=1).targets is None
 
 
+def test_targets_of_two_kinds_make_no_batch() -> None:
+    for other in (None, boxes(1)):
+        with pytest.raises(TypeError, match="targets of one kind, or none at all, got .*int"):
+            collate([sample(4, 4, 2), sample(4, 4, other)], divisor=1)
+    with pytest.raises(TypeError, match="got Detections, NoneType"):
+        collate([sample(4, 4, boxes(0)), sample(4, 4, None)], divisor=1)
+
+
+@pytest.mark.parametrize("targets", [(1, 2), (boxes(1), boxes(0)), (None, None)])
+def test_pinning_takes_all_tensors(
+    monkeypatch: pytest.MonkeyPatch, targets: tuple[int | Detections | None, ...]
+) -> None:
+    # There is no page-locked memory without a GPU: a copy stands for it.
+    pinned: list[Tensor] = []
+
+    def pin(tensor: Tensor) -> Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    batch = collate([sample(4, 4, target) for target in targets], divisor=1)
+    copy = batch.pin_memory()
+    tensors = [copy.images]
+    if isinstance(copy.targets, Tensor):
+        tensors.append(copy.targets)
+    for target in copy.targets if isinstance(copy.targets, list) else []:
+        tensors += [target.boxes, target.scores, target.labels]
+    assert {id(tensor) for tensor in tensors} == {id(tensor) for tensor in pinned}
+    assert len(tensors) == {int: 2, Detections: 7}.get(type(targets[0]), 1)
+    assert copy.images.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(copy.images, batch.images)
+    assert (copy.infos, copy.image_sizes) == (batch.infos, batch.image_sizes)
+
+
 def test_unreadable_items_are_named() -> None:
     bad = BadFile("x.jpg", "text")
     batch = collate([Unreadable((bad,)), sample(4, 4, 1)], divisor=1)
@@ -313,6 +347,12 @@ def test_a_limit_of_zero_puts_up_with_none() -> None:
     ledger = BadFileLedger(0, lambda file: None)
     with pytest.raises(ZigguratError, match=r"(\d.jpg \(bad\), ){4}\d.jpg \(bad\), \.\.\.; repair"):
         ledger.add(tuple(BadFile(f"{index}.jpg", "bad") for index in range(7)))
+
+
+def test_the_ledger_gives_other_advice() -> None:
+    ledger = BadFileLedger(0, lambda file: None, advice="take other data")
+    with pytest.raises(ZigguratError, match="repair or remove them, or take other data$"):
+        ledger.add((BadFile("a.jpg", "bad"),))
 
 
 # bad arguments

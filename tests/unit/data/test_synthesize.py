@@ -145,20 +145,45 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         synthesize(tmp_path / "file", num_images=5, size=(64, 64), seed=0)
 
 
-def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Path, __: bytes) -> int:
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_is_told_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept.txt").write_text("x")
+    written: list[Path] = []
+    write = Path.write_bytes
 
-    monkeypatch.setattr(Path, "write_bytes", fail)
-    with pytest.raises(ZigguratError, match="No space left on device; free some space"):
-        synthesize(tmp_path, num_images=5, size=(64, 64), seed=0)
+    def fail(path: Path, content: bytes) -> int:
+        if len(written) == 9:
+            raise OSError(28, "No space left on device")
+        written.append(path)
+        return write(path, content)
+
+    for root in (tmp_path, tmp_path / "new"):
+        written.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", fail)
+            with pytest.raises(ZigguratError, match=f"to {root}: No space left on device; free"):
+                synthesize(root, num_images=5, size=(64, 64), seed=0)
+        assert len(written) == 9
+        assert [path.name for path in tmp_path.iterdir()] == ["kept.txt"]
+    synthesize(tmp_path, num_images=2, size=(64, 64), seed=0)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("kept.txt", "classification", "detection", "segmentation")
+    }
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(tmp_path, num_images=2, size=(64, 64), seed=0, on_progress=interrupt)
+    assert not list(tmp_path.iterdir())
 
 
 def test_fewer_classes(tmp_path: Path) -> None:
     synthesize(tmp_path / "two", num_images=6, size=(64, 64), seed=0, num_classes=2)
-    check = json.loads(
-        (tmp_path / "two/detection/annotations/instances_train.json").read_text()
-    )
+    check = json.loads((tmp_path / "two/detection/annotations/instances_train.json").read_text())
     assert [category["name"] for category in check["categories"]] == list(CLASSES[:2])
     with pytest.raises(ZigguratError, match="num_classes must be 1 to 6, got 7"):
         synthesize(tmp_path / "seven", num_images=6, size=(64, 64), seed=0, num_classes=7)

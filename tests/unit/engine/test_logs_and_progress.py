@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ziggurat.engine.logs import CsvLog
+from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.progress import duration
+from ziggurat.errors import ZigguratError
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -34,6 +35,38 @@ def test_a_resumed_run_keeps_what_came_before_its_checkpoint(tmp_path: Path) -> 
     resumed.rewind(20)
     resumed.log_metrics({"epoch": 0, "train/loss": 31.0}, 30)
     assert [row["train/loss"] for row in rows_of(path)] == ["10.0", "20.0", "31.0"]
+
+
+@pytest.mark.parametrize(
+    "torn", ["3", "30,0,5.5", "30,", "x,0,1.0\n", "30,0\n", "30,0,1.0,7\n", "\0\0"]
+)
+def test_a_row_torn_by_a_power_cut_is_dropped(torn: str, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,train/loss\n10,0,1.5\n20,0,2.5\n" + torn)
+    resumed = CsvLog(path, resume=True)
+    resumed.rewind(30)
+    resumed.log_metrics({"epoch": 0, "train/loss": 3.5}, 30)
+    assert [row["train/loss"] for row in rows_of(path)] == ["1.5", "2.5", "3.5"]
+    assert [row["step"] for row in rows_of(path)] == ["10", "20", "30"]
+
+
+@pytest.mark.parametrize("content", [b"", b"st", b"\xff\xfe\n1,2\n"])
+def test_a_log_without_its_header_begins_anew(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    resumed = CsvLog(path, resume=True)
+    resumed.rewind(10)
+    resumed.log_metrics({"epoch": 0, "train/loss": 1.0}, 20)
+    assert rows_of(path) == [{"step": "20", "epoch": "0", "train/loss": "1.0"}]
+
+
+def test_missing_tensorboard_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
+    with pytest.raises(ZigguratError, match=r"pip install ziggurat\[train\]"):
+        tensorboard_log(tmp_path)
 
 
 def test_a_new_run_does_not_read_an_old_file(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_all_may_decay() -> None:
 def test_every_parameter_of_a_model_is_in_one_group(decay: str) -> None:
     model = create_model("p2t_tiny", num_classes=3)
     config = OptimizerConfig(1e-3, decay=decay)  # type: ignore[arg-type]
-    optimizer = build_optimizer(model, config, lr=0.5)
+    optimizer = build_optimizer(model, config, lr=0.5, is_fused=True)
     seen = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(seen) == len(set(seen))
     assert set(seen) == {id(p) for p in model.parameters()}

@@ -48,11 +48,25 @@ def test_warmup_in_epochs_may_be_a_fraction() -> None:
     assert [schedule.factor(step) for step in (0, 1)] == pytest.approx([0.0, 0.2])
 
 
-def test_warmup_as_long_as_the_run_is_refused() -> None:
-    with pytest.raises(
-        ZigguratError, match="warm-up of 500 steps must be shorter than .* 40 steps"
-    ):
-        Schedule(ScheduleConfig("cosine", warmup_steps=500), 1.0, 40, 10)
+def test_warmup_as_long_as_the_run_becomes_a_tenth_of_it() -> None:
+    schedule = Schedule(ScheduleConfig("cosine", warmup_steps=500), 1.0, 50, 10)
+    assert schedule.shortening == "warm-up shortened from 500 to 5 steps: the run has 50"
+    assert schedule.factor(0) == pytest.approx(0.001)
+    assert schedule.factor(4) < 1.0 and schedule.factor(5) > 0.9
+    shortest = Schedule(ScheduleConfig("cosine", warmup_epochs=20.0), 1.0, 2, 10)
+    assert shortest.shortening == "warm-up shortened from 200 to 0 steps: the run has 2"
+    assert shortest.factor(0) == 1.0
+    fits = Schedule(ScheduleConfig("cosine", warmup_steps=49), 1.0, 50, 10)
+    assert (fits.warmup_steps, fits.shortening) == (49.0, None)
+
+
+def test_defaults_of_warmup_start_and_gamma_are_those_that_help_names() -> None:
+    config = ScheduleConfig("step", warmup_steps=10, milestones=(2,))
+    schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=20)
+    assert [schedule.factor(step) for step in (0, 10, 40)] == pytest.approx([0.001, 1.0, 0.1])
+    config = ScheduleConfig("step", warmup_steps=10, warmup_start=0.5, milestones=(2,), gamma=0.2)
+    schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=20)
+    assert [schedule.factor(step) for step in (0, 10, 40)] == pytest.approx([0.5, 1.0, 0.2])
 
 
 def test_min_lr_above_lr_is_refused() -> None:

@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torchvision.ops import box_iou
 
 from ziggurat.heads.linear import LinearHead
-from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
+from ziggurat.heads.retinanet import ANCHORS, RetinaNetHead, RetinaNetOutput
+from ziggurat.ops.boxes import encode_deltas
 from ziggurat.types import Detections
 
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
@@ -50,17 +53,52 @@ def test_nothing_above_the_threshold_is_no_detection() -> None:
     assert found.boxes.shape == (0, 4)
 
 
-def test_a_perfect_prediction_costs_nothing_and_is_found() -> None:
+TRUTH = Detections(torch.tensor([[0.0, 0.0, 32.0, 32.0]]), torch.ones(1), torch.tensor([1]))
+
+
+def overlaps() -> tuple[Tensor, Tensor]:
+    """Anchors of a 4 x 4 map of stride 8, and their IoU with the true box."""
+    anchors = ANCHORS.level((4, 4), 8)
+    return anchors, box_iou(anchors, TRUTH.boxes)[:, 0]
+
+
+def as_map(values: Tensor) -> Tensor:
+    """Lay one row an anchor out as the head does."""
+    return values.view(4, 4, -1).permute(2, 0, 1)[None].contiguous()
+
+
+def test_a_perfect_prediction_costs_nothing_and_is_found_once() -> None:
     head = RetinaNetHead(8, (8,), 2)
-    raw = level(-20.0)
-    # The square anchor of scale 4 (index 3 of 9) of cell (2, 2) is the box (0, 0, 32, 32).
-    raw.cls_logits[0][0, 3 * 2 + 1, 2, 2] = 20.0
-    truth = Detections(torch.tensor([[0.0, 0.0, 32.0, 32.0]]), torch.ones(1), torch.tensor([1]))
-    losses = head.loss(raw, [truth], [(32, 32)])
-    assert losses["box"].item() < 3  # only the neighbours that overlap by half are off
+    anchors, iou = overlaps()
+    foreground = iou >= 0.5
+    assert foreground.sum() > 1
+    logits = torch.full((len(anchors), 2), -20.0)
+    logits[foreground, 1] = 20.0
+    deltas = encode_deltas(anchors, TRUTH.boxes.expand(len(anchors), 4))
+    raw = RetinaNetOutput([as_map(logits)], [as_map(deltas)])
+    losses = head.loss(raw, [TRUTH], [(32, 32)])
+    assert losses["classification"].item() == pytest.approx(0.0, abs=1e-6)
+    assert losses["box"].item() == pytest.approx(0.0, abs=1e-6)
     found = head.decode(raw, [(32, 32)])[0]
-    assert found.boxes.tolist() == [[0.0, 0.0, 32.0, 32.0]]
+    torch.testing.assert_close(found.boxes, TRUTH.boxes, atol=1e-4, rtol=0)
     assert found.labels.tolist() == [1]
+    assert found.scores.item() == pytest.approx(1.0)
+
+
+def test_losses_of_a_head_that_knows_nothing() -> None:
+    anchors, iou = overlaps()
+    foreground, background = iou >= 0.5, iou < 0.4
+    positives, negatives = int(foreground.sum()), int(background.sum())
+    assert positives + negatives < len(anchors)  # some are in between and count for nothing
+    raw = RetinaNetOutput([torch.zeros(1, 18, 4, 4)], [torch.zeros(1, 36, 4, 4)])
+    losses = RetinaNetHead(8, (8,), 2).loss(raw, [TRUTH], [(32, 32)])
+    # alpha_t * (1 - 1/2)^2 * log 2 for each class of each anchor that counts.
+    weight = 0.25 * positives + 0.75 * (positives + 2 * negatives)
+    assert losses["classification"].item() == pytest.approx(weight * math.log(2) / 4 / positives)
+    goal = encode_deltas(anchors[foreground], TRUTH.boxes.expand(positives, 4))
+    assert losses["box"].item() == pytest.approx(goal.abs().sum().item() / positives)
+    # The square anchor of scale 4 (index 3 of 9) of cell (2, 2) is the true box itself.
+    assert anchors[(2 * 4 + 2) * 9 + 3].tolist() == [0.0, 0.0, 32.0, 32.0]
 
 
 def test_original_sizes_scale_the_boxes() -> None:

@@ -20,11 +20,17 @@ def random_image(width: int, height: int, seed: int) -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True, scope="module")
+def listed_mini(p2t_mini: str) -> str:
+    """Let every test here build the small models by their names."""
+    return p2t_mini
+
+
+@pytest.fixture(scope="module")
 def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a classifier of three classes."""
     torch.manual_seed(0)
-    model = create_model("p2t_tiny", num_classes=3)
+    model = create_model("p2t_mini", num_classes=3)
     model.classes = CLASSES
     model.preprocessing = CenterCrop(resize=72, crop=66)
     path = tmp_path_factory.mktemp("weights") / "classifier.safetensors"
@@ -32,11 +38,11 @@ def classifier_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def detector_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of a detector of three classes that is sure enough to find something."""
     torch.manual_seed(0)
-    model = create_model("retinanet_p2t_tiny", num_classes=3, head_channels=16, head_depth=1)
+    model = create_model("retinanet_p2t_mini", num_classes=3, head_channels=16, head_depth=1)
     model.classes = CLASSES
     model.preprocessing = FitInside(short_side=72, long_side=120)
     with torch.no_grad():

@@ -60,7 +60,7 @@ def test_data_of_the_run_are_found(detector_file: Path, coco_root: Path, tmp_pat
     shutil.copy(detector_file, tmp_path / "best.safetensors")
     run = {
         "task": "detection",
-        "model": {"name": "retinanet_p2t_tiny"},
+        "model": {"name": "retinanet_p2t_mini"},
         "data": {
             "root": str(coco_root),
             "val_annotations": "annotations/instances_val.json",
@@ -88,7 +88,7 @@ def test_run_of_another_task(classifier_file: Path, tmp_path: Path) -> None:
     shutil.copy(classifier_file, tmp_path / "best.safetensors")
     run = {
         "task": "detection",
-        "model": {"name": "retinanet_p2t_tiny"},
+        "model": {"name": "retinanet_p2t_mini"},
         "data": {"root": str(tmp_path)},
         "optimizer": {"lr": 0.1},
     }

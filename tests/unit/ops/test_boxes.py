@@ -17,8 +17,10 @@ def test_growth_and_shrinking_are_limited() -> None:
     anchors = torch.tensor([[50.0, 50.0, 60.0, 60.0]]).repeat(2, 1)
     deltas = torch.tensor([[0.0, 0.0, 100.0, 100.0], [0.0, 0.0, -100.0, -100.0]])
     large, small = decode_deltas(anchors, deltas, (10_000, 10_000))
-    assert (large[2] - large[0]).item() < 700  # 62.5 x 10, and cut at the left border
-    torch.testing.assert_close(small[2] - small[0], torch.tensor(0.16), rtol=1e-3, atol=0)
+    # 62.5 times 10 is 625, half of it on either side of the centre 55; cut at the left and the top.
+    torch.testing.assert_close(large, torch.tensor([0.0, 0.0, 367.5, 367.5]))
+    # A 62.5th of 10 is 0.16.
+    torch.testing.assert_close(small, torch.tensor([54.92, 54.92, 55.08, 55.08]))
 
 
 def test_boxes_are_cut_at_height_and_width() -> None:

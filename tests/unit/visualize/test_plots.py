@@ -54,17 +54,17 @@ def test_bars_of_few_and_many_classes() -> None:
 def test_curves_are_read_and_grouped(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text(
-        "step,epoch,train/loss,train/lr,val/AP,val/AR_1\n"
-        "10,0,2.5,0.1,,\n"
-        "20,0,nan,0.05,0.25,0.5\n"
-        "30,1,1.5,0.01,,\n"
+        "step,epoch,train/loss,train/box,train/lr,train/images_per_second,val/AP,val/AR_1\n"
+        "10,0,2.5,1.0,0.1,7.0,,\n"
+        "20,0,nan,1.0,0.05,7.0,0.25,0.5\n"
+        "30,1,1.5,1.0,0.01,7.0,,\n"
     )
     curves = {curve.name: curve for curve in read_curves(file)}
     assert curves["train/loss"] == Curve("train/loss", [10.0, 30.0], [2.5, 1.5])
     assert curves["val/AP"] == Curve("val/AP", [20.0], [0.25])
     assert "epoch" not in curves
     groups = dict(group_curves(list(curves.values())))
-    assert [curve.name for curve in groups["training loss"]] == ["train/loss"]
+    assert [curve.name for curve in groups["training loss"]] == ["train/loss", "train/box"]
     assert groups["validation images (%)"] == [Curve("AP", [20.0], [25.0])]
     assert opened(plot_curves(group_curves(list(curves.values())))).width > 600
 

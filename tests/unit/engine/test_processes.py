@@ -1,0 +1,40 @@
+"""How many processes train: what the run says, what torchrun says, and where they contradict."""
+
+import pytest
+
+from ziggurat.config import TrainerConfig
+from ziggurat.engine.processes import devices_and_nodes, is_first_process
+from ziggurat.errors import ZigguratError
+
+TWO_NODES = {"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
+
+
+def test_without_torchrun_the_run_decides() -> None:
+    assert devices_and_nodes(TrainerConfig(), {}) == (None, 1)
+    assert devices_and_nodes(TrainerConfig(devices=2, nodes=3), {"RANK": "0"}) == (2, 3)
+
+
+@pytest.mark.parametrize("config", [TrainerConfig(), TrainerConfig(devices=8, nodes=2)])
+def test_torchrun_says_how_many_there_are(config: TrainerConfig) -> None:
+    assert devices_and_nodes(config, TWO_NODES) == (8, 2)
+
+
+@pytest.mark.parametrize("config", [TrainerConfig(devices=4), TrainerConfig(nodes=3)])
+def test_a_run_that_contradicts_torchrun_is_refused(config: TrainerConfig) -> None:
+    with pytest.raises(ZigguratError, match="8 processes on each of 2 machines, but trainer.dev"):
+        devices_and_nodes(config, TWO_NODES)
+
+
+@pytest.mark.parametrize(
+    ("local", "world", "part"),
+    [("8", "12", "equally many"), ("x", "16", "'x'"), ("0", "0", "counts"), ("8", "4", "equally")],
+)
+def test_what_no_torchrun_would_say(local: str, world: str, part: str) -> None:
+    with pytest.raises(ZigguratError, match=part):
+        devices_and_nodes(TrainerConfig(), {"LOCAL_WORLD_SIZE": local, "WORLD_SIZE": world})
+
+
+def test_one_process_speaks() -> None:
+    assert is_first_process({})
+    assert is_first_process({"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
+    assert not is_first_process({"RANK": "8", "LOCAL_RANK": "0", "GROUP_RANK": "1"})
