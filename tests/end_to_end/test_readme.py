@@ -13,7 +13,16 @@ from ziggurat.cli.main import main
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 # A run of seconds instead of days; the commands themselves stay as they are.
-SMALL = ["--data.short_side=64", "--data.long_side=64", "--data.batch_size=4", "--data.workers=0", "--model.head_channels=8", "--model.head_depth=1", "--trainer.max_steps=2"]
+SMALL = [
+    "--data.short_side=64",
+    "--data.long_side=64",
+    "--data.batch_size=4",
+    "--data.workers=0",
+    "--model.head_channels=8",
+    "--model.head_depth=1",
+    "--trainer.max_steps=2",
+    "--trainer.accelerator=cpu",
+]
 
 
 @pytest.fixture

@@ -91,7 +91,8 @@ def find_images(sources: Sequence[Path], output: Path) -> list[Path]:
         output: Folder that pictures go to; what lies in it is never taken from a folder.
 
     Raises:
-        ZigguratError: If a file is missing, a folder has no images, or pictures would lie beside the images.
+        ZigguratError: If a file is missing, a folder has no images, or pictures would lie beside
+            images.
     """
     target = output.resolve()
     files: dict[Path, None] = {}  # in order, each once
