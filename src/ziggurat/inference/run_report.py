@@ -86,7 +86,7 @@ def compare(run: Path, count: int) -> list[Comparison]:
     weights = find_weights(run)
     predictor = load(weights)
     dataset = open_data(predictor.model, find_run(weights), None, None).dataset
-    comparisons = []
+    comparisons: list[Comparison] = []
     for index in range(0, len(dataset), max(1, len(dataset) // count)):
         sample = dataset[index]
         if not isinstance(sample, Sample) or len(comparisons) == count:
