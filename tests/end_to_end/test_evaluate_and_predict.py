@@ -185,5 +185,5 @@ def test_a_mistyped_image_leaves_earlier_predictions_alone(
     kept.write_text("[1]")
     words = ["predict", str(detector), str(tmp_path / "typo.jpg"), "-o", str(kept.parent)]
     assert main(words) == 1
-    assert "there is no image file or folder" in capsys.readouterr().err
+    assert "nothing was written" in capsys.readouterr().err
     assert kept.read_text() == "[1]"

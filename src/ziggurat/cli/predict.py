@@ -73,13 +73,14 @@ def run(args: argparse.Namespace) -> None:
         prediction.save(args.output / picture)
         entries += _to_json(prediction, file, image_id)
         print(f"{file}: {_describe(prediction)} -> {args.output / picture}", flush=True)
-    json_file = write_json(args.output / "predictions.json", entries)
-    print(f"wrote {json_file}, pictures: {len(files) - len(failed)}")
+    if len(failed) < len(files):  # else what an earlier call wrote stays
+        json_file = write_json(args.output / "predictions.json", entries)
+        print(f"wrote {json_file}, pictures: {len(files) - len(failed)}")
     if failed:
         raise ZigguratError(
             f"{len(failed)} of {len(files)} files could not be read as images "
             f"({', '.join(str(file) for file in failed[:5])}{', ...' if len(failed) > 5 else ''}); "
-            "the others are done"
+            f"{'the others are done' if len(failed) < len(files) else 'nothing was written'}"
         )
 
 
@@ -91,16 +92,11 @@ def find_images(sources: Sequence[Path], output: Path) -> list[Path]:
         output: Folder that pictures go to; what lies in it is never taken from a folder.
 
     Raises:
-        ZigguratError: If a file is missing, a folder has no images, or pictures would lie beside
-            images.
+        ZigguratError: If a folder has no images, or pictures would lie beside the images.
     """
     target = output.resolve()
     files: dict[Path, None] = {}  # in order, each once
     for source in sources:
-        if not source.exists():
-            raise ZigguratError(
-                f"there is no image file or folder {source}; nothing was predicted or written"
-            )
         found = [source]
         if source.is_dir():
             found = sorted(
