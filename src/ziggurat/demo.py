@@ -24,7 +24,7 @@ from ziggurat.visualize.report import Command, Fact, write_report
 
 RECIPE = "retinanet_p2t_tiny_from_scratch"
 NUM_IMAGES = 600
-NUM_CLASSES = 4
+NUM_CLASSES = 3
 VAL_FRACTION = 0.1
 IMAGE_SIDE = 128
 # What five minutes on two cores allow: small images, a thin head, one process.

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--minutes",
         type=float,
-        default=4.5,
+        default=4.7,
         metavar="M",
-        help="time for the training at most (4.5)",
+        help="time for the training at most (4.7)",
     )
 
 
