@@ -39,7 +39,7 @@ OVERRIDES = (
     "--optimizer.reference_batch=8",
     "--optimizer.lr=8e-4",
     "--trainer.max_epochs=16",
-    "--trainer.val_every_epochs=4",
+    "--trainer.val_every_epochs=2",
     "--trainer.devices=1",
 )
 
