@@ -51,12 +51,10 @@ class DemoResult:
     Attributes:
         page: The HTML page.
         report: Numbers of the evaluation on images that the model has not seen.
-        seconds: Time of the training, validations included.
     """
 
     page: Path
     report: Report
-    seconds: float
 
 
 def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> DemoResult:
@@ -110,7 +108,7 @@ def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> Dem
         commands=_commands(),
     )
     write_report(page, content)
-    return DemoResult(page, report, seconds)
+    return DemoResult(page, report)
 
 
 def _facts(last: dict[str, Any], config: TrainConfig, report: Report, seconds: float) -> list[Fact]:
