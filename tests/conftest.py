@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
+from ziggurat.cards import MODELS, ModelCard
 from ziggurat.types import Task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,8 +40,10 @@ def shared_data() -> Path:
     return shared / "data"
 
 
-def _mini_backbone(drop_path_rate: float) -> P2T:
-    return P2T((8, 12, 16, 24), (1, 2, 2, 2), (2, 2, 2, 2), (1, 2, 1, 1), drop_path_rate)
+def _mini_backbone(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
+    return P2T(
+        (8, 12, 16, 24), (1, 2, 2, 2), (2, 2, 2, 2), (1, 2, 1, 1), drop_path_rate, in_channels
+    )
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +58,7 @@ def p2t_mini() -> Iterator[str]:
         ("retinanet_p2t_mini", "detection", "retinanet"),
     )
     cards = [
-        zoo.ModelCard(
+        ModelCard(
             name=name,
             task=task,
             system=system,
@@ -63,13 +66,14 @@ def p2t_mini() -> Iterator[str]:
             input_size=(224, 224),
             published="",
             source="",
-            recipe="",
+            recipe=None,
             drop_path_rate=0.0,
         )
         for name, task, system in models
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(zoo.BACKBONES, "p2t_mini", _mini_backbone)
+        patch.setitem(zoo.TRUNKS, "p2t_mini", _mini_backbone)
         for card in cards:
-            patch.setitem(zoo.MODELS, card.name, card)
+            patch.setitem(MODELS, card.name, card)
         yield "p2t_mini"

@@ -1,29 +1,57 @@
 """Names to models: the only place where a string becomes an object.
 
-Every published model is a line in `MODELS`; `create_model` also builds any combination that no
-one has published.
+Published models are listed in `cards.py`; `create_model` also builds any combination that no one
+has published.
 """
 
 import difflib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
 
 from ziggurat.backbones import p2t
-from ziggurat.backbones.p2t import P2T
+from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError
-from ziggurat.heads.linear import LinearHead
+from ziggurat.heads.linear import (
+    AveragePool,
+    LinearHead,
+)
 from ziggurat.heads.retinanet import RetinaNetHead
-from ziggurat.models.classifier import Classifier
+from ziggurat.models.classifier import Classifier, Trunk
 from ziggurat.models.detector import Detector
 from ziggurat.necks.fpn import FPN
-from ziggurat.types import CenterCrop, FitInside, ImageSize, ModelIdentity, Task
+from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Task
 
 Model = Classifier | Detector
-Backbone = P2T  # a union, when there are more families
+Backbone = Trunk
 
-BACKBONES: dict[str, Callable[[float], Backbone]] = {
-    build.__name__: build for build in (p2t.p2t_tiny, p2t.p2t_small)
-}
+
+class BackboneBuilder(Protocol):
+    """Builds a variant of a family."""
+
+    def __call__(self, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> Backbone:
+        """Build it with fresh weights."""
+
+
+class TrunkBuilder(Protocol):
+    """Builds a variant as its family classifies with it."""
+
+    def __call__(self, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> Trunk:
+        """Build it with fresh weights."""
+
+
+P2TS = (p2t.p2t_tiny, p2t.p2t_small, p2t.p2t_medium, p2t.p2t_base, p2t.p2t_large)
+
+BACKBONES: dict[str, BackboneBuilder] = {build.__name__: build for build in (*P2TS,)}
+"""Images to a pyramid of maps, for dense prediction."""
+
+TRUNKS: dict[str, TrunkBuilder] = {build.__name__: build for build in (*P2TS,)}
+"""Images to what the head of a classifier reads."""
+
+POOLS: dict[str, Callable[[int], nn.Module]] = {}
+"""How a classifier makes one vector of an image, where it is not the mean over the map."""
+
 SYSTEMS = ("retinanet",)
 NECKS = ("fpn",)
 
@@ -32,86 +60,6 @@ NUM_CLASSES: dict[Task, int] = {"classification": 1000, "detection": 80}
 
 HEAD_CHANNELS = 256
 HEAD_DEPTH = 4
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What is published about a model.
-
-    Attributes:
-        name: Name for `create_model`.
-        task: What the model does.
-        system: Name of its system; "classifier" for a classifier.
-        backbone: Name of its backbone.
-        input_size: Height and width at which its cost is published.
-        published: Metric, number and data set, as the source states it.
-        source: Where that number stands.
-        recipe: Name of the training run that reproduces it.
-        drop_path_rate: Stochastic depth that it was trained with.
-    """
-
-    name: str
-    task: Task
-    system: str
-    backbone: str
-    input_size: ImageSize
-    published: str
-    source: str
-    recipe: str
-    drop_path_rate: float
-
-
-P2T_PAPER = "Wu et al., TPAMI 2022, arXiv:2106.12011"
-
-MODELS: dict[str, ModelCard] = {
-    card.name: card
-    for card in (
-        ModelCard(
-            "p2t_tiny",
-            "classification",
-            "classifier",
-            "p2t_tiny",
-            (224, 224),
-            "79.8 % top-1, ImageNet-1k val",
-            P2T_PAPER,
-            "p2t_tiny_300e_imagenet",
-            0.1,
-        ),
-        ModelCard(
-            "p2t_small",
-            "classification",
-            "classifier",
-            "p2t_small",
-            (224, 224),
-            "82.4 % top-1, ImageNet-1k val",
-            P2T_PAPER,
-            "p2t_small_300e_imagenet",
-            0.1,
-        ),
-        ModelCard(
-            "retinanet_p2t_tiny",
-            "detection",
-            "retinanet",
-            "p2t_tiny",
-            (800, 1280),
-            "41.3 box AP, COCO val2017",
-            P2T_PAPER,
-            "retinanet_p2t_tiny_1x_coco",
-            0.1,
-        ),
-        ModelCard(
-            "retinanet_p2t_small",
-            "detection",
-            "retinanet",
-            "p2t_small",
-            (800, 1280),
-            "44.4 box AP, COCO val2017",
-            P2T_PAPER,
-            "retinanet_p2t_small_1x_coco",
-            0.1,
-        ),
-    )
-}
 
 
 def list_models(*, task: str | None = None) -> list[str]:
@@ -125,20 +73,47 @@ def list_models(*, task: str | None = None) -> list[str]:
     return [name for name, card in MODELS.items() if task in (None, card.task)]
 
 
-def create_backbone(name: str, *, drop_path_rate: float = 0.0) -> Backbone:
+def create_backbone(name: str, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> Backbone:
     """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
 
     Args:
         name: Name of the backbone, for example "p2t_small".
         drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
+        in_channels: Channels of the images.
 
-    Raises:
-        ZigguratError: If the name is unknown or the rate is not in [0, 1).
+    An unknown name, or a number out of range, is a `ZigguratError`.
     """
     check_known("backbone", name, BACKBONES)
+    _check_numbers(drop_path_rate, in_channels)
+    return BACKBONES[name](drop_path_rate=drop_path_rate, in_channels=in_channels)
+
+
+def create_classifier_parts(
+    name: str, num_classes: int, *, drop_path_rate: float = 0.0, in_channels: int = 3
+) -> tuple[Trunk, LinearHead]:
+    """Build a backbone as its family classifies with it, and the head that goes with it.
+
+    Args:
+        name: Name of the backbone.
+        num_classes: Number of classes.
+        drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
+        in_channels: Channels of the images.
+
+    An unknown name, or a number out of range, is a `ZigguratError`.
+    """
+    check_known("classification backbone", name, TRUNKS)
+    _check_numbers(drop_path_rate, in_channels)
+    trunk = TRUNKS[name](drop_path_rate=drop_path_rate, in_channels=in_channels)
+    width = trunk.num_features
+    pool = POOLS[name](width) if name in POOLS else AveragePool()
+    return trunk, LinearHead(pool, width, num_classes)
+
+
+def _check_numbers(drop_path_rate: float, in_channels: int) -> None:
     if not 0 <= drop_path_rate < 1:
         raise ZigguratError(f"drop_path_rate must be in [0, 1), got {drop_path_rate}")
-    return BACKBONES[name](drop_path_rate)
+    if in_channels < 1:
+        raise ZigguratError(f"in_channels must be at least 1, got {in_channels}")
 
 
 def create_model(
@@ -216,13 +191,15 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
     if identity.num_classes < 1:
         raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
     check_known("task", identity.task, NUM_CLASSES)
-    backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
     classes = tuple(f"class_{i}" for i in range(identity.num_classes))
     if identity.task == "classification":
-        linear = LinearHead(backbone.out_channels[-1], identity.num_classes)
-        return Classifier(
-            backbone, linear, identity=identity, classes=classes, preprocessing=CenterCrop()
+        trunk, linear = create_classifier_parts(
+            identity.backbone, identity.num_classes, drop_path_rate=drop_path_rate
         )
+        return Classifier(
+            trunk, linear, identity=identity, classes=classes, preprocessing=CenterCrop()
+        )
+    backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
     check_known("system", identity.system, SYSTEMS)
     channels, depth = identity.head_channels, identity.head_depth
     if channels is None or depth is None or channels < 1 or depth < 0:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 import ziggurat
+from ziggurat.cards import MODELS
 from ziggurat.heads.retinanet import RetinaNetOutput
 from ziggurat.types import Detections
-from ziggurat.zoo import BACKBONES, MODELS, Model, build
+from ziggurat.zoo import BACKBONES, Model, build
 
 SIZES = [(96, 128), (97, 101)]
 

@@ -17,12 +17,15 @@ COLOURS = {"red": (200, 40, 40), "blue": (40, 40, 200)}
 
 @pytest.fixture(autouse=True)
 def tiny_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let "p2t_tiny" be a P2T with a block a stage and 16 channels."""
+    """Let "p2t_tiny" and "p2t_small" be a P2T with a block a stage and 16 channels."""
 
-    def build(drop_path_rate: float = 0.0) -> P2T:
-        return P2T((16, 16, 16, 16), (1, 1, 1, 1), (2, 2, 2, 2), (1, 1, 1, 1), drop_path_rate)
+    def build(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
+        sixteen, one, two = (16,) * 4, (1,) * 4, (2,) * 4
+        return P2T(sixteen, one, two, one, drop_path_rate, in_channels)
 
-    monkeypatch.setitem(zoo.BACKBONES, "p2t_tiny", build)
+    for name in ("p2t_tiny", "p2t_small"):
+        monkeypatch.setitem(zoo.BACKBONES, name, build)
+        monkeypatch.setitem(zoo.TRUNKS, name, build)
 
 
 @pytest.fixture

@@ -75,7 +75,6 @@ def test_backbone_of_another_architecture(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(zoo.BACKBONES, "p2t_small", zoo.BACKBONES["p2t_tiny"])
     path = tmp_path / "small.safetensors"
     save_weights(zoo.create_model("p2t_small", num_classes=2), path)
     assert train_classifier(tmp_path / "run", f"--model.backbone_weights={path}") == 1

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ziggurat import zoo
 from ziggurat.cli.main import main
 from ziggurat.config import list_recipes, recipe_path
 
@@ -20,7 +19,6 @@ def test_two_steps_of_a_recipe(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setitem(zoo.BACKBONES, "p2t_small", zoo.BACKBONES["p2t_tiny"])
     words = {
         "classification": (
             f"--data.root={image_folder}",

@@ -12,6 +12,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ziggurat"
 # Each layer may import those before it and itself.
 LAYERS = [
     {"errors", "types"},
+    {"cards"},
     {"ops"},
     {"layers", "losses"},
     {"backbones", "necks", "heads"},

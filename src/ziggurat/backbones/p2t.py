@@ -16,8 +16,11 @@ from jaxtyping import Float
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
+from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.initialization import init_linear_and_norm
+from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
+from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.pooling import pyramid_average_pool
 
@@ -87,23 +90,15 @@ class InvertedResidual(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Conv2d(dim, hidden_dim, 1)
+        self.fc1 = PointwiseConv(dim, hidden_dim)
         self.conv = nn.Conv2d(hidden_dim, hidden_dim, 3, padding=1, groups=hidden_dim)
-        self.fc2 = nn.Conv2d(hidden_dim, dim, 1)
+        self.fc2 = PointwiseConv(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Expand, look at the neighbours, project back; the caller adds the residual."""
-        x = F.hardswish(pointwise(x, self.fc1))
-        return pointwise(F.hardswish(self.conv(x)), self.fc2)
-
-
-def pointwise(x: Float[Tensor, "B C H W"], conv: nn.Conv2d) -> Float[Tensor, "B out H W"]:
-    """Apply a 1x1 convolution as the matrix product that it is on a channels_last map.
-
-    The weights keep the shape that the published files have; the product is faster than the
-    convolution in training on the CPU and the same elsewhere.
-    """
-    return to_map(F.linear(to_tokens(x), conv.weight.flatten(1), conv.bias), x.shape[2:])
+        x = F.hardswish(self.fc1(x))
+        y: Tensor = self.fc2(F.hardswish(self.conv(x)))
+        return y
 
 
 class Block(nn.Module):
@@ -126,9 +121,9 @@ class Block(nn.Module):
         drop_path: float,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = MapNorm(dim, eps=1e-6)
         self.attn = PyramidPoolingAttention(dim, num_heads, pool_ratios)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = MapNorm(dim, eps=1e-6)
         self.mlp = InvertedResidual(dim, dim * mlp_ratio)
         self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
 
@@ -136,12 +131,8 @@ class Block(nn.Module):
         self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
     ) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches."""
-        x = x + self.drop_path(self.attn(_normalized(x, self.norm1), pool_convs))
-        return x + self.drop_path(self.mlp(_normalized(x, self.norm2)))
-
-
-def _normalized(x: Float[Tensor, "B C H W"], norm: nn.LayerNorm) -> Float[Tensor, "B C H W"]:
-    return to_map(norm(to_tokens(x)), x.shape[2:])
+        x = x + self.drop_path(self.attn(self.norm1(x), pool_convs))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Stage(nn.Module):
@@ -168,6 +159,7 @@ class Stage(nn.Module):
         drop_paths: Sequence[float],
     ) -> None:
         super().__init__()
+        self.use_checkpointing = False
         self.patch_embed = OverlapPatchEmbed(in_channels, dim, stride)
         self.pool_convs = nn.ModuleList(
             nn.Conv2d(dim, dim, 3, padding=1, groups=dim) for _ in pool_ratios
@@ -180,7 +172,7 @@ class Stage(nn.Module):
         """Return the map of the stage; sizes are divided by the stride and rounded up."""
         x = self.patch_embed(x)
         for block in self.blocks:
-            x = block(x, self.pool_convs)
+            x = run_block(block, x, self.pool_convs, use_checkpointing=self.use_checkpointing)
         return x
 
 
@@ -193,6 +185,7 @@ class P2T(nn.Module):
         mlp_ratios: Expansion of the feed-forward blocks of each stage.
         depths: Number of blocks of each stage.
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
+        in_channels: Channels of the images.
     """
 
     def __init__(
@@ -202,17 +195,19 @@ class P2T(nn.Module):
         mlp_ratios: Sequence[int],
         depths: Sequence[int],
         drop_path_rate: float,
+        in_channels: int,
     ) -> None:
         super().__init__()
         self.out_channels = tuple(embed_dims)
         self.out_strides = (4, 8, 16, 32)
+        self.num_features = embed_dims[-1]
         last = sum(depths) - 1
         self.stages = nn.ModuleList()
         for i, dim in enumerate(embed_dims):
             first = sum(depths[:i])
             self.stages.append(
                 Stage(
-                    in_channels=3 if i == 0 else embed_dims[i - 1],
+                    in_channels=in_channels if i == 0 else embed_dims[i - 1],
                     dim=dim,
                     stride=4 if i == 0 else 2,
                     num_heads=num_heads[i],
@@ -225,7 +220,7 @@ class P2T(nn.Module):
             )
         init_linear_and_norm(self)
 
-    def forward(self, images: Float[Tensor, "B 3 H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+    def forward(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the maps C2..C5; a side that its stride does not divide is rounded up."""
         x = images.contiguous(memory_format=torch.channels_last)
         maps = []
@@ -234,8 +229,17 @@ class P2T(nn.Module):
             maps.append(x)
         return maps
 
+    def forward_features(self, images: Float[Tensor, "B in H W"]) -> Float[Tensor, "B C h w"]:
+        """Return what a classifier reads: the map C5."""
+        return self.forward(images)[-1]
 
-def p2t_tiny(drop_path_rate: float = 0.0) -> P2T:
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute blocks again in the backward pass instead of keeping what is in them."""
+        for stage in self.stages:
+            stage.use_checkpointing = enable
+
+
+def p2t_tiny(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
     """Build P2T-Tiny: 11.2 M parameters without its classifier."""
     return P2T(
         embed_dims=(48, 96, 240, 384),
@@ -243,10 +247,11 @@ def p2t_tiny(drop_path_rate: float = 0.0) -> P2T:
         mlp_ratios=(8, 8, 4, 4),
         depths=(2, 2, 6, 3),
         drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
     )
 
 
-def p2t_small(drop_path_rate: float = 0.0) -> P2T:
+def p2t_small(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
     """Build P2T-Small: 23.6 M parameters without its classifier."""
     return P2T(
         embed_dims=(64, 128, 320, 512),
@@ -254,4 +259,41 @@ def p2t_small(drop_path_rate: float = 0.0) -> P2T:
         mlp_ratios=(8, 8, 4, 4),
         depths=(2, 2, 9, 3),
         drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+    )
+
+
+def p2t_medium(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
+    """Build P2T-Medium, which exists in the official code only: no weights are published."""
+    return P2T(
+        embed_dims=(64, 128, 384, 512),
+        num_heads=(1, 2, 6, 8),
+        mlp_ratios=(8, 8, 4, 4),
+        depths=(3, 4, 15, 3),
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+    )
+
+
+def p2t_base(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
+    """Build P2T-Base: 35.6 M parameters without its classifier."""
+    return P2T(
+        embed_dims=(64, 128, 320, 512),
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=(8, 8, 4, 4),
+        depths=(3, 4, 18, 3),
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+    )
+
+
+def p2t_large(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:
+    """Build P2T-Large: 53.8 M parameters without its classifier."""
+    return P2T(
+        embed_dims=(64, 128, 320, 640),
+        num_heads=(1, 2, 5, 8),
+        mlp_ratios=(8, 8, 4, 4),
+        depths=(3, 8, 27, 3),
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
     )

@@ -8,8 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from ziggurat.cards import MODELS
 from ziggurat.inference.cost import count_cost
-from ziggurat.zoo import MODELS, list_models
+from ziggurat.zoo import list_models
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,7 @@ def _table(task: str, entries: list[dict[str, Any]]) -> Table:
             f"{entry['macs'] / 1e9:.1f}",
             f"{entry['flops'] / 1e9:.1f}",
             f"{height}x{width}",
-            f"{entry['published']}\n{entry['recipe']}",
+            f"{entry['published']}\n{entry['recipe'] or 'no recipe yet'}",
         )
     return table
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from ziggurat.cards import MODELS
 from ziggurat.types import ImageSize
-from ziggurat.zoo import MODELS, check_known, create_model
+from ziggurat.zoo import check_known, create_model
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.layers.map_norm import MapNorm
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -22,9 +22,9 @@ class OverlapPatchEmbed(nn.Module):
         super().__init__()
         kernel = 2 * stride - 1
         self.proj = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
-        self.norm = nn.LayerNorm(out_channels)
+        self.norm = MapNorm(out_channels)
 
     def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:
         """Return the embedded map, its sides divided by the stride and rounded up."""
-        x = self.proj(x)
-        return to_map(self.norm(to_tokens(x)), x.shape[2:])
+        y: Tensor = self.norm(self.proj(x))
+        return y

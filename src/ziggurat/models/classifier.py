@@ -5,17 +5,21 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ziggurat.backbones.p2t import P2T
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.linear import LinearHead
 from ziggurat.types import CenterCrop, ClassScores, ImageSize, ModelIdentity, full_sizes
+
+Trunk = P2T
+"""Backbones that classify: they have `forward_features`, what the head reads."""
 
 
 class Classifier(nn.Module):
     """Images to class scores.
 
     Args:
-        backbone: Images to maps; the head sees the coarsest.
-        head: Maps to logits.
+        backbone: Its `forward_features` gives what the head reads.
+        head: Makes one vector of that, and logits of the vector.
         identity: What builds this model again.
         classes: Name of each class.
         preprocessing: What the model expects of an image.
@@ -23,7 +27,7 @@ class Classifier(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Trunk,
         head: LinearHead,
         *,
         identity: ModelIdentity,
@@ -54,7 +58,8 @@ class Classifier(nn.Module):
                 f"a classifier needs images without padding, got image_sizes {list(image_sizes)} "
                 f"in a batch of {tuple(images.shape[2:])}; crop or resize them to one size"
             )
-        return self.head(self.backbone(images))
+        logits: Tensor = self.head(self.backbone.forward_features(images))
+        return logits
 
     def loss(
         self,

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 import ziggurat.cli.list
+from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.inference.cost import Cost, count_cost
-from ziggurat.zoo import MODELS, list_models
+from ziggurat.zoo import list_models
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ziggurat.cards import MODELS
 from ziggurat.config import (
     ClassificationRun,
     DetectionRun,
@@ -16,7 +17,6 @@ from ziggurat.config import (
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import read_tree
 from ziggurat.errors import ZigguratError
-from ziggurat.zoo import MODELS
 
 DETECTION = "retinanet_p2t_tiny_1x_coco"
 CLASSIFICATION = "p2t_tiny_300e_imagenet"
@@ -39,9 +39,11 @@ def write(path: Path, change: dict[str, object]) -> Path:
     return path
 
 
-def test_there_is_a_recipe_for_every_published_model() -> None:
-    assert {card.recipe for card in MODELS.values()} <= set(list_recipes())
-    for card in MODELS.values():
+def test_a_recipe_trains_the_model_that_names_it() -> None:
+    with_recipe = [card for card in MODELS.values() if card.recipe]
+    assert with_recipe
+    for card in with_recipe:
+        assert card.recipe in list_recipes()
         run = load_run(card.recipe, [ROOT])
         assert run.model.name == card.name
         assert run.task == card.task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from ziggurat.heads.linear import LinearHead
+from ziggurat.heads.linear import AveragePool, LinearHead
 from ziggurat.heads.retinanet import ANCHORS, RetinaNetHead, RetinaNetOutput
 from ziggurat.ops.boxes import encode_deltas
 from ziggurat.types import Detections
@@ -15,15 +15,15 @@ from ziggurat.types import Detections
 NOTHING = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64))
 
 
-def test_linear_head_averages_the_coarsest_map() -> None:
-    head = LinearHead(2, 3)
+def test_linear_head_averages_the_map() -> None:
+    head = LinearHead(AveragePool(), 2, 3)
     torch.nn.init.constant_(head.fc.weight, 1.0)
     coarse = torch.tensor([[[[1.0, 3.0]], [[0.0, 10.0]]]])
-    assert head([torch.zeros(1, 9, 4, 4), coarse]).tolist() == [[7.0, 7.0, 7.0]]
+    assert head(coarse).tolist() == [[7.0, 7.0, 7.0]]
 
 
 def test_smoothing_belongs_to_labels_not_to_distributions() -> None:
-    head = LinearHead(2, 2, label_smoothing=0.2)
+    head = LinearHead(AveragePool(), 2, 2, label_smoothing=0.2)
     logits = torch.tensor([[math.log(3.0), 0.0]])  # probabilities 3/4 and 1/4
     smooth = head.loss(logits, torch.tensor([0]))["classification"]
     assert smooth.item() == pytest.approx(-0.9 * math.log(0.75) - 0.1 * math.log(0.25))
@@ -32,7 +32,7 @@ def test_smoothing_belongs_to_labels_not_to_distributions() -> None:
 
 
 def test_scores_sum_to_one_and_come_sorted() -> None:
-    scores = LinearHead(2, 3).decode(torch.tensor([[0.0, 2.0, 1.0]]))[0]
+    scores = LinearHead(AveragePool(), 2, 3).decode(torch.tensor([[0.0, 2.0, 1.0]]))[0]
     assert scores.scores.sum().item() == pytest.approx(1.0)
     assert [label for label, _ in scores.top(5)] == [1, 2, 0]
 

@@ -1,0 +1,103 @@
+"""What is published about each model: task, parts, size, accuracy, source and recipe."""
+
+from dataclasses import dataclass
+
+from ziggurat.types import ImageSize, Task
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is published about a model.
+
+    Attributes:
+        name: Name for `create_model`.
+        task: What the model does.
+        system: Name of its system; "classifier" for a classifier.
+        backbone: Name of its backbone.
+        input_size: Height and width at which its cost is published.
+        published: Metric, number and data set, as the source states it.
+        source: Where that number stands.
+        recipe: Name of the training run that reproduces it, or None where there is none yet.
+        drop_path_rate: Stochastic depth that it was trained with.
+    """
+
+    name: str
+    task: Task
+    system: str
+    backbone: str
+    input_size: ImageSize
+    published: str
+    source: str
+    recipe: str | None
+    drop_path_rate: float
+
+
+PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"
+PVT_V2_PAPER = "Wang et al., CVMJ 2022, arXiv:2106.13797"
+P2T_PAPER = "Wu et al., TPAMI 2022, arXiv:2106.12011"
+TOPFORMER_PAPER = "Zhang et al., CVPR 2022, arXiv:2204.05525"
+GPVIT_PAPER = "Yang et al., ICLR 2023, arXiv:2212.06795"
+
+
+def _classifier(
+    name: str, top1: float | None, source: str, drop_path_rate: float, recipe: str | None = None
+) -> ModelCard:
+    published = f"{top1} % top-1, ImageNet-1k val" if top1 else "no weights were released"
+    return ModelCard(
+        name,
+        "classification",
+        "classifier",
+        name,
+        (224, 224),
+        published,
+        source,
+        recipe,
+        drop_path_rate,
+    )
+
+
+def _retinanet(backbone: str, box_ap: float, source: str, recipe: str) -> ModelCard:
+    return ModelCard(
+        f"retinanet_{backbone}",
+        "detection",
+        "retinanet",
+        backbone,
+        (800, 1280),
+        f"{box_ap} box AP, COCO val2017",
+        source,
+        recipe,
+        0.1,
+    )
+
+
+MODELS: dict[str, ModelCard] = {
+    card.name: card
+    for card in (
+        _classifier("pvt_tiny", 75.1, PVT_PAPER, 0.1),
+        _classifier("pvt_small", 79.8, PVT_PAPER, 0.1),
+        _classifier("pvt_medium", 81.2, PVT_PAPER, 0.3),
+        _classifier("pvt_large", 81.7, PVT_PAPER, 0.3),
+        _classifier("pvt_huge_v2", None, PVT_PAPER, 0.3),
+        _classifier("pvt_v2_b0", 70.5, PVT_V2_PAPER, 0.1),
+        _classifier("pvt_v2_b1", 78.7, PVT_V2_PAPER, 0.1),
+        _classifier("pvt_v2_b2", 82.0, PVT_V2_PAPER, 0.1),
+        _classifier("pvt_v2_b2_li", 82.1, PVT_V2_PAPER, 0.1),
+        _classifier("pvt_v2_b3", 83.1, PVT_V2_PAPER, 0.3),
+        _classifier("pvt_v2_b4", 83.6, PVT_V2_PAPER, 0.3),
+        _classifier("pvt_v2_b5", 83.8, PVT_V2_PAPER, 0.3),
+        _classifier("p2t_tiny", 79.8, P2T_PAPER, 0.1, "p2t_tiny_300e_imagenet"),
+        _classifier("p2t_small", 82.4, P2T_PAPER, 0.1, "p2t_small_300e_imagenet"),
+        _classifier("p2t_medium", None, P2T_PAPER, 0.3),
+        _classifier("p2t_base", 83.5, P2T_PAPER, 0.3),
+        _classifier("p2t_large", 83.9, P2T_PAPER, 0.3),
+        _classifier("topformer_tiny", 66.2, TOPFORMER_PAPER, 0.1),
+        _classifier("topformer_small", 72.3, TOPFORMER_PAPER, 0.1),
+        _classifier("topformer_base", 75.3, TOPFORMER_PAPER, 0.1),
+        _classifier("gpvit_l1", 80.5, GPVIT_PAPER, 0.2),
+        _classifier("gpvit_l2", 83.4, GPVIT_PAPER, 0.2),
+        _classifier("gpvit_l3", 84.1, GPVIT_PAPER, 0.3),
+        _classifier("gpvit_l4", 84.3, GPVIT_PAPER, 0.3),
+        _retinanet("p2t_tiny", 41.3, P2T_PAPER, "retinanet_p2t_tiny_1x_coco"),
+        _retinanet("p2t_small", 44.4, P2T_PAPER, "retinanet_p2t_small_1x_coco"),
+    )
+}

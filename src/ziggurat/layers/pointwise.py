@@ -1,0 +1,26 @@
+"""1x1 convolution as the matrix product that it is on a channels_last map."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ziggurat.layers.tokens import to_map, to_tokens
+
+
+class PointwiseConv(nn.Conv2d):
+    """1x1 convolution whose weights keep the shape (out, in, 1, 1) of the published files.
+
+    The product is faster than the convolution in training on the CPU and the same elsewhere.
+
+    Args:
+        in_channels: Channels of the map that comes in.
+        out_channels: Channels of the map that goes out.
+        bias: Whether a bias is added.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, bias: bool = True) -> None:
+        super().__init__(in_channels, out_channels, 1, bias=bias)
+
+    def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out H W"]:
+        """Return the product of each pixel's channels with the weights."""
+        return to_map(F.linear(to_tokens(x), self.weight.flatten(1), self.bias), x.shape[2:])
