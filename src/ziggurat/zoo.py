@@ -6,16 +6,21 @@ has published.
 
 import difflib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Protocol
 
 from torch import nn
 
-from ziggurat.backbones import p2t
+from ziggurat.backbones import gpvit, gpvit_adapter, p2t, pvt, pvt_v2, resnet, topformer
+from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.linear import (
     AveragePool,
+    ClassTokenPool,
+    GroupTokenPool,
     LinearHead,
+    NormalizedAveragePool,
 )
 from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.models.classifier import Classifier, Trunk
@@ -24,7 +29,7 @@ from ziggurat.necks.fpn import FPN
 from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Task
 
 Model = Classifier | Detector
-Backbone = Trunk
+Backbone = Trunk | gpvit_adapter.GPViTAdapter | resnet.ResNet | TimmBackbone
 
 
 class BackboneBuilder(Protocol):
@@ -41,22 +46,59 @@ class TrunkBuilder(Protocol):
         """Build it with fresh weights."""
 
 
+PVTS = (pvt.pvt_tiny, pvt.pvt_small, pvt.pvt_medium, pvt.pvt_large, pvt.pvt_huge_v2)
+PVT_V2S = (
+    pvt_v2.pvt_v2_b0,
+    pvt_v2.pvt_v2_b1,
+    pvt_v2.pvt_v2_b2,
+    pvt_v2.pvt_v2_b2_li,
+    pvt_v2.pvt_v2_b3,
+    pvt_v2.pvt_v2_b4,
+    pvt_v2.pvt_v2_b5,
+)
 P2TS = (p2t.p2t_tiny, p2t.p2t_small, p2t.p2t_medium, p2t.p2t_base, p2t.p2t_large)
+TOPFORMERS = (topformer.topformer_tiny, topformer.topformer_small, topformer.topformer_base)
+GPVITS = (gpvit.gpvit_l1, gpvit.gpvit_l2, gpvit.gpvit_l3, gpvit.gpvit_l4)
+GPVIT_ADAPTERS = (
+    gpvit_adapter.gpvit_l1_adapter,
+    gpvit_adapter.gpvit_l2_adapter,
+    gpvit_adapter.gpvit_l3_adapter,
+    gpvit_adapter.gpvit_l4_adapter,
+)
+RESNETS = (resnet.resnet50, resnet.resnet101, resnet.resnet152, resnet.resnext101_32x8d)
 
-BACKBONES: dict[str, BackboneBuilder] = {build.__name__: build for build in (*P2TS,)}
+BACKBONES: dict[str, BackboneBuilder] = {
+    build.__name__: build
+    for build in (*PVTS, *PVT_V2S, *P2TS, *TOPFORMERS, *GPVITS, *GPVIT_ADAPTERS, *RESNETS)
+}
 """Images to a pyramid of maps, for dense prediction."""
 
-TRUNKS: dict[str, TrunkBuilder] = {build.__name__: build for build in (*P2TS,)}
+TRUNKS: dict[str, TrunkBuilder] = {
+    **{build.__name__: partial(build, use_class_token=True) for build in PVTS},
+    **{build.__name__: build for build in (*PVT_V2S, *P2TS)},
+    **{build.__name__: partial(build, use_injection=False) for build in TOPFORMERS},
+    **{build.__name__: partial(build, out_indices=(11,)) for build in GPVITS},
+}
 """Images to what the head of a classifier reads."""
 
-POOLS: dict[str, Callable[[int], nn.Module]] = {}
+POOLS: dict[str, Callable[[int], nn.Module]] = {
+    **{build.__name__: lambda _: ClassTokenPool() for build in PVTS},
+    **{build.__name__: NormalizedAveragePool for build in TOPFORMERS},
+    **{build.__name__: partial(GroupTokenPool, num_heads=6) for build in GPVITS[:2]},
+}
 """How a classifier makes one vector of an image, where it is not the mean over the map."""
+
+TIMM_PREFIX = "timm:"
+"""In front of the name of any network of timm, which is a backbone then."""
 
 SYSTEMS = ("retinanet",)
 NECKS = ("fpn",)
 
 NUM_CLASSES: dict[Task, int] = {"classification": 1000, "detection": 80}
 """Classes of ImageNet-1k and COCO, which the published models have."""
+
+PYRAMID_STRIDES = (4, 8, 16, 32)
+"""Strides of the maps C2..C5, from which a detector's neck is built."""
 
 HEAD_CHANNELS = 256
 HEAD_DEPTH = 4
@@ -77,14 +119,19 @@ def create_backbone(name: str, *, drop_path_rate: float = 0.0, in_channels: int 
     """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
 
     Args:
-        name: Name of the backbone, for example "p2t_small".
+        name: Name of the backbone, for example "p2t_small", or of any network of timm:
+            "timm:convnext_tiny".
         drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
         in_channels: Channels of the images.
 
     An unknown name, or a number out of range, is a `ZigguratError`.
     """
-    check_known("backbone", name, BACKBONES)
     _check_numbers(drop_path_rate, in_channels)
+    if name.startswith(TIMM_PREFIX):
+        return TimmBackbone(
+            name.removeprefix(TIMM_PREFIX), drop_path_rate=drop_path_rate, in_channels=in_channels
+        )
+    check_known("backbone", name, BACKBONES)
     return BACKBONES[name](drop_path_rate=drop_path_rate, in_channels=in_channels)
 
 
@@ -104,9 +151,19 @@ def create_classifier_parts(
     check_known("classification backbone", name, TRUNKS)
     _check_numbers(drop_path_rate, in_channels)
     trunk = TRUNKS[name](drop_path_rate=drop_path_rate, in_channels=in_channels)
-    width = trunk.num_features
-    pool = POOLS[name](width) if name in POOLS else AveragePool()
-    return trunk, LinearHead(pool, width, num_classes)
+    return trunk, create_linear_head(name, trunk.num_features, num_classes)
+
+
+def create_linear_head(name: str, in_channels: int, num_classes: int) -> LinearHead:
+    """Build the head of a classifier.
+
+    Args:
+        name: Name of the backbone.
+        in_channels: Length of the vector that the backbone's features make.
+        num_classes: Number of classes.
+    """
+    pool = POOLS[name](in_channels) if name in POOLS else AveragePool()
+    return LinearHead(pool, in_channels, num_classes)
 
 
 def _check_numbers(drop_path_rate: float, in_channels: int) -> None:
@@ -166,7 +223,9 @@ def create_model(
         head_channels = HEAD_CHANNELS if head_channels is None else head_channels
         head_depth = HEAD_DEPTH if head_depth is None else head_depth
     if drop_path_rate is None:
-        drop_path_rate = 0.1 if published is None else published.drop_path_rate
+        # Transformers are trained with it; ResNets and most networks of timm are not.
+        usual = 0.1 if chosen in TRUNKS else 0.0
+        drop_path_rate = usual if published is None else published.drop_path_rate
     identity = ModelIdentity(
         task=task,
         system=system,
@@ -205,6 +264,11 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
     if channels is None or depth is None or channels < 1 or depth < 0:
         raise ZigguratError(
             f"a detector needs head_channels >= 1 and head_depth >= 0, got {channels} and {depth}"
+        )
+    if backbone.out_strides != PYRAMID_STRIDES:
+        raise ZigguratError(
+            f"{identity.system} needs maps of the strides {PYRAMID_STRIDES}, got "
+            f"{backbone.out_strides} of {identity.backbone!r}; choose another backbone"
         )
     neck = FPN(
         backbone.out_channels,

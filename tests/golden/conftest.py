@@ -6,6 +6,7 @@ value of each output. Made in float32 on a CPU.
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 DATA = Path(__file__).parent / "data"
@@ -22,12 +24,37 @@ DATA = Path(__file__).parent / "data"
 def fill(name: str, shape: list[int]) -> Tensor:
     """The value of the official entry `name`, the same in every implementation."""
     draw = np.random.RandomState(zlib.crc32(name.encode()) & 0x7FFFFFFF)
-    values = draw.standard_normal(shape).astype(np.float32)
-    if len(shape) == 1:
-        values = 1 + 0.1 * values if name.endswith("weight") else 0.05 * values
+    values: NDArray[Any] = np.asarray(draw.standard_normal(shape), np.float32)
+    if name.endswith("num_batches_tracked"):
+        return torch.zeros(shape, dtype=torch.int64)
+    if name.endswith(("running_var", "_variance")):
+        values = 1 + 0.1 * np.abs(values)
+    elif name.endswith(("running_mean", "_mean")):
+        values = 0.05 * values
+    elif not shape:
+        values = np.full(shape, 0.1)
+    elif len(shape) == 1:
+        values = 1 + 0.1 * values if name.endswith(("weight", "gamma")) else 0.05 * values
+    elif len(shape) == 3 and shape[0] == 1:  # position embeddings and tokens
+        values = 0.02 * values
     else:
         values = values / math.sqrt(math.prod(shape[1:]))
-    return torch.from_numpy(values.astype(np.float32))
+    return torch.from_numpy(np.asarray(values, np.float32))
+
+
+def _sharpen_queries_and_keys(in_proj: Tensor) -> Tensor:
+    return torch.cat((10 * in_proj[:512], in_proj[512:]))
+
+
+OVERRIDES: dict[str, Callable[[Tensor], Tensor]] = {
+    "fill * 0.2": lambda value: 0.2 * value,
+    "fill * 6": lambda value: 6 * value,
+    "fill * 16": lambda value: 16 * value,
+    "0.5 + 0.25*tanh(2*fill)": lambda value: 0.5 + 0.25 * torch.tanh(2 * value),
+    "fill with its first 512 rows (the q and k blocks) multiplied by 10; rows 512..767 (v) "
+    "unchanged": _sharpen_queries_and_keys,
+}
+"""What the `weight_overrides` of a case say in words, done to the value of `fill`."""
 
 
 class GoldenCase:
@@ -39,7 +66,12 @@ class GoldenCase:
 
     def weights(self) -> dict[str, Tensor]:
         """The official state dict, made from the names and shapes of its entries."""
-        return {name: fill(name, shape) for name, shape, _ in self.facts["entries"]}
+        weights = {name: fill(name, shape) for name, shape, _ in self.facts["entries"]}
+        for pattern, words in self.facts.get("weight_overrides", {}).items():
+            names = [name for name in weights if re.search(pattern, name)]
+            assert names, f"no entry is called {pattern}"
+            weights |= {name: OVERRIDES[words](weights[name]) for name in names}
+        return weights
 
     def file(self, folder: Path) -> Path:
         """The official file: the state dict under the key where the official code puts it."""

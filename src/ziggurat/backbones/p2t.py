@@ -22,7 +22,7 @@ from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.tokens import to_map, to_tokens
-from ziggurat.ops.pooling import pyramid_average_pool
+from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
 POOL_RATIOS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
 """Downsampling ratios of the pyramid in each stage; they halve as the map does."""
@@ -67,9 +67,7 @@ class PyramidPoolingAttention(nn.Module):
         self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
     ) -> Float[Tensor, "B M C"]:
         height, width = x.shape[2:]
-        # round(), not //: the published weights were trained with it (56 / 20 -> 3).
-        # Differs from P2T/p2t.py: below 65 pixels a level has one cell, where it would have none.
-        sizes = [(max(1, round(height / r)), max(1, round(width / r))) for r in self.pool_ratios]
+        sizes = [(_cells(height, r), _cells(width, r)) for r in self.pool_ratios]
         levels = [
             to_tokens(level + conv(level))
             for level, conv in zip(pyramid_average_pool(x, sizes), pool_convs, strict=True)
@@ -78,6 +76,14 @@ class PyramidPoolingAttention(nn.Module):
 
     def _split_heads(self, t: Float[Tensor, "B N C"]) -> Float[Tensor, "B heads N D"]:
         return t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+def _cells(size: int, ratio: int) -> int:
+    # Rounded, not //: the published weights were trained with it (56 / 20 -> 3).
+    # Differs from P2T/p2t.py: below 65 pixels a level has one cell, where it would have none.
+    cells = round_half_even(size, ratio)
+    # A symbol of a traced graph stands for sizes from 2 on, as torch.export assumes of all.
+    return max(1, cells) if isinstance(cells, int) else cells
 
 
 class InvertedResidual(nn.Module):

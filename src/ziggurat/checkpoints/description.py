@@ -6,6 +6,7 @@ A file describes its model in plain data, which is checked field by field: it na
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -132,7 +133,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
     checks = {
         "task": values["task"] in get_args(Task),
         "system": isinstance(values["system"], str),
-        "backbone": isinstance(values["backbone"], str),
+        "backbone": _is_backbone(values["backbone"], values["task"]),
         "num_classes": _is_count(values["num_classes"]),
         "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
@@ -149,6 +150,12 @@ def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, wher
         raise ZigguratError(
             _broken(where, f"its {what} lacks, or should not have, {', '.join(differing)}")
         )
+
+
+def _is_backbone(name: object, task: object) -> bool:
+    # Names of timm beyond letters and digits stand for places on the network or on the disk.
+    pattern = r"(timm:)?\w+" if task == "detection" else r"\w+"
+    return isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII) is not None
 
 
 def _is_count(value: object) -> bool:

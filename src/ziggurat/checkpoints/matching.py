@@ -1,17 +1,17 @@
 """Put the entries of a file and of a model side by side, and copy only if nothing is left over."""
 
 import difflib
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from ziggurat.checkpoints.names import NameMap
+from ziggurat.checkpoints.names import NameMap, Shape
+from ziggurat.checkpoints.read import StoredWeights
 from ziggurat.errors import ZigguratError
-
-Shape = tuple[int, ...]
 
 CLASS_ENTRIES = ("head.fc.", "head.cls_logits.")
 """Our entries whose first dimension grows with the number of classes."""
@@ -22,18 +22,24 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of every entry of a file and of a model.
+    """What became of every entry of a file and of a model, each in one place.
 
     Attributes:
-        matched: Name in the file and our name of each entry that is loaded.
+        matched: Name in the file and our name of each entry that is loaded as it is.
+        resized: Name in the file and our name of each position embedding that is loaded
+            interpolated, since it was learned for another grid.
         ignored: Name in the file and reason of each entry that is left out.
-        missing: Our names that the file does not have.
+        absent: Our name and reason of each entry that the file may lack, and does; it keeps its
+            initial value.
+        missing: Our names that the file should have and has not.
         unexpected: Names in the file that the model does not have.
-        wrong_shape: Name in the file, its shape there and the shape that the model has.
+        wrong_shape: Name in the file, its shape there and the shape that fits the model.
     """
 
     matched: tuple[tuple[str, str], ...]
+    resized: tuple[tuple[str, str], ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
+    absent: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[tuple[str, Shape, Shape], ...] = ()
@@ -45,10 +51,12 @@ class LoadReport:
 
     def summary(self) -> str:
         """Say in a few lines what was loaded, what was not, and why."""
-        lines = [f"{len(self.matched)} entries loaded"]
-        for reason in dict.fromkeys(reason for _, reason in self.ignored):
-            names = [name for name, other in self.ignored if other == reason]
-            lines.append(f"{len(names)} ignored ({_some(names)}): {reason}")
+        lines = [f"{len(self.matched) + len(self.resized)} entries loaded"]
+        if self.resized:
+            names = [name for name, _ in self.resized]
+            lines.append(f"{len(names)} of them resized to the grid of the model ({_some(names)})")
+        lines += _by_reason("ignored", self.ignored)
+        lines += _by_reason("not in the file", self.absent)
         if self.missing:
             lines.append(f"{len(self.missing)} missing ({_some(self.missing)})")
         if self.unexpected:
@@ -57,6 +65,21 @@ class LoadReport:
             names = [f"{n} {got} instead of {want}" for n, got, want in self.wrong_shape]
             lines.append(f"{len(self.wrong_shape)} of another shape ({_some(names)})")
         return "\n".join(lines)
+
+
+def nearest_layout(
+    layouts: Sequence[NameMap], own: Mapping[str, object], official: Mapping[str, object]
+) -> NameMap:
+    """Return the table that knows most entries of a file.
+
+    Several programs save the same model, each by its own names; a file is from one of them.
+
+    Args:
+        layouts: The tables of those programs.
+        own: The model's entries.
+        official: The file's entries.
+    """
+    return max(layouts, key=lambda names: sum(names.own_name(name) in own for name in official))
 
 
 def match_entries(
@@ -77,9 +100,9 @@ def match_entries(
     Raises:
         ZigguratError: If two entries of the file have the same meaning.
     """
-    matched, ignored, unexpected, wrong_shape = [], [], [], []
+    matched, resized, ignored, unexpected, wrong_shape = [], [], [], [], []
     targets: list[str] = []
-    for name, shape in official.items():
+    for name, stored in official.items():
         reason = names.reason_to_ignore(name)
         if reason is not None:
             ignored.append((name, reason))
@@ -89,28 +112,48 @@ def match_entries(
             unexpected.append(name)
             continue
         targets.append(ours)
-        if shape == own[ours]:
+        turn = -1 if names.is_transposed(name) else 1
+        shape, expected = stored[::turn], own[ours]
+        if shape == expected:
             matched.append((name, ours))
-        elif reset_classes and ours.startswith(CLASS_ENTRIES) and shape[1:] == own[ours][1:]:
+        elif names.resizing_rule(ours) and shape[:1] + shape[2:] == expected[:1] + expected[2:]:
+            resized.append((name, ours))
+        elif reset_classes and ours.startswith(CLASS_ENTRIES) and shape[1:] == expected[1:]:
             ignored.append((name, "made for other classes, ours keeps its initial values"))
         else:
-            wrong_shape.append((name, shape, own[ours]))
+            wrong_shape.append((name, stored, expected[::turn]))
     twice = [name for name, count in Counter(targets).items() if count > 1]
     if twice:
         raise ZigguratError(
             f"the checkpoint has {len(twice)} entries twice, under two official names "
             f"({_some(twice)}); keep one of each"
         )
-    given = set(targets)
-    missing = tuple(name for name in own if name not in given)
+    absent = _absent(own, set(targets), names)
+    missing = tuple(name for name in own if name not in absent and name not in targets)
     return LoadReport(
-        tuple(matched), tuple(ignored), missing, tuple(unexpected), tuple(wrong_shape)
+        matched=tuple(matched),
+        resized=tuple(resized),
+        ignored=tuple(ignored),
+        absent=tuple(absent.items()),
+        missing=missing,
+        unexpected=tuple(unexpected),
+        wrong_shape=tuple(wrong_shape),
     )
+
+
+def _absent(own: Mapping[str, Shape], given: set[str], names: NameMap) -> dict[str, str]:
+    """Find the groups of entries that a file may lack and lacks altogether."""
+    absent: dict[str, str] = {}
+    for pattern, reason in names.absent:
+        group = [name for name in own if re.fullmatch(pattern, name)]
+        if given.isdisjoint(group):
+            absent |= dict.fromkeys(group, reason)
+    return absent
 
 
 def load_entries(
     model: nn.Module,
-    weights: Mapping[str, Tensor],
+    stored: StoredWeights,
     names: NameMap,
     *,
     source: str,
@@ -122,7 +165,7 @@ def load_entries(
 
     Args:
         model: Receives the weights.
-        weights: Entries of the file.
+        stored: Entries of the file.
         names: How the file's names become ours.
         source: How messages call the file.
         label: How messages call the model.
@@ -133,20 +176,28 @@ def load_entries(
         ZigguratError: If anything is missing, unexpected or of another shape or kind.
         ValueError: If the model has no memory to load into.
     """
-    own = model.state_dict()
+    own, weights = model.state_dict(), stored.tensors
     report = match_entries(shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes)
     require_complete(report, own, names, source=source, label=label, hint=hint)
-    for official, ours in report.matched:
+    values: dict[str, Tensor] = {}
+    for official, ours in report.matched + report.resized:
         if own[ours].is_meta:
             raise ValueError(f"cannot load into {label}: it was built on the meta device")
-        if own[ours].is_floating_point() != weights[official].is_floating_point():
+        value = weights[official]
+        if own[ours].is_floating_point() != value.is_floating_point():
             raise ZigguratError(
-                f"entry {official!r} of {source} is {weights[official].dtype}, expected "
+                f"entry {official!r} of {source} is {value.dtype}, expected "
                 f"{own[ours].dtype}; {hint}"
             )
+        value = value.mT if names.is_transposed(official) else value
+        rule = names.resizing_rule(ours)
+        if rule is not None and value.shape != own[ours].shape:
+            value = rule(value, tuple(own[ours].shape))
+        values[ours] = value
     with torch.no_grad():
-        for official, ours in report.matched:
-            own[ours].copy_(weights[official])
+        for ours, value in values.items():
+            own[ours].copy_(value)
+            stored.release(value)
     return report
 
 
@@ -194,6 +245,14 @@ def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, Shape]:
 def _with_nearest(name: str, names: NameMap, own: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(names.own_name(name) or name, own, n=1)
     return f"{name}, nearest of ours {near[0]}" if near else name
+
+
+def _by_reason(what: str, entries: Sequence[tuple[str, str]]) -> list[str]:
+    lines = []
+    for reason in dict.fromkeys(reason for _, reason in entries):
+        names = [name for name, other in entries if other == reason]
+        lines.append(f"{len(names)} {what} ({_some(names)}): {reason}")
+    return lines
 
 
 def _some(names: list[str] | tuple[str, ...]) -> str:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
 
 from ziggurat import zoo
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.description import Description
+from ziggurat.checkpoints.mapped import release_of
 from ziggurat.checkpoints.matching import (
     LoadReport,
     load_entries,
@@ -20,7 +20,7 @@ from ziggurat.checkpoints.matching import (
     shapes_of,
 )
 from ziggurat.checkpoints.names import NameMap
-from ziggurat.checkpoints.read import check_values
+from ziggurat.checkpoints.read import StoredWeights, check_values
 from ziggurat.checkpoints.tensor_file import (
     first_bytes,
     is_safetensors,
@@ -39,19 +39,17 @@ SAME_NAMES = NameMap(renames=((r"(.+)", r"\1"),))
 def save_weights(model: Classifier | Detector, path: str | Path) -> None:
     """Write a weight file, whole or not at all; the same weights always give the same bytes.
 
-    Entries keep their precision: those of a model in half precision take half the space.
+    Entries keep their precision: those of a model in half precision take half the space. If the
+    file cannot be written, a `ZigguratError` says why and what was there before is unchanged.
 
     Args:
         model: What to save, with its identity, classes and preprocessing.
         path: A file whose name ends in .safetensors.
 
     Raises:
-        ZigguratError: If the name has another ending or the file cannot be written; what was
-            there before is then unchanged.
+        ZigguratError: If the classes have more or fewer names than the model has classes.
     """
-    path = Path(path)
-    if path.suffix != SUFFIX:
-        raise ZigguratError(f"weights are saved as {SUFFIX}, got the name {path}; change it")
+    require_safetensors_name(path)
     if len(model.classes) != model.identity.num_classes:
         raise ZigguratError(
             f"{model.identity.name} has {model.identity.num_classes} classes but "
@@ -65,6 +63,16 @@ def save_weights(model: Classifier | Detector, path: str | Path) -> None:
     atomic_write(path, lambda file: file.write(content))
 
 
+def require_safetensors_name(path: str | Path) -> None:
+    """Raise unless a file is called as its format is.
+
+    Raises:
+        ZigguratError: If the name has another ending.
+    """
+    if Path(path).suffix != SUFFIX:
+        raise ZigguratError(f"weights are saved as {SUFFIX}, got the name {path}; change it")
+
+
 def load_weights(path: str | Path) -> Classifier | Detector:
     """Build the model that a weight file describes and load it, ready to predict.
 
@@ -76,18 +84,18 @@ def load_weights(path: str | Path) -> Classifier | Detector:
     Raises:
         ZigguratError: If the file cannot be read, is not ours, or is damaged.
     """
-    description, weights = _read(Path(path))
+    description, stored = _read(Path(path))
     # First without memory: what a damaged file claims costs nothing until its tensors agree.
     try:
         with torch.device("meta"):
             own = zoo.build(description.identity).state_dict()
     except (ValueError, RuntimeError) as error:
         raise ZigguratError(f"{path} describes a model that cannot be built: {error}") from error
-    report = match_entries(shapes_of(own), shapes_of(weights), SAME_NAMES)
+    report = match_entries(shapes_of(own), shapes_of(stored.tensors), SAME_NAMES)
     label, hint = description.identity.name, "the file is damaged, save or download it again"
     require_complete(report, own, SAME_NAMES, source=str(path), label=label, hint=hint)
     model = zoo.build(description.identity)
-    load_entries(model, weights, SAME_NAMES, source=str(path), label=label, hint=hint)
+    load_entries(model, stored, SAME_NAMES, source=str(path), label=label, hint=hint)
     model.classes = description.classes
     # Each kind of model has its kind of preprocessing.
     if type(model.preprocessing) is not type(description.preprocessing):
@@ -116,10 +124,10 @@ def load_into(
     Returns:
         What was loaded and what was left, entry by entry.
     """
-    description, weights = _read(Path(path))
+    description, stored = _read(Path(path))
     return load_entries(
         model,
-        weights,
+        stored,
         SAME_NAMES,
         source=f"{path}, which holds {description.identity.name},",
         label=model.identity.name,
@@ -137,7 +145,7 @@ def is_native(path: str | Path) -> bool:
     return METADATA_KEY in read_metadata(path)
 
 
-def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[Description, StoredWeights]:
     if not is_safetensors(path, first_bytes(path)):
         raise _foreign(path)
     metadata, weights = read_safetensors(path)
@@ -149,9 +157,11 @@ def _read(path: Path) -> tuple[Description, dict[str, Tensor]]:
             f"{path} is damaged: it describes {description.identity.head_depth} layers and holds "
             f"{len(weights)} tensors; save or download it again"
         )
+    release = release_of(path)
     for name, value in weights.items():
         check_values(name, value, str(path))
-    return description, weights
+        release(value)
+    return description, StoredWeights(weights, release)
 
 
 def _foreign(path: Path) -> ZigguratError:

@@ -6,21 +6,47 @@ written in the table of its upstream repository; anything else is an error and c
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from torch import Tensor, nn
 
+from ziggurat.backbones.gpvit import GPViT
+from ziggurat.backbones.gpvit_adapter import GPViTAdapter
 from ziggurat.backbones.p2t import P2T
-from ziggurat.checkpoints import mmdet, p2t
-from ziggurat.checkpoints.matching import LoadReport, load_entries
+from ziggurat.backbones.pvt import PVT
+from ziggurat.backbones.pvt_v2 import PVTv2
+from ziggurat.backbones.resnet import ResNet
+from ziggurat.backbones.topformer import TopFormer
+from ziggurat.checkpoints import gpvit, mmdet, p2t, pvt, pvt_v2, resnet, topformer
+from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
 from ziggurat.checkpoints.names import NameMap
-from ziggurat.checkpoints.read import read_checkpoint, select_weights
+from ziggurat.checkpoints.read import given, read_stored
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 
-BACKBONES: dict[type[nn.Module], NameMap] = {P2T: p2t.BACKBONE}
-CLASSIFIERS: dict[type[nn.Module], NameMap] = {P2T: p2t.CLASSIFIER}
+Names = TypeVar("Names")
+
+Layouts = tuple[NameMap, ...]
+"""Names of the same model in the files of several programs; a file is from one of them."""
+
+BACKBONES: dict[type[nn.Module], Layouts] = {
+    PVT: (pvt.BACKBONE,),
+    PVTv2: (pvt_v2.BACKBONE, pvt_v2.TIMM_BACKBONE),
+    P2T: (p2t.BACKBONE,),
+    TopFormer: topformer.BACKBONE,
+    GPViT: (gpvit.BACKBONE,),
+    GPViTAdapter: (gpvit.ADAPTER,),
+    ResNet: resnet.BACKBONE,
+}
+CLASSIFIERS: dict[type[nn.Module], Layouts] = {
+    PVT: (pvt.CLASSIFIER,),
+    PVTv2: (pvt_v2.CLASSIFIER, pvt_v2.TIMM),
+    P2T: (p2t.CLASSIFIER,),
+    TopFormer: topformer.CLASSIFIER,
+    GPViT: (gpvit.CLASSIFIER,),
+}
 HEADS: dict[type[nn.Module], NameMap] = {RetinaNetHead: mmdet.RETINANET}
 
 
@@ -29,6 +55,7 @@ def load_official(
     source: str | Path | Mapping[str, object],
     *,
     reset_classes: bool = False,
+    use_ema: bool = False,
 ) -> LoadReport:
     """Load official weights into a whole model or into a backbone.
 
@@ -37,46 +64,50 @@ def load_official(
 
     Args:
         model: A classifier, a detector, or a bare backbone, which takes its part of any of them.
-        source: A .pth, .pt or .safetensors file, or what is in one.
+        source: A .pth, .pt, .safetensors, .pdparams or .pkl file, or what is in one.
         reset_classes: Leave entries that differ only in the number of classes at their initial
             values, to train the model for classes of one's own.
+        use_ema: Load the weights that were averaged over the training, where a file has both.
 
     Returns:
         What was loaded and what was ignored, entry by entry.
     """
     if isinstance(source, Mapping):
         where = "the given mapping"
-        weights = select_weights(source, where)
+        stored = given(source, where, use_ema=use_ema)
     else:
         where = str(source)
-        weights = read_checkpoint(source)
+        stored = read_stored(source, use_ema=use_ema)
     return load_entries(
         model,
-        weights,
-        _name_map(model),
+        stored,
+        nearest_layout(_layouts(model), model.state_dict(), stored.tensors),
         source=where,
         label=_label(model),
-        hint=_hint(model, weights, reset_classes),
+        hint=_hint(model, stored.tensors, reset_classes),
         reset_classes=reset_classes,
     )
 
 
-def _name_map(model: nn.Module) -> NameMap:
+def _layouts(model: nn.Module) -> Layouts:
     if isinstance(model, Classifier):
         return _lookup(CLASSIFIERS, model.backbone)
     if isinstance(model, Detector):
-        features = _lookup(BACKBONES, model.backbone).under("backbone.", "backbone.")
-        return features + mmdet.FPN + _lookup(HEADS, model.head)
-    names = _lookup(BACKBONES, model)
-    return names + names.under("backbone.", "") + mmdet.OTHER_PARTS
+        rest = mmdet.FPN + _lookup(HEADS, model.head)
+        backbones = _lookup(BACKBONES, model.backbone)
+        return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
+    return tuple(
+        names + names.under("backbone.", "") + mmdet.OTHER_PARTS
+        for names in _lookup(BACKBONES, model)
+    )
 
 
-def _lookup(tables: Mapping[type[nn.Module], NameMap], module: nn.Module) -> NameMap:
+def _lookup(tables: Mapping[type[nn.Module], Names], module: nn.Module) -> Names:
     if type(module) not in tables:
         known = ", ".join(kind.__name__ for kind in tables)
         raise ZigguratError(
             f"official names are known for {known}, not for {type(module).__name__}; "
-            "give a model of `ziggurat.create_model` or `ziggurat.create_backbone`"
+            "give a model or a backbone of these families"
         )
     return tables[type(module)]
 

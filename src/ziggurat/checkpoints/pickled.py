@@ -1,41 +1,41 @@
 """Read a file of `torch.save` without running anything that is in it.
 
-Such a file is a pickle, and a pickle is a program. Only the part of that language that builds
-tensors and plain data is understood here; a file that asks for more is refused by name.
+Such a file is a pickle beside the bytes of its tensors. torch itself reads it with `weights_only`,
+after a look at the functions that the pickle names: a few of those that torch admits can claim any
+amount of memory.
 """
 
-import argparse
-import contextlib
-import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
 import torch
 
+from ziggurat.checkpoints.safe_pickle import INERT, refusal, requested_names
 from ziggurat.errors import ZigguratError
 
 ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""A pickle of the number 0x1950A86A20F9469CFC6C, with which files of torch < 1.6 begin."""
 
-NUMPY_SCALAR: Any = np.float64(0).__reduce__()[0]
+PICKLES_IN_LEGACY_FILES = 5
+"""So many stand in a row before the bytes of the tensors; the fourth holds the names."""
 
-# What official training scripts put beside the weights: their arguments, and metrics as NumPy
-# scalars. All of it is inert data.
-INERT: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
-    argparse.Namespace,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("bool", "int32", "int64", "float32", "float64")),
-    (NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-]
-PICKLES_IN_OLD_FILES = 5
-"""Files of torch < 1.6 are several pickles in a row, the fourth holds the names."""
+PLAIN = re.compile(
+    r"collections\.(OrderedDict|Counter)|(builtins|__builtin__)\.set"
+    r"|torch\.(\w+Storage|Size|device|b?float\w+|u?int\d+|bool|half|double|long)"
+    r"|torch\.storage\.UntypedStorage|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_from_type_v2"
+    r"|torch\.nn\.parameter\.Parameter|torch\.serialization\._get_layout"
+)
+"""What torch puts into the pickle of a state dict. `torch.FloatTensor`, `bytearray` and their like
+are left out: they make room for as many numbers as they are told."""
 
-HARMLESS = ("torch.", "collections.", "argparse.", "numpy.", "_codecs.")
+
+def is_torch_file(head: bytes) -> bool:
+    """Tell by its first bytes whether `torch.save` wrote a file."""
+    return head.startswith((ZIP_MAGIC, LEGACY_MAGIC))
 
 
 def read_pickled(path: Path, head: bytes) -> object:
@@ -51,27 +51,20 @@ def read_pickled(path: Path, head: bytes) -> object:
     is_zip = head.startswith(ZIP_MAGIC)
     if is_zip:
         _check_archive(path)
+    stand_ins: list[Any] = [(function, name) for name, function in INERT.items()]
     try:
-        with torch.serialization.safe_globals(INERT), warnings.catch_warnings():
+        foreign = _foreign_names(path, is_zip)
+        if foreign:
+            raise ZigguratError(refusal(path, foreign))
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except ZigguratError:
+        raise
     except Exception as error:  # a damaged or hostile file may fail in any way
-        wanted = [*_foreign_names(path, is_zip), *re.findall(r"GLOBAL (\S+)", str(error))]
-        if wanted:
-            shown = ", ".join(list(dict.fromkeys(wanted))[:3])
-            raise ZigguratError(
-                f"{path} was refused and nothing in it was run: on opening it asks for "
-                f"{shown}, but a checkpoint may hold only tensors and plain data; get a file with "
-                "a plain state dict, from a source that you trust"
-            ) from error
-        if is_zip or head.startswith(b"\x80"):
-            raise ZigguratError(
-                f"{path} is truncated or damaged ({type(error).__name__} while reading it); "
-                "download or save it again"
-            ) from error
         raise ZigguratError(
-            f"{path} is not a checkpoint: expected a .pth, .pt or .safetensors file, got one that "
-            f"begins with {head[:24]!r}; check that the download gave the file and not a page"
+            f"{path} is truncated or damaged ({type(error).__name__} while reading it); "
+            "download or save it again"
         ) from error
 
 
@@ -88,44 +81,44 @@ def _check_archive(path: Path) -> None:
         raise ZigguratError(
             f"{path} is truncated or damaged ({error}); download or save it again"
         ) from error
-    if not any(entry.filename.endswith("data.pkl") for entry in entries):
+    # In lower case: torch finds the parts of an archive so.
+    names = [entry.filename.rpartition("/")[2].lower() for entry in entries]
+    if "constants.pkl" in names:
         raise ZigguratError(
-            f"{path} is an archive but not a checkpoint: it has no data.pkl; if weights are packed "
-            "in it, unpack it and give the file inside"
+            f"{path} is a program of TorchScript, which is not run; load it with the code that it "
+            "comes from and save its state_dict()"
+        )
+    if names.count("data.pkl") != 1:
+        raise ZigguratError(
+            f"{path} is an archive but not a checkpoint: it has "
+            f"{names.count('data.pkl') or 'no'} data.pkl, expected one; if weights are packed in "
+            "it, unpack it and give the file inside"
         )
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ZigguratError(
             f"{path} is a compressed archive, which torch.save never writes; if weights are packed "
             "in it, unpack it and give the file inside"
         )
+    declared, size = sum(entry.file_size for entry in entries), path.stat().st_size
+    if declared > size:
+        raise ZigguratError(
+            f"{path} is damaged or hostile: its parts claim {declared} bytes and the whole file "
+            f"has {size}; get the file from its source again"
+        )
 
 
 def _foreign_names(path: Path, is_zip: bool) -> list[str]:
-    """List what a pickle asks for beyond tensors and plain data, by reading, not by running.
+    """List what a file asks for beyond tensors and plain data, without opening it.
 
-    torch names only the first thing that it refuses, and none in a pickle of a newer protocol.
+    torch itself names only the first thing that it refuses.
     """
     names: list[str] = []
-    with contextlib.suppress(Exception):  # the end of a damaged file: report what was seen
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.namelist():
-                    if entry.endswith("data.pkl"):
-                        with archive.open(entry) as program:
-                            names.extend(_requested_names(program))
-        else:
-            with open(path, "rb") as file:
-                for _ in range(PICKLES_IN_OLD_FILES):
-                    names.extend(_requested_names(file))
-    return sorted({name for name in names if not name.startswith(HARMLESS)})
-
-
-def _requested_names(file: IO[bytes]) -> Iterator[str]:
-    strings: list[str] = []
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("GLOBAL", "INST"):
-            yield str(argument).replace(" ", ".")
-        elif opcode.name == "STACK_GLOBAL":
-            yield ".".join(strings[-2:])
-        elif isinstance(argument, str):
-            strings.append(argument)
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            [entry] = [name for name in archive.namelist() if name.lower().endswith("/data.pkl")]
+            names.extend(requested_names(archive.read(entry)))
+    else:
+        with open(path, "rb") as file:
+            for _ in range(PICKLES_IN_LEGACY_FILES):
+                names.extend(requested_names(file))
+    return sorted({name for name in names if name not in INERT and not PLAIN.fullmatch(name)})

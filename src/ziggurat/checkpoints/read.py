@@ -1,27 +1,50 @@
 """Read foreign weights safely: from a path to names and tensors, whatever wraps them.
 
-Official files are plain mappings, or {"model": ...}, or {"state_dict": ..., "meta": ...}; names may
-carry the `module.` of a parallel run.
+Official files are plain mappings, or {"model": ...}, {"state_dict": ..., "meta": ...} or
+{"blobs": ...}; names may carry the `module.` of a parallel run. Files of training runs may hold the
+weights twice, as they were last and averaged over the run (EMA).
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ziggurat.checkpoints.pickled import read_pickled
+from ziggurat.checkpoints.mapped import Release, keep, release_of
+from ziggurat.checkpoints.paddle import without_paddle_metadata
+from ziggurat.checkpoints.pickled import is_torch_file, read_pickled
+from ziggurat.checkpoints.safe_pickle import read_pickle
 from ziggurat.checkpoints.tensor_file import first_bytes, is_safetensors, read_safetensors
 from ziggurat.errors import ZigguratError
 
-WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
-"""Keys under which files keep weights. The published numbers are those of the plain weights, so
-averaged ones are taken only where a file has nothing else."""
+WRAPPERS = ("state_dict", "model", "blobs")
+"""Keys under which files keep weights."""
+
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
+"""Keys under which files keep averaged weights."""
 
 PARALLEL_PREFIX = "module."
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+@dataclass(frozen=True)
+class StoredWeights:
+    """Weights that may still lie in their file.
+
+    Attributes:
+        tensors: The entries by their official names.
+        release: To be called with a tensor that has been read or copied.
+    """
+
+    tensors: dict[str, Tensor]
+    release: Release
+
+
+def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> dict[str, Tensor]:
     """Return the weights of an official file by their official names; nothing in it is run.
 
     Tensors may stay on disk until they are used: copy them, and leave the file alone until then.
@@ -29,49 +52,70 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     that are not finite is a `ZigguratError`.
 
     Args:
-        path: A .pth or .pt file of `torch.save`, or a .safetensors file.
+        path: A file of `torch.save` (.pth, .pt), a .safetensors file, or a pickle of NumPy arrays
+            as Paddle (.pdparams) and Detectron (.pkl) write it.
+        use_ema: Take the weights that were averaged over the training.
+    """
+    return read_stored(path, use_ema=use_ema).tensors
+
+
+def read_stored(path: str | Path, *, use_ema: bool = False) -> StoredWeights:
+    """Return what `read_checkpoint` does, and how to give the memory of each tensor back.
+
+    Args:
+        path: The file.
+        use_ema: Take the weights that were averaged over the training.
     """
     path = Path(path)
     head = first_bytes(path)
     if is_safetensors(path, head):
-        return select_weights(read_safetensors(path)[1], str(path))
-    return select_weights(read_pickled(path, head), str(path))
+        content: object = read_safetensors(path)[1]
+    elif is_torch_file(head):
+        content = read_pickled(path, head)
+    else:
+        content = read_pickle(path)
+    weights = _unwrap(content, str(path), use_ema)
+    release, size = release_of(path), path.stat().st_size
+    for name, value in weights.items():
+        check_values(name, value, str(path), stored_bytes=size)
+        release(value)
+    return StoredWeights(weights, release)
 
 
-def select_weights(content: object, where: str) -> dict[str, Tensor]:
+def select_weights(content: object, where: str, *, use_ema: bool = False) -> dict[str, Tensor]:
     """Unwrap the weights of a loaded checkpoint and check each of them.
 
     Args:
-        content: A mapping of names to tensors, or one that holds it under a usual key.
+        content: A mapping of names to tensors or NumPy arrays, or one that holds it under a usual
+            key.
         where: How error messages call the source.
-
-    Raises:
-        ZigguratError: If there are no weights, or entries that are no usable tensors.
+        use_ema: Take the weights that were averaged over the training.
     """
-    if isinstance(content, Mapping):
-        wrapped = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)]
-        content = wrapped[0] if wrapped else content
-    if not isinstance(content, Mapping) or not content:
-        found = "an empty mapping" if isinstance(content, Mapping) else type(content).__name__
-        raise ZigguratError(
-            f"{where} holds no weights: expected a mapping of names to tensors, got {found}; "
-            "give the file that the model's authors published"
-        )
-    for name, value in content.items():
-        if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ZigguratError(
-                f"{where} holds no plain weights: entry {name!r} is a {type(value).__name__}, "
-                f"expected a tensor; weights are looked for under {', '.join(WRAPPERS)}"
-            )
+    weights = _unwrap(content, where, use_ema)
+    for name, value in weights.items():
         check_values(name, value, where)
-    weights: dict[str, Tensor] = dict(content)
-    if all(name.startswith(PARALLEL_PREFIX) for name in weights):
-        weights = {name.removeprefix(PARALLEL_PREFIX): value for name, value in weights.items()}
     return weights
 
 
-def check_values(name: str, value: Tensor, where: str) -> None:
+def given(content: Mapping[str, object], where: str, *, use_ema: bool = False) -> StoredWeights:
+    """Return weights that are in memory already, as `read_stored` returns those of a file.
+
+    Args:
+        content: What `select_weights` takes.
+        where: How error messages call the source.
+        use_ema: Take the weights that were averaged over the training.
+    """
+    return StoredWeights(select_weights(content, where, use_ema=use_ema), keep)
+
+
+def check_values(name: str, value: Tensor, where: str, stored_bytes: int | None = None) -> None:
     """Raise unless a tensor holds real, finite numbers that are really there.
+
+    Args:
+        name: What the entry is called.
+        value: The entry.
+        where: How the error message calls the source.
+        stored_bytes: Size of the file that it is from; nothing in it can be larger.
 
     Raises:
         ZigguratError: If it is sparse, quantized, complex, larger than its storage, or holds NaN.
@@ -82,10 +126,12 @@ def check_values(name: str, value: Tensor, where: str) -> None:
             f"{value.layout}, on {value.device}); save it as ordinary float32"
         )
     # A few bytes can be declared to be a tensor of any size (stride 0): never expand those.
-    if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+    held = value.untyped_storage().nbytes()
+    held = held if stored_bytes is None else min(held, stored_bytes)
+    if value.numel() * value.element_size() > held:
         raise ZigguratError(
             f"entry {name!r} of {where} claims the shape {tuple(value.shape)} but holds only "
-            f"{value.untyped_storage().nbytes()} bytes; get the file from its source again"
+            f"{held} bytes; get the file from its source again"
         )
     if value.is_floating_point() and not _is_finite(value):
         raise ZigguratError(
@@ -95,6 +141,73 @@ def check_values(name: str, value: Tensor, where: str) -> None:
 
 
 def _is_finite(value: Tensor) -> bool:
-    # 8-bit floats know no isfinite; their values are exact in 32 bits.
+    if not value.numel():
+        return True
+    # 8-bit floats have no order; their values are exact in 32 bits.
     value = value.float() if value.element_size() == 1 else value
-    return bool(torch.isfinite(value).all())
+    # NaN is both the least and the greatest of any values. `isfinite` would make copies.
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(value))
+
+
+def _unwrap(content: object, where: str, use_ema: bool) -> dict[str, Tensor]:
+    """Find the weights of a loaded checkpoint.
+
+    Raises:
+        ZigguratError: If there are none, or entries that are no tensors.
+    """
+    outer = _entries(content)
+    if not outer:
+        found = "an empty mapping" if outer is not None else type(content).__name__
+        raise ZigguratError(_no_weights(where, found))
+    plain = [key for key in WRAPPERS if _entries(outer.get(key)) is not None]
+    averaged = [key for key in AVERAGED if _entries(outer.get(key)) is not None]
+    if use_ema and not averaged:
+        raise ZigguratError(
+            f"{where} has no averaged weights, which are looked for under {', '.join(AVERAGED)}; "
+            "leave the choice of EMA out to get the plain ones"
+        )
+    if averaged and not plain and not use_ema:
+        raise ZigguratError(
+            f"{where} holds averaged weights only, under {averaged[0]!r}; ask for them with "
+            "`use_ema=True`, on the command line `--ema`"
+        )
+    key = averaged[0] if use_ema else plain[0] if plain else None
+    inner = _entries(outer[key]) if key is not None else outer
+    if not inner:
+        raise ZigguratError(_no_weights(where, "an empty mapping"))
+    entries = without_paddle_metadata(inner, where)
+    weights = {name: _as_tensor(name, value, where) for name, value in entries.items()}
+    if all(name.startswith(PARALLEL_PREFIX) for name in weights):
+        weights = {name.removeprefix(PARALLEL_PREFIX): value for name, value in weights.items()}
+    return weights
+
+
+def _entries(content: object) -> dict[Any, Any] | None:
+    if isinstance(content, dict):
+        # Not by its own methods: a file may have put attributes in front of them.
+        return dict(dict.items(content))
+    return dict(content) if isinstance(content, Mapping) else None
+
+
+def _no_weights(where: str, found: str) -> str:
+    return (
+        f"{where} holds no weights: expected a mapping of names to tensors, got {found}; "
+        "give the file that the model's authors published"
+    )
+
+
+def _as_tensor(name: object, value: object, where: str) -> Tensor:
+    """Return a tensor that shares the memory of an entry.
+
+    Raises:
+        ZigguratError: If the entry is neither a tensor nor an array of numbers.
+    """
+    if isinstance(name, str) and isinstance(value, Tensor):
+        return value
+    if isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        # torch takes neither bytes in the other order nor negative steps nor what is read-only.
+        return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ("C", "W")))
+    raise ZigguratError(
+        f"{where} holds no plain weights: entry {name!r} is a {type(value).__name__}, "
+        f"expected a tensor; weights are looked for under {', '.join(WRAPPERS)}"
+    )

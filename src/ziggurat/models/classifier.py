@@ -5,12 +5,16 @@ from collections.abc import Sequence
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.p2t import P2T
+from ziggurat.backbones.pvt import PVT
+from ziggurat.backbones.pvt_v2 import PVTv2
+from ziggurat.backbones.topformer import TopFormer
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.linear import LinearHead
 from ziggurat.types import CenterCrop, ClassScores, ImageSize, ModelIdentity, full_sizes
 
-Trunk = P2T
+Trunk = PVT | PVTv2 | P2T | TopFormer | GPViT
 """Backbones that classify: they have `forward_features`, what the head reads."""
 
 

@@ -36,6 +36,19 @@ def pyramid_average_pool(
     return pooled
 
 
+def round_half_even(size: int, ratio: int) -> int:
+    """Return `round(size / ratio)` as Python rounds, in integers: 5 / 2 gives 2, 7 / 2 gives 4.
+
+    Sizes that are symbols of a traced graph stay symbols, which `round` would not allow.
+
+    Args:
+        size: Cells of one side.
+        ratio: Divisor.
+    """
+    # The last term is 1 where the quotient is odd: only then does a tie go up, to the even one.
+    return (2 * size + ratio - 1 + size // ratio % 2) // (2 * ratio)
+
+
 _CACHE: dict[tuple[object, ...], Tensor] = {}
 
 
@@ -43,21 +56,27 @@ def _averages(
     size: int, bins_per_level: tuple[int, ...], like: Tensor
 ) -> Float[Tensor, "bins size"]:
     """Weights that average `size` cells into bins, with the bin borders that PyTorch uses."""
-    key = (size, bins_per_level, like.device, like.dtype)
     # Not while a graph is traced: it runs on stand-ins, and a compiled one keeps constants itself.
-    use_cache = type(like) is Tensor and not torch.compiler.is_compiling()
-    if use_cache and key in _CACHE:
-        return _CACHE[key]
-    rows = []
-    for bins in bins_per_level:
-        for i in range(bins):
-            start, end = i * size // bins, -(-(i + 1) * size // bins)
-            rows.append([1 / (end - start) if start <= j < end else 0.0 for j in range(size)])
-    # A tensor made in inference mode could not be used in training later.
-    with torch.inference_mode(False):
-        weights = torch.tensor(rows, dtype=like.dtype, device=like.device)
-    if use_cache:
+    if type(like) is not Tensor or torch.compiler.is_compiling():
+        return _make_averages(size, bins_per_level, like)
+    key = (size, bins_per_level, like.device, like.dtype)
+    if key not in _CACHE:
         if len(_CACHE) > 512:  # a stream of images of many sizes must not fill the memory
             _CACHE.clear()
-        _CACHE[key] = weights
-    return weights
+        # A tensor made in inference mode could not be used in training later.
+        with torch.inference_mode(False):
+            _CACHE[key] = _make_averages(size, bins_per_level, like)
+    return _CACHE[key]
+
+
+def _make_averages(
+    size: int, bins_per_level: tuple[int, ...], like: Tensor
+) -> Float[Tensor, "bins size"]:
+    cell = torch.arange(size, device=like.device)
+    levels = []
+    for bins in bins_per_level:
+        index = torch.arange(bins, device=like.device)[:, None]
+        start = index * size // bins
+        end = ((index + 1) * size + bins - 1) // bins
+        levels.append(((cell >= start) & (cell < end)).to(like.dtype) / (end - start))
+    return torch.cat(levels)

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ziggurat.ops.pooling import pyramid_average_pool
+from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
 
 @pytest.mark.parametrize("size", [(7, 7), (5, 9), (14, 20), (1, 3)])
@@ -31,3 +31,9 @@ def test_averages_made_on_meta_do_not_serve_the_cpu() -> None:
         pyramid_average_pool(torch.empty(1, 2, 17, 19), [(4, 5)])
     pooled = pyramid_average_pool(torch.ones(1, 2, 17, 19), [(4, 5)])[0]
     torch.testing.assert_close(pooled, torch.ones(1, 2, 4, 5))
+
+
+def test_rounding_is_pythons() -> None:
+    for size in range(1, 400):
+        for ratio in range(1, 25):
+            assert round_half_even(size, ratio) == round(size / ratio), (size, ratio)

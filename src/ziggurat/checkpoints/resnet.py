@@ -1,0 +1,115 @@
+"""Names of ResNets in the files of torchvision and timm, of FPT, and of Detectron.
+
+Caffe weights that were converted to PyTorch have torchvision's names. What a file does not tell is
+which images it was trained on: normalised RGB (torchvision, timm), or BGR from 0 to 255 minus a
+mean (Caffe, Detectron, FPT).
+"""
+
+from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
+
+Renames = tuple[tuple[str, str], ...]
+
+SCALE_AND_SHIFT = "weight|bias"
+STATISTICS = "weight|bias|running_mean|running_var"
+COUNTED_STATISTICS = "weight|bias|running_mean|running_var|num_batches_tracked"
+
+
+def _pytorch(stem: str, stages: tuple[str, ...], norm: str) -> NameMap:
+    """Make a table of torchvision's names, below other names of the stem and of the stages.
+
+    Args:
+        stem: Pattern of what stands in front of the stem.
+        stages: Pattern of what each stage is called.
+        norm: Entries of a norm, separated by bars.
+    """
+    renames: Renames = (
+        (rf"{stem}conv1\.weight", "stem.conv.weight"),
+        (rf"{stem}[bg]n1\.({norm})", r"stem.norm.\1"),
+    )
+    for i, stage in enumerate(stages):
+        block, own = rf"{stage}\.(\d+)", rf"stages.{i}.blocks.\1"
+        renames += (
+            (rf"{block}\.conv(\d)\.weight", rf"{own}.conv\2.conv.weight"),
+            (rf"{block}\.[bg]n(\d)\.({norm})", rf"{own}.conv\2.norm.\3"),
+            (rf"{block}\.downsample\.0\.weight", rf"{own}.shortcut.conv.weight"),
+            (rf"{block}\.downsample\.1\.({norm})", rf"{own}.shortcut.norm.\2"),
+        )
+    return NameMap(renames)
+
+
+def _detectron() -> NameMap:
+    renames: Renames = (
+        ("conv1_w", "stem.conv.weight"),
+        (r"(?:res_conv1_bn|conv1_gn)_s", "stem.norm.weight"),
+        (r"(?:res_conv1_bn|conv1_gn)_b", "stem.norm.bias"),
+    )
+    branches = {"1": "shortcut", "2a": "conv1", "2b": "conv2", "2c": "conv3"}
+    for i in range(4):
+        for branch, layer in branches.items():
+            start = rf"res{i + 2}_(\d+)_branch{branch}"
+            own = rf"stages.{i}.blocks.\1.{layer}"
+            renames += (
+                (rf"{start}_w", rf"{own}.conv.weight"),
+                (rf"{start}_[bg]n_s", rf"{own}.norm.weight"),
+                (rf"{start}_[bg]n_b", rf"{own}.norm.bias"),
+            )
+    return NameMap(renames)
+
+
+CLASSIFIER = NameMap(ignored=((r"fc\..+", "ImageNet classifier, not part of a backbone"),))
+
+BATCH_COUNTS = NameMap(
+    ignored=((r"(.+\.)?num_batches_tracked", "count of training batches, which frozen norms lack"),)
+)
+
+FOLDED_STATISTICS = NameMap(
+    absent=(
+        (
+            r"(.+\.)?running_(mean|var)",
+            "statistics of batch norms, which the file has folded into scales and shifts",
+        ),
+    )
+)
+
+OTHER_BLOBS = NameMap(
+    ignored=(
+        (r".+_momentum|lr", "state of the optimizer"),
+        (r"(fc1000|pred)_[wb]", "ImageNet classifier, not part of a backbone"),
+        (
+            r"conv1_b|res\d_\d+_branch\d[abc]?_b",
+            "bias of a convolution in front of a norm, which has its own",
+        ),
+        (
+            r"(_?\[?mask|conv5_mask|fpn_|conv_rpn|rpn_|head_conv|fc[67]_|cls_score|bbox_pred).*",
+            "part of a detector of which only the backbone is loaded",
+        ),
+    )
+)
+
+OTHER_PARTS_OF_FPT = NameMap(
+    ignored=(
+        (
+            r"(Conv_Body\.(?!conv_body\.)|RPN\.|Box_|Mask_|Keypoint_).+",
+            "part of a detector of which only the backbone is loaded",
+        ),
+    )
+)
+
+TORCHVISION_STAGES = ("layer1", "layer2", "layer3", "layer4")
+FPT_PREFIX = r"(?:Conv_Body\.conv_body\.)?"
+FPT_STAGES = tuple(rf"{FPT_PREFIX}res{number}" for number in (2, 3, 4, 5))
+
+# Whole layouts; a file is in one of them, and of two that know it equally well the first is taken.
+# Old files, and those from Caffe, have no counts of batches.
+TORCHVISION_FROZEN = (
+    _pytorch("", TORCHVISION_STAGES, STATISTICS) + CLASSIFIER + BATCH_COUNTS + WITHOUT_BATCH_COUNTS
+)
+"""For models whose norms are frozen; one that learns finds more of its entries in the next."""
+TORCHVISION = _pytorch("", TORCHVISION_STAGES, COUNTED_STATISTICS) + CLASSIFIER
+FPT = (
+    _pytorch(FPT_PREFIX + r"res1\.", FPT_STAGES, SCALE_AND_SHIFT)
+    + OTHER_PARTS_OF_FPT
+    + FOLDED_STATISTICS
+)
+DETECTRON = _detectron() + OTHER_BLOBS + FOLDED_STATISTICS
+BACKBONE = (TORCHVISION_FROZEN, TORCHVISION, FPT, DETECTRON)

@@ -1,0 +1,31 @@
+"""The residual block of transformers that normalise first, on maps."""
+
+from jaxtyping import Float
+from timm.layers.drop import DropPath
+from torch import Tensor, nn
+
+from ziggurat.layers.map_norm import MapNorm
+
+
+class PreNormBlock(nn.Module):
+    """Attention and feed-forward, each normalised first and added to its input.
+
+    Args:
+        dim: Number of channels C.
+        attn: Mixes tokens, map to map.
+        mlp: Mixes channels, map to map.
+        drop_path: Probability that a sample skips a branch in training.
+    """
+
+    def __init__(self, dim: int, attn: nn.Module, mlp: nn.Module, drop_path: float) -> None:
+        super().__init__()
+        self.norm1 = MapNorm(dim, eps=1e-6)
+        self.attn = attn
+        self.norm2 = MapNorm(dim, eps=1e-6)
+        self.mlp = mlp
+        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Return the map after both branches."""
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))

@@ -1,0 +1,89 @@
+"""Networks of timm as backbones."""
+
+import pytest
+import torch
+from timm.layers.drop import DropPath
+
+import ziggurat
+from ziggurat import ZigguratError
+from ziggurat.backbones.timm_backbone import TimmBackbone
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "strides"),
+    [
+        ("resnet18", (64, 128, 256, 512), (4, 8, 16, 32)),
+        ("resnet18.a1_in1k", (64, 128, 256, 512), (4, 8, 16, 32)),
+        ("swin_tiny_patch4_window7_224", (96, 192, 384, 768), (4, 8, 16, 32)),
+        ("vit_tiny_patch16_224", (192, 192, 192), (16, 16, 16)),
+    ],
+)
+def test_maps_are_as_promised(
+    name: str, channels: tuple[int, ...], strides: tuple[int, ...]
+) -> None:
+    with torch.device("meta"):
+        backbone = TimmBackbone(name)
+        maps = backbone(torch.empty(2, 3, 224, 224))
+    assert (backbone.out_channels, backbone.out_strides) == (channels, strides)
+    assert [tuple(x.shape) for x in maps] == [
+        (2, c, 224 // s, 224 // s) for c, s in zip(channels, strides, strict=True)
+    ]
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in maps)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("resnet19", {}, "unknown network of timm 'resnet19'; did you mean 'resnet18'"),
+        ("hf-hub:timm/resnet18", {}, "unknown network of timm"),
+        ("local-dir:/tmp", {}, "unknown network of timm"),
+        ("../resnet18", {}, "unknown network of timm"),
+        ("resnet18.no_such_tag", {}, "cannot build .*no_such_tag"),
+        ("vgg11", {"drop_path_rate": 0.1}, "cannot build 'vgg11' .*drop_path_rate"),
+        ("resnet18", {"in_channels": 0}, "in_channels must be at least 1"),
+    ],
+)
+def test_wrong_requests_are_refused(name: str, options: dict[str, float], message: str) -> None:
+    with torch.device("meta"), pytest.raises(ZigguratError, match=message):
+        ziggurat.create_backbone(f"timm:{name}", **options)  # type: ignore[arg-type]
+
+
+def test_options_reach_the_network() -> None:
+    with torch.device("meta"):
+        backbone = ziggurat.create_backbone("timm:resnet18", in_channels=5, drop_path_rate=0.2)
+        backbone(torch.empty(1, 5, 64, 64))
+    rates = [part.drop_prob for part in backbone.modules() if isinstance(part, DropPath)]
+    assert max(rates) == pytest.approx(0.2)
+
+
+def test_images_of_a_size_that_the_network_does_not_take() -> None:
+    with torch.device("meta"):
+        fixed, divided = TimmBackbone("vit_tiny_patch16_224"), TimmBackbone("dla34")
+        with pytest.raises(ZigguratError, match="images of 224 x 224 pixels only, got 96 x 128"):
+            fixed(torch.empty(1, 3, 96, 128))
+        with pytest.raises(ZigguratError, match="97 x 130 pixels .*multiples of 32"):
+            divided(torch.empty(1, 3, 97, 130))
+        with pytest.raises(RuntimeError, match="expected input"):  # a defect keeps its words
+            divided(torch.empty(1, 4, 96, 96))
+
+
+def test_gradient_checkpointing_where_timm_has_it() -> None:
+    with torch.device("meta"):
+        vit, without = TimmBackbone("vit_tiny_patch16_224"), TimmBackbone("hrnet_w18_small")
+        vit.set_grad_checkpointing()
+        assert vit.model.model.grad_checkpointing
+        with pytest.raises(ZigguratError, match="no gradient checkpointing"):
+            without.set_grad_checkpointing()
+
+
+def test_a_detector_takes_a_pyramid_and_refuses_other_strides() -> None:
+    with torch.device("meta"):
+        model = ziggurat.create_model(
+            "retinanet", backbone="timm:resnet18", num_classes=3, head_channels=16, head_depth=1
+        )
+        raw = model(torch.empty(1, 3, 96, 128))
+        for name in ("timm:vit_tiny_patch16_224", "topformer_tiny"):
+            with pytest.raises(ZigguratError, match=r"strides \(4, 8, 16, 32\), got .* of"):
+                ziggurat.create_model("retinanet", backbone=name)
+    assert len(raw.cls_logits) == 5
+    assert model.identity.name == "retinanet_timm:resnet18"
