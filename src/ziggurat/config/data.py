@@ -20,7 +20,9 @@ class ClassificationData:
     val_split: str = "val"
     """Folder below the root to validate on."""
     image_size: int = 224
-    """Side of the square the model sees, in pixels."""
+    """Side of the square the model sees in training, in pixels."""
+    eval_image_size: int | None = None
+    """Side of the square it sees in evaluation and prediction, in pixels; null for image_size."""
     resize: int = 256
     """Short side before the middle square is cut out in evaluation, in pixels."""
     batch_size: int = 128
@@ -51,14 +53,13 @@ class ClassificationData:
     def __post_init__(self) -> None:
         require(bool(self.root), "data.root", self.root, "the folder of the data set")
         require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
-        require_counts("data", 1, image_size=self.image_size, resize=self.resize)
+        sizes = {"image_size": self.image_size, "eval_image_size": self.eval_image_size}
+        require_counts("data", 1, **sizes, resize=self.resize)
         require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
-        require(
-            self.image_size <= self.resize,
-            "data.image_size",
-            self.image_size,
-            f"at most data.resize = {self.resize}",
-        )
+        name = "image_size" if self.eval_image_size is None else "eval_image_size"
+        cropped = sizes[name] or 0
+        fits = cropped <= self.resize
+        require(fits, f"data.{name}", cropped, f"at most data.resize = {self.resize}")
         require_fractions("data", random_erasing=self.random_erasing, flip=self.flip)
         low, high = self.crop_scale
         require(

@@ -99,7 +99,8 @@ def validation_loader(
 
 def _classification(data: ClassificationData, seed: int) -> RunData:
     root = Path(data.root)
-    preprocessing = CenterCrop(resize=data.resize, crop=data.image_size)
+    crop = data.eval_image_size or data.image_size
+    preprocessing = CenterCrop(resize=data.resize, crop=crop)
     train = ImageFolder(
         root,
         data.train_split,

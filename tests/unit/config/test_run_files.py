@@ -139,6 +139,8 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
     ("override", "parts"),
     [
         ("--data.image_size=300", ["data.image_size", "256", "300"]),
+        ("--data.eval_image_size=257", ["data.eval_image_size", "256", "257"]),
+        ("--data.eval_image_size=0", ["data.eval_image_size", "at least 1"]),
         ("--data.batch_size=5", ["data.batch_size", "even", "5"]),
         ("--data.color_jitter=0.4", ["data.color_jitter", "auto_augment"]),
         ("--data.crop_scale=[0.5,0.1]", ["data.crop_scale", "low <= high"]),
