@@ -22,6 +22,7 @@ from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.pre_norm_block import PreNormBlock
@@ -59,24 +60,6 @@ class PatchEmbed(nn.Module):
         """Return the embedded map; sides are rounded down, what is left over is not seen."""
         y: Tensor = self.norm(self.proj(x))
         return y
-
-
-class FeedForward(nn.Module):
-    """Two linear layers on each token.
-
-    Args:
-        dim: Number of channels C.
-        hidden_dim: Number of channels between them.
-    """
-
-    def __init__(self, dim: int, hidden_dim: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-        """Expand and project back; the caller adds the residual."""
-        return to_map(self.fc2(F.gelu(self.fc1(to_tokens(x)))), x.shape[2:])
 
 
 class Stage(nn.Module):

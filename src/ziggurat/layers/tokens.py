@@ -16,4 +16,6 @@ def to_tokens(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N C"]:
 
 def to_map(tokens: Float[Tensor, "B N C"], size: Sequence[int]) -> Float[Tensor, "B C H W"]:
     """View tokens in row-major order as a channels_last map of the size (H, W)."""
-    return tokens.mT.unflatten(2, tuple(size))
+    # Not tokens.mT.unflatten(2, size): with one image its batch stride is wrong, for which PyTorch
+    # takes the map for contiguous, and convolutions copy it.
+    return tokens.unflatten(1, tuple(size)).permute(0, 3, 1, 2)
