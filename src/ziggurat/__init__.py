@@ -7,13 +7,18 @@ that `ziggurat --help` need not wait for PyTorch.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ziggurat.timm_bridge import hook as _timm_hook
+
 if TYPE_CHECKING:
     from ziggurat.checkpoints.matching import LoadReport
     from ziggurat.checkpoints.native import save_weights
     from ziggurat.checkpoints.official import load_official
     from ziggurat.errors import ZigguratError
+    from ziggurat.inference.fast.optimize import optimize_for_inference
     from ziggurat.inference.predictor import Prediction, Predictor, load
-    from ziggurat.zoo import create_backbone, create_model, list_models
+    from ziggurat.pretrained import create_backbone, create_model, load_pretrained
+    from ziggurat.weights.hub import push
+    from ziggurat.zoo import list_models
 
 __version__ = "0.1.0"
 
@@ -22,11 +27,14 @@ _HOMES = {
     "Prediction": "ziggurat.inference.predictor",
     "Predictor": "ziggurat.inference.predictor",
     "ZigguratError": "ziggurat.errors",
-    "create_backbone": "ziggurat.zoo",
-    "create_model": "ziggurat.zoo",
+    "create_backbone": "ziggurat.pretrained",
+    "create_model": "ziggurat.pretrained",
     "list_models": "ziggurat.zoo",
     "load": "ziggurat.inference.predictor",
     "load_official": "ziggurat.checkpoints.official",
+    "load_pretrained": "ziggurat.pretrained",
+    "optimize_for_inference": "ziggurat.inference.fast.optimize",
+    "push": "ziggurat.weights.hub",
     "save_weights": "ziggurat.checkpoints.native",
 }
 
@@ -40,6 +48,9 @@ __all__ = [
     "list_models",
     "load",
     "load_official",
+    "load_pretrained",
+    "optimize_for_inference",
+    "push",
     "save_weights",
 ]
 
@@ -52,3 +63,6 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOMES])
+
+
+_timm_hook.install()  # timm.create_model("p2t_small") works from here on

@@ -17,10 +17,12 @@ VERBS = {
     "train": "train a model by a recipe or a run file",
     "evaluate": "measure a trained model on a data set",
     "predict": "find objects or classes in image files",
-    "list": "models with size, cost, published accuracy and recipe",
+    "list": "models with size, cost and published accuracy, or published weights",
     "data": "make a synthetic data set, or check one",
     "demo": "train and evaluate on synthetic data, one page of results at the end",
     "convert": "turn an official checkpoint into a weight file",
+    "verify": "print a certificate of a weight file",
+    "bench": "speed and memory on this machine, beside its peak and other libraries",
 }
 
 

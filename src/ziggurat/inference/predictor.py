@@ -26,6 +26,7 @@ from ziggurat.types import (
     Sample,
 )
 from ziggurat.visualize.draw import draw_classes, draw_detections
+from ziggurat.weights.hub import HUB_PREFIX, pull
 from ziggurat.zoo import Model
 
 DEFAULT_SCORE_THRESHOLD = 0.3
@@ -219,8 +220,9 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
     """Load trained weights, ready to predict.
 
     Args:
-        path: A .safetensors file of ziggurat, or the folder of a run, of which the best weights
-            are taken, or the last where none were the best yet.
+        path: A .safetensors file of ziggurat, or "hf:USER/NAME" on the Hugging Face hub, or the
+            folder of a run, of which the best weights are taken, or the last where none were the
+            best yet.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
 
     Where there are no weights or they cannot be read, `ZigguratError` is raised.
@@ -229,14 +231,16 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
 
 
 def find_weights(path: Path) -> Path:
-    """Return the weight file that a user means by a file or the folder of a run.
+    """Return the weight file that a user means by a file, the folder of a run, or a name.
 
     Args:
-        path: File or folder.
+        path: File or folder, or "hf:USER/NAME".
 
     Raises:
         ZigguratError: If it does not exist or is a folder without weights.
     """
+    if path.as_posix().startswith(HUB_PREFIX):
+        return pull(path.as_posix())
     if path.is_dir():
         for name in ("best.safetensors", "last.safetensors"):
             if (path / name).is_file():
@@ -247,6 +251,7 @@ def find_weights(path: Path) -> Path:
         )
     if not path.exists():
         raise ZigguratError(
-            f"there are no weights at {path}: give the folder of a run or a .safetensors file"
+            f"there are no weights at {path}: give the folder of a run, a .safetensors file, or "
+            f"{HUB_PREFIX}USER/NAME"
         )
     return path

@@ -1,4 +1,4 @@
-"""`ziggurat list` prints every model with its cost."""
+"""`ziggurat list` prints every model with its cost, and every published file."""
 
 import json
 from dataclasses import replace
@@ -9,12 +9,13 @@ import ziggurat.cli.list
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.inference.cost import Cost, count_cost
+from ziggurat.weights.catalogue import FILES
 from ziggurat.zoo import list_models
 
 
 @pytest.fixture(scope="module")
 def cost() -> Cost:
-    """The cost of one model, counted once: counting all at full size takes many seconds."""
+    """The cost of one model, counted once: all of them are counted in test_cards.py."""
     return count_cost("p2t_tiny")
 
 
@@ -28,30 +29,16 @@ def _counted(cost: Cost, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ziggurat.cli.list, "count_cost", count)
 
 
-def test_cost_is_the_published_one(cost: Cost) -> None:
-    # Table 1 of the paper: 11.6 M parameters, 1.8 G multiply-accumulates.
-    assert round(cost.parameters / 1e6, 1) == 11.6
-    assert round(cost.macs / 1e9, 1) == 1.8
-    assert cost.flops == pytest.approx(2 * cost.macs, abs=1)
-    assert cost.image_size == (224, 224)
-
-
-@pytest.mark.slow  # four models, two of them at 800 x 1280
-@pytest.mark.parametrize("name", MODELS)
-def test_cost_of_every_model(name: str) -> None:
-    cost = count_cost(name)
-    assert cost.image_size == MODELS[name].input_size
-    assert cost.flops > cost.parameters > 1e7
-
-
 @pytest.mark.usefixtures("_counted")
 def test_json(capsys: pytest.CaptureFixture[str], cost: Cost) -> None:
     assert main(["list", "--task", "classification", "--json"]) == 0
-    entries = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in entries] == list_models(task="classification")
-    assert entries[0]["recipe"] == "p2t_tiny_300e_imagenet"
-    assert "79.8" in entries[0]["published"]
-    assert entries[0]["macs"] == cost.macs
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert list(entries) == list_models(task="classification")
+    entry = entries["p2t_tiny"]
+    assert entry["recipe"] == "p2t_tiny_300e_imagenet"
+    assert "79.8" in entry["published"]
+    assert entry["macs"] == cost.macs
+    assert (entry["published_parameters"], entry["published_macs"]) == (11.6, 1.8)
 
 
 @pytest.mark.usefixtures("_counted")
@@ -62,8 +49,34 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in text
     assert "11.6" in text
     assert "800x1280" in text
+    assert "p2t_small is published with 24.1 M parameters and 3.7 G MACs: the table cuts" in text
+    assert "gpvit_l1 is published with 9.3 M parameters: the table counts the backbone" in text
 
 
-def test_unknown_task(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["list", "--task", "detecion"]) == 1
+def test_weights_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--weights", "--json"]) == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert set(entries) == set(FILES)
+    entry = entries["pvt_v2_b0.pth"]
+    assert entry["url"].endswith("/pvt_v2_b0.pth")
+    assert entry["metrics"] == {"top1": 70.5}
+    assert entry["licence"] == "Apache-2.0"
+    assert entry["is_buildable"] is True
+    assert entry["size"] is None
+    assert "with a browser" in entries["p2t_tiny.pth"]["how_to_get"]
+
+
+def test_weights_of_a_task_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--weights", "--task", "semantic segmentation"]) == 0
+    text = capsys.readouterr().out
+    expected = [file for file in FILES.values() if file.task == "semantic segmentation"]
+    assert all(file.name in text for file in expected)
+    assert "pvt_tiny.pth" not in text
+    assert f"{len(expected)} files, 11 of them downloaded" in text
+    assert "(upernet_gpvit_l1)" in text  # cannot be built yet
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--weights"]])
+def test_unknown_task(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--task", "detecion"]) == 1
     assert "did you mean 'detection'?" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""`ziggurat verify NAME FILE`: a certificate of a weight file."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ziggurat.errors import ZigguratError
+from ziggurat.types import BadFile
+from ziggurat.verification.certificate import Certificate, Measurement, certify
+
+STEP = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the verb."""
+    parser.add_argument("name", help="name of the model or of the backbone")
+    parser.add_argument("file", type=Path, help="official weight file, or one of ziggurat")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="ROOT",
+        help="folder of ImageNet or COCO: measure the accuracy and compare it with the published",
+    )
+    parser.add_argument("--split", default="val", help="split of the data (default val)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the certificate.
+
+    Raises:
+        ZigguratError: If the file is not what it claims to be; the certificate says why.
+    """
+    certificate = certify(
+        args.name,
+        args.file,
+        data_root=args.data,
+        split=args.split,
+        device=args.device,
+        on_progress=_say_progress,
+        on_bad_file=_say_bad_file,
+    )
+    print(json.dumps(to_json(certificate), indent=2) if args.json else to_text(certificate))
+    if certificate.faults:
+        raise ZigguratError(
+            f"{args.file} does not fit {args.name}: {'; '.join(certificate.faults)}; get the file "
+            "from its source again"
+        )
+
+
+def to_text(certificate: Certificate) -> str:
+    """Write a certificate for people.
+
+    Args:
+        certificate: What was found out.
+    """
+    fingerprint = certificate.fingerprint
+    first = ", ".join(f"{value:.5g}" for value in fingerprint.first)
+    lines = [
+        f"model        {certificate.model}",
+        f"file         {certificate.file} ({certificate.size / 1e6:.1f} MB)",
+        f"SHA-256      {certificate.sha256} ({_hash_in_words(certificate)})",
+        *(
+            f"{'entries' if number == 0 else '':<12} {line}"
+            for number, line in enumerate(certificate.report.summary().splitlines())
+        ),
+        f"output       mean {fingerprint.mean:.5g}, deviation {fingerprint.std:.5g}, first {first}",
+    ]
+    golden = certificate.golden
+    if golden is not None:
+        lines.append(
+            f"golden       {golden.case}: {golden.error:.1e} from the official code's values"
+        )
+    if certificate.measured is not None:
+        lines += _measurement_in_words(certificate.measured)
+    lines.append(f"verdict      {'; '.join(certificate.faults) or 'fits'}")
+    return "\n".join(lines)
+
+
+def to_json(certificate: Certificate) -> dict[str, Any]:
+    """Return a certificate as plain data.
+
+    Args:
+        certificate: What was found out.
+    """
+    catalogue, golden, measured = certificate.catalogue, certificate.golden, certificate.measured
+    report = certificate.report
+    return {
+        "model": certificate.model,
+        "file": str(certificate.file),
+        "size": certificate.size,
+        "sha256": certificate.sha256,
+        "published_file": None if catalogue is None else catalogue.name,
+        "has_published_hash": certificate.has_published_hash,
+        "matched": len(report.matched) + len(report.resized),
+        "resized": [name for name, _ in report.resized],
+        "ignored": [{"entry": name, "reason": reason} for name, reason in report.ignored],
+        "absent": [{"entry": name, "reason": reason} for name, reason in report.absent],
+        "output": {
+            "mean": certificate.fingerprint.mean,
+            "std": certificate.fingerprint.std,
+            "first": list(certificate.fingerprint.first),
+        },
+        "golden": None if golden is None else {"case": golden.case, "error": golden.error},
+        "measured": None
+        if measured is None
+        else {
+            "data": measured.data,
+            "num_images": measured.num_images,
+            "numbers": measured.numbers,
+            "published": measured.published,
+            "is_comparable": measured.is_comparable,
+        },
+        "faults": certificate.faults,
+    }
+
+
+def _hash_in_words(certificate: Certificate) -> str:
+    catalogue = certificate.catalogue
+    if catalogue is None:
+        return "no published file of this name or hash"
+    words = {True: "as published", False: "not the published one", None: "none is published"}
+    return f"{catalogue.name}: {words[certificate.has_published_hash]}"
+
+
+def _measurement_in_words(measured: Measurement) -> list[str]:
+    lines = [f"data         {measured.data}"]
+    for name, published in measured.published.items():
+        if name in measured.numbers:
+            lines.append(f"{name:<12} {measured.numbers[name]:.2f} measured, {published} published")
+    if not measured.is_comparable:
+        lines.append(" " * 13 + "not the published validation set: numbers are not compared")
+    return lines
+
+
+def _say_progress(done: int, total: int) -> None:
+    if done % STEP == 0 or done == total:
+        print(f"{done}/{total} batches", file=sys.stderr)
+
+
+def _say_bad_file(file: BadFile) -> None:
+    print(f"left out {file.path}: {file.reason}", file=sys.stderr)

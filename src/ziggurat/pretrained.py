@@ -1,0 +1,208 @@
+"""Models and backbones with weights: `create_model(..., pretrained=...)`.
+
+`pretrained` is one of
+    False                 fresh weights
+    True                  the published file of the model, downloaded once
+    "NAME"                a file of the catalogue by its name, see `ziggurat list --weights`
+    "hf:USER/NAME"        weights that somebody pushed to the Hugging Face hub
+    a path                an official file, or one of ziggurat
+
+What was loaded and what was left out is logged to "ziggurat", and returned by `load_pretrained`.
+"""
+
+import logging
+from pathlib import Path
+
+from ziggurat import zoo
+from ziggurat.checkpoints.matching import LoadReport, load_entries
+from ziggurat.checkpoints.native import SAME_NAMES, is_native, load_into, load_weights
+from ziggurat.checkpoints.official import load_official
+from ziggurat.checkpoints.read import given
+from ziggurat.errors import ZigguratError
+from ziggurat.weights.catalogue import FILES, files_for
+from ziggurat.weights.fetch import fetch
+from ziggurat.weights.hub import HUB_PREFIX, pull
+from ziggurat.weights.progress import download_bar
+from ziggurat.weights.published_file import PublishedFile
+from ziggurat.zoo import Backbone, Model
+
+LOG = logging.getLogger("ziggurat")
+
+ADAPTER_ENDING = "_adapter"
+"""Backbones of GPViT's detectors start from the ImageNet file of the plain model."""
+
+
+def create_model(
+    name: str,
+    *,
+    pretrained: bool | str | Path = False,
+    backbone: str | None = None,
+    neck: str | None = None,
+    num_classes: int | None = None,
+    head_channels: int | None = None,
+    head_depth: int | None = None,
+    drop_path_rate: float | None = None,
+) -> Model:
+    """Build a model, with fresh or with trained weights.
+
+    Args:
+        name: A published name ("p2t_small", "retinanet_p2t_small"), or a system ("retinanet")
+            together with `backbone`.
+        pretrained: False for fresh weights, True for the published ones, or which ones: a name of
+            the catalogue, a path, or "hf:USER/NAME". With another number of classes than the file
+            has, what depends on the classes keeps its fresh weights.
+        backbone: Backbone of a system; a published name has its own.
+        neck: Neck of a system, "fpn" by default.
+        num_classes: Number of classes; by default as published, 1000 or 80.
+        head_channels: Width of neck and head of a detector; 256 as published.
+        head_depth: Convolutions of each tower of a detector's head; 4 as published.
+        drop_path_rate: Stochastic depth of the last block; by default as published.
+
+    An unknown name, an option out of range, or weights that cannot be had or do not fit are a
+    `ZigguratError`.
+    """
+    model = zoo.create_model(
+        name,
+        backbone=backbone,
+        neck=neck,
+        num_classes=num_classes,
+        head_channels=head_channels,
+        head_depth=head_depth,
+        drop_path_rate=drop_path_rate,
+    )
+    if pretrained is not False:
+        load_pretrained(model, pretrained)
+    return model
+
+
+def create_backbone(
+    name: str,
+    *,
+    pretrained: bool | str | Path = False,
+    drop_path_rate: float = 0.0,
+    in_channels: int = 3,
+) -> Backbone:
+    """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
+
+    Args:
+        name: Name of the backbone, for example "p2t_small".
+        pretrained: False for fresh weights, True for the published ImageNet weights, or which
+            ones: a name of the catalogue, a path, or "hf:USER/NAME".
+        drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
+        in_channels: Channels of the images.
+
+    Raises:
+        ZigguratError: If a name is unknown, a number is out of range, or the weights cannot be had
+            or do not fit.
+    """
+    backbone = zoo.create_backbone(name, drop_path_rate=drop_path_rate, in_channels=in_channels)
+    if pretrained is False:
+        return backbone
+    if in_channels != 3:
+        raise ZigguratError(
+            f"published weights are for images of 3 channels, got in_channels={in_channels}; leave "
+            "pretrained out, or adapt the first convolution yourself"
+        )
+    path = find_weights(name.removesuffix(ADAPTER_ENDING), pretrained)
+    if is_native(path):
+        report = _load_native_backbone(backbone, name, path)
+    else:
+        report = load_official(backbone, path)
+    _log(name, path, report)
+    return backbone
+
+
+def load_pretrained(model: Model, source: bool | str | Path = True) -> LoadReport:
+    """Load trained weights into a model that exists.
+
+    If the file has another number of classes than the model, entries that depend on it keep the
+    values that they have, and the report says so.
+
+    Args:
+        model: Receives the weights.
+        source: True for the published weights, or which ones: a name of the catalogue, a path, or
+            "hf:USER/NAME".
+
+    Returns:
+        What was loaded and what was left out, entry by entry.
+    """
+    name, classes = model.identity.name, model.identity.num_classes
+    path = find_weights(name, source)
+    if is_native(path):
+        report = load_into(model, path, reset_classes=True)
+    else:
+        is_other = classes != zoo.NUM_CLASSES[model.identity.task]
+        report = load_official(model, path, reset_classes=is_other)
+    _log(name, path, report)
+    return report
+
+
+def find_weights(model: str, source: bool | str | Path = True) -> Path:
+    """Return the local path of weights, after downloading them if need be.
+
+    Args:
+        model: Name of the model that they are for.
+        source: True for the published weights, or which ones: a name of the catalogue, a path, or
+            "hf:USER/NAME".
+
+    Raises:
+        ZigguratError: If there is no such file, or it cannot be had.
+    """
+    if isinstance(source, bool):
+        if not source:
+            raise ZigguratError(f"no weights were asked for {model!r}: pretrained is False")
+        return _fetch(_published(model))
+    text = str(source)
+    if text.startswith(HUB_PREFIX):
+        return pull(text)
+    path = Path(source)
+    # A file on the disk goes before one of the catalogue: it was named by somebody who has it.
+    if path.exists() or text not in FILES:
+        return path
+    return _fetch(FILES[text])
+
+
+def _published(model: str) -> PublishedFile:
+    """Return the file that `pretrained=True` means.
+
+    Raises:
+        ZigguratError: If nothing is published, or only a person can get it.
+    """
+    files = files_for(model)
+    if not files:
+        raise ZigguratError(
+            f"no weights are published for {model!r}; give the path of a file, "
+            "`ziggurat list --weights` shows what is published"
+        )
+    if files[0].url is None:
+        raise ZigguratError(
+            f"the weights of {model!r} cannot be downloaded by a program: {files[0].how_to_get}"
+        )
+    return files[0]
+
+
+def _fetch(file: PublishedFile) -> Path:
+    with download_bar(file.name) as on_progress:
+        return fetch(file, on_progress=on_progress)
+
+
+def _load_native_backbone(backbone: Backbone, name: str, path: Path) -> LoadReport:
+    source = load_weights(path)
+    if source.identity.backbone != name:
+        raise ZigguratError(
+            f"{path} holds the backbone {source.identity.backbone}, expected {name}; choose "
+            f"weights of a model with {name}"
+        )
+    where = f"the backbone of {source.identity.name} in {path}"
+    return load_entries(
+        backbone,
+        given(source.backbone.state_dict(), where),
+        SAME_NAMES,
+        source=where,
+        label=f"the backbone {name} for dense prediction",
+        hint="choose weights of a detector, or the official ImageNet file",
+    )
+
+
+def _log(name: str, path: Path, report: LoadReport) -> None:
+    LOG.info("%s from %s: %s", name, path, report.summary().replace("\n", "; "))

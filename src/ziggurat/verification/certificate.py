@@ -1,0 +1,298 @@
+"""A certificate of a weight file: what it is, what became of it, and what it gives.
+
+It says which entries were loaded, whether the hash is the published one, what the model gives on a
+fixed input, and how good it is on data, with the published number beside it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ziggurat import zoo
+from ziggurat.cards import MODELS
+from ziggurat.checkpoints.matching import LoadReport
+from ziggurat.checkpoints.native import is_native, load_into
+from ziggurat.checkpoints.official import load_official
+from ziggurat.checkpoints.read import read_checkpoint
+from ziggurat.data.loading import BadFileLedger, EvaluationLoader
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.evaluation import Progress, evaluate, open_data
+from ziggurat.inference.forward import choose_device
+from ziggurat.types import BadFile, ImageSize
+from ziggurat.verification.golden import (
+    TOLERANCE,
+    golden_error,
+    golden_images,
+    golden_values,
+    is_golden,
+)
+from ziggurat.weights.catalogue import FILES, files_for
+from ziggurat.weights.fetch import sha256_of
+from ziggurat.weights.published_file import PublishedFile
+from ziggurat.zoo import Backbone, Model
+
+FIXED_SIZE: ImageSize = (224, 224)
+FIRST_VALUES = 4
+
+VALIDATION_IMAGES = {"top1": 50_000, "AP": 5_000}
+"""Images of ImageNet-1k val and COCO val2017: only there a published number can be compared."""
+
+METRIC_TOLERANCE = 0.2
+"""Percentage points: half of the last published digit, and what decoders and resizing differ."""
+
+MAX_BAD_FILES = 10
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """Output on the fixed input: the same numbers everywhere, up to rounding.
+
+    Attributes:
+        mean: Mean of all values.
+        std: Their standard deviation.
+        first: The first few of them.
+    """
+
+    mean: float
+    std: float
+    first: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class GoldenCheck:
+    """A golden file, and how far the outputs are from those of the official code.
+
+    Attributes:
+        case: Name of the golden case.
+        error: Relative distance |ours - official| / |official|.
+    """
+
+    case: str
+    error: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the distance is one of rounding."""
+        return self.error <= TOLERANCE
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How good the model is on data.
+
+    Attributes:
+        data: What it was measured on.
+        num_images: How many images there were.
+        numbers: Metric and measured value, in percent.
+        published: Metric and published value, in percent, of those that are published.
+    """
+
+    data: str
+    num_images: int
+    numbers: dict[str, float]
+    published: dict[str, float]
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether the data have as many images as those of the published numbers."""
+        return any(
+            self.num_images == count and metric in self.published
+            for metric, count in VALIDATION_IMAGES.items()
+        )
+
+    @property
+    def fits(self) -> bool:
+        """Whether all numbers are the published ones, as far as they can be compared."""
+        shared = self.published.keys() & self.numbers.keys()
+        return not self.is_comparable or all(
+            abs(self.numbers[name] - self.published[name]) <= METRIC_TOLERANCE for name in shared
+        )
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """All that was found out about a weight file; `faults` is empty if it is what it claims.
+
+    Attributes:
+        model: Name of the model or of the backbone.
+        file: The file.
+        size: Its size in bytes.
+        sha256: Its hash.
+        catalogue: The published file that it is or claims to be, or None.
+        report: What became of its entries.
+        fingerprint: Output on the fixed input.
+        golden: Comparison with the official code, where it is a golden file.
+        measured: Comparison with the published accuracy, where data were given.
+    """
+
+    model: str
+    file: Path
+    size: int
+    sha256: str
+    catalogue: PublishedFile | None
+    report: LoadReport
+    fingerprint: Fingerprint
+    golden: GoldenCheck | None
+    measured: Measurement | None
+
+    @property
+    def has_published_hash(self) -> bool | None:
+        """Whether the hash is the published one; None where none is published."""
+        if self.catalogue is None or self.catalogue.sha256_prefix is None:
+            return None
+        return self.sha256.startswith(self.catalogue.sha256_prefix)
+
+    @property
+    def faults(self) -> list[str]:
+        """What does not fit, in words."""
+        faults = []
+        if self.has_published_hash is False:
+            faults.append("its hash is not the published one")
+        if self.golden is not None and not self.golden.fits:
+            faults.append(
+                f"its outputs differ from the official ones by {self.golden.error:.1e}, at most "
+                f"{TOLERANCE:.0e} is rounding"
+            )
+        if self.measured is not None and not self.measured.fits:
+            faults.append(f"its accuracy is not within {METRIC_TOLERANCE} points of the published")
+        return faults
+
+
+def certify(
+    name: str,
+    file: Path,
+    *,
+    data_root: Path | None = None,
+    split: str = "val",
+    device: str = "auto",
+    on_progress: Progress | None = None,
+    on_bad_file: Callable[[BadFile], None] | None = None,
+) -> Certificate:
+    """Load a file into a fresh model and find out whether it is what it claims to be.
+
+    A file that does not fit the model is a `ZigguratError`, as everywhere.
+
+    Args:
+        name: Name of the model, or of a backbone.
+        file: Official file, or one of ziggurat.
+        data_root: Folder of ImageNet or COCO, to measure the accuracy.
+        split: Split to measure it on.
+        device: Where to measure it: "auto", "cpu", "cuda", "cuda:1", "mps".
+        on_progress: Is told of every batch of the measurement.
+        on_bad_file: Is told of every image that cannot be decoded.
+    """
+    chosen = choose_device(device)
+    model = _build(name)
+    report = _load(model, file)
+    sha256 = sha256_of(file)
+    catalogue = _find(name, file, sha256)
+    measured = None
+    fingerprint, golden = _fingerprint(model), _check_golden(model, name, file)
+    if data_root is not None:
+        measured = _measure(
+            model, data_root, split, chosen, catalogue, on_progress, on_bad_file or _say_nothing
+        )
+    return Certificate(
+        model=name,
+        file=file,
+        size=file.stat().st_size,
+        sha256=sha256,
+        catalogue=catalogue,
+        report=report,
+        fingerprint=fingerprint,
+        golden=golden,
+        measured=measured,
+    )
+
+
+def _build(name: str) -> Model | Backbone:
+    if name in zoo.BACKBONES and name not in MODELS:
+        return zoo.create_backbone(name).eval()
+    return zoo.create_model(name).eval()
+
+
+def _load(model: Model | Backbone, file: Path) -> LoadReport:
+    if not is_native(file):
+        return load_official(model, file)
+    if not isinstance(model, Model):
+        raise ZigguratError(
+            f"{file} holds a whole model of ziggurat, expected the official file of a backbone; "
+            "name its model instead of the backbone"
+        )
+    return load_into(model, file)
+
+
+def _find(name: str, file: Path, sha256: str) -> PublishedFile | None:
+    """Find the published file by its hash, by its name, or as the only one for the model."""
+    own = files_for(name)
+    for candidate in own:
+        if candidate.sha256_prefix and sha256.startswith(candidate.sha256_prefix):
+            return candidate
+    named = FILES.get(file.name)
+    return named if named in own else None
+
+
+def _fingerprint(model: Model | Backbone) -> Fingerprint:
+    with torch.inference_mode():
+        raw = model(golden_images((1, 3, *FIXED_SIZE)))
+    values = torch.cat([part.reshape(-1).double() for part in _tensors(raw)])
+    first = tuple(float(value) for value in values[:FIRST_VALUES])
+    return Fingerprint(float(values.mean()), float(values.std()), first)
+
+
+def _tensors(raw: object) -> list[Tensor]:
+    """List the tensors of a raw output: logits, maps, or what a detector predicts."""
+    if isinstance(raw, Tensor):
+        return [raw]
+    parts = raw if isinstance(raw, list | tuple) else list(vars(raw).values())
+    return [tensor for part in parts for tensor in _tensors(part)]
+
+
+def _check_golden(model: nn.Module, name: str, file: Path) -> GoldenCheck | None:
+    values = golden_values(name)
+    if values is None or is_native(file) or not is_golden(read_checkpoint(file)):
+        return None
+    return GoldenCheck(values.case, golden_error(model, values))
+
+
+def _measure(
+    model: Model | Backbone,
+    root: Path,
+    split: str,
+    device: torch.device,
+    catalogue: PublishedFile | None,
+    on_progress: Progress | None,
+    on_bad_file: Callable[[BadFile], None],
+) -> Measurement:
+    """Evaluate the model as `ziggurat evaluate` does.
+
+    Raises:
+        ZigguratError: If it is a backbone, which has no accuracy.
+    """
+    if not isinstance(model, Model):
+        raise ZigguratError(
+            "a backbone has no accuracy to measure; leave --data out, or name a whole model"
+        )
+    data = open_data(model, None, root, split)
+    batch_size = 32 if model.identity.task == "classification" else 1
+    loader = EvaluationLoader(data.dataset, batch_size=batch_size, divisor=data.divisor, workers=0)
+    ledger = BadFileLedger(MAX_BAD_FILES, on_bad_file, advice="measure on data that are whole")
+    report = evaluate(
+        model, loader, data.metric, device=device, ledger=ledger, on_progress=on_progress
+    )
+    source = catalogue or next(
+        (file for file in files_for(model.identity.name) if file.metrics), None
+    )
+    return Measurement(
+        data=data.name,
+        num_images=report.num_images,
+        numbers={name: 100 * value for name, value in report.numbers.items()},
+        published={} if source is None else dict(source.metrics),
+    )
+
+
+def _say_nothing(file: BadFile) -> None:
+    del file  # the limit of the ledger raises if there are many

@@ -1,0 +1,1 @@
+"""Weights: what is published and where, downloads, and the Hugging Face hub."""

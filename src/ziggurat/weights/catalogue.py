@@ -1,0 +1,34 @@
+"""The catalogue: every weight file that the authors of these models, and timm, have published."""
+
+from ziggurat import zoo
+from ziggurat.cards import MODELS
+from ziggurat.weights import gpvit, p2t, pvt, resnet, topformer
+from ziggurat.weights.published_file import PublishedFile
+
+FILES: dict[str, PublishedFile] = {
+    file.name: file
+    for file in (*pvt.FILES, *p2t.FILES, *topformer.FILES, *gpvit.FILES, *resnet.FILES)
+}
+"""By name. Of several files for a model the first is the one that `pretrained=True` means."""
+
+
+def files_for(model: str) -> list[PublishedFile]:
+    """Return the files of a model; those that a program can download come first.
+
+    Args:
+        model: Name of the model or of the backbone.
+    """
+    files = [file for file in FILES.values() if file.model == model]
+    return sorted(files, key=lambda file: file.url is None)
+
+
+def is_buildable(file: PublishedFile) -> bool:
+    """Tell whether `create_model` or `create_backbone` knows the model of a file.
+
+    Args:
+        file: A file of the catalogue.
+    """
+    if file.model in zoo.BACKBONES:
+        return True
+    card = MODELS.get(file.model)
+    return card is not None and (card.backbone in zoo.BACKBONES or card.backbone in zoo.TRUNKS)

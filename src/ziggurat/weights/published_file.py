@@ -1,0 +1,94 @@
+"""What is known of one published weight file: model, numbers, licence, and where it lies.
+
+Only what a source states is written down. Where nothing is published, a size or a hash for
+instance, there is None: nothing in the catalogue is computed, measured or guessed.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+WeightTask = Literal[
+    "classification", "detection", "instance segmentation", "semantic segmentation"
+]
+
+APACHE = "Apache-2.0"
+CC_BY_NC_SA = "CC-BY-NC-SA-4.0"
+CC_BY_SA = "CC-BY-SA-3.0"
+
+CROP_224 = "short side to 256 (bicubic), middle 224 x 224, ImageNet mean and deviation"
+INSIDE_1333_800 = (
+    "inside 1333 x 800, aspect ratio kept, padded to multiples of 32, ImageNet mean and deviation"
+)
+INSIDE_2048_512 = (
+    "inside 2048 x 512, aspect ratio kept, then up to multiples of 32, ImageNet mean and deviation"
+)
+
+IMAGENET = "ImageNet-1k val"
+COCO = "COCO val2017"
+ADE20K = "ADE20K val"
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """One weight file that somebody published.
+
+    Attributes:
+        name: Its name in the catalogue: that of the file, or of the training run where the file's
+            own name is not published.
+        model: Name of the model that it is for.
+        task: What that model does.
+        metrics: Name and number, in percent, as the source states them; empty where it states
+            none.
+        dataset: What the numbers were measured on.
+        source: Page that states them.
+        licence: SPDX name of its licence, or None where the authors state none.
+        preprocessing: What the model expects of an image.
+        url: Address that gives the file itself, or None where only a person can get it.
+        page: Page where a person gets it, or None where `url` does.
+        size: Size in bytes, or None where it is not published.
+        published_size: Rounded size as the source prints it, or None.
+        sha256_prefix: First digits of its SHA-256 as published, or None.
+        remark: What else one should know, or nothing.
+    """
+
+    name: str
+    model: str
+    task: WeightTask
+    metrics: tuple[tuple[str, float], ...]
+    dataset: str
+    source: str
+    licence: str | None
+    preprocessing: str
+    url: str | None = None
+    page: str | None = None
+    size: int | None = None
+    published_size: str | None = None
+    sha256_prefix: str | None = None
+    remark: str = ""
+
+    @property
+    def published(self) -> str:
+        """The numbers in words."""
+        if not self.metrics:
+            return "no number stated"
+        numbers = ", ".join(f"{value} {metric}" for metric, value in self.metrics)
+        return f"{numbers}, {self.dataset}"
+
+    @property
+    def how_to_get(self) -> str:
+        """What a user has to do to have the file."""
+        if self.url is not None:
+            return f"pretrained={self.name!r} downloads {self.url}"
+        then = f"then give the file itself: pretrained='path/to/{self.name}'"
+        remark = f" ({self.remark})" if self.remark else ""
+        return f"save {self.name} from {self.page} with a browser{remark}, {then}"
+
+
+def drive_file(identifier: str) -> str:
+    """Return the page of a file on Google Drive, which asks a person to confirm downloads."""
+    return f"https://drive.google.com/file/d/{identifier}/view"
+
+
+def drive_folder(identifier: str) -> str:
+    """Return the page of a folder on Google Drive."""
+    return f"https://drive.google.com/drive/folders/{identifier}"
