@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 import ziggurat
+from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.gpvit_adapter import GPViTAdapter, gpvit_l1_adapter
 from ziggurat.layers.tokens import to_tokens
+from ziggurat.models.classifier import Classifier
 
 TOLERANCE = 2e-5
 SHOWN_LAYERS = (0, 1, 2, 4, 7, 10, 11)
@@ -22,6 +24,8 @@ def test_classifier_gives_the_official_values_in_every_layer(
 ) -> None:
     case = golden(f"backbones/{name}")
     model = ziggurat.create_model(case.facts["model"]).eval()
+    assert isinstance(model, Classifier)
+    assert isinstance(model.backbone, GPViT)
     report = ziggurat.load_official(model, case.file(tmp_path))
     assert len(report.matched) == len(case.facts["entries"])
     layers: dict[str, Tensor] = {}

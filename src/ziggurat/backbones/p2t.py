@@ -241,8 +241,9 @@ class P2T(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for stage in self.stages:
-            stage.use_checkpointing = enable
+        for module in self.modules():
+            if isinstance(module, Stage):
+                module.use_checkpointing = enable
 
 
 def p2t_tiny(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:

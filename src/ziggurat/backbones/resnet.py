@@ -203,8 +203,9 @@ class ResNet(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for stage in self.stages:
-            stage.use_checkpointing = enable
+        for stage in self.modules():
+            if isinstance(stage, Stage):
+                stage.use_checkpointing = enable
 
 
 def check_options(

@@ -7,6 +7,7 @@ Shapes: B images, C channels, H x W map. Maps are (B, C, H, W) in channels_last 
 """
 
 import difflib
+from typing import Any
 
 import timm
 import torch
@@ -42,14 +43,15 @@ class TimmBackbone(nn.Module):
         super().__init__()
         _check_name(name)
         self.name = name
-        options = {"in_chans": in_channels}
+        options: dict[str, Any] = {"in_chans": in_channels}
         if drop_path_rate > 0:
             options["drop_path_rate"] = drop_path_rate
         try:
             with torch.device("meta"):
-                strides = timm.create_model(name, features_only=True).feature_info.reduction()
+                probe: Any = timm.create_model(name, features_only=True)
+            strides = probe.feature_info.reduction()
             wanted = set(PYRAMID) if set(PYRAMID) <= set(strides) else set(strides)
-            self.model = timm.create_model(
+            network: Any = timm.create_model(
                 name,
                 features_only=True,
                 out_indices=[i for i, stride in enumerate(strides) if stride in wanted],
@@ -60,15 +62,16 @@ class TimmBackbone(nn.Module):
                 f"timm cannot build {name!r} as a backbone with {options} ({error}); choose "
                 "another network, or leave the options at their defaults"
             ) from error
-        if drop_path_rate > 0 and not _has_drop_path(self.model):
+        if drop_path_rate > 0 and not _has_drop_path(network):
             raise ZigguratError(
                 f"{name!r} of timm has no stochastic depth, got drop_path_rate={drop_path_rate}; "
                 "leave it at 0"
             )
-        self.out_channels: tuple[int, ...] = tuple(self.model.feature_info.channels())
-        self.out_strides: tuple[int, ...] = tuple(self.model.feature_info.reduction())
-        self.is_channels_last_shape = getattr(self.model, "output_fmt", None) == Format.NHWC
-        self.only_size = _only_size(self.model)
+        self.model = network
+        self.out_channels: tuple[int, ...] = tuple(network.feature_info.channels())
+        self.out_strides: tuple[int, ...] = tuple(network.feature_info.reduction())
+        self.is_channels_last_shape = getattr(network, "output_fmt", None) == Format.NHWC
+        self.only_size = _only_size(network)
 
     def forward(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the maps, fine to coarse.
@@ -97,8 +100,9 @@ class TimmBackbone(nn.Module):
         Raises:
             ZigguratError: If timm has not written it for this network.
         """
-        is_wrapped = isinstance(self.model, FeatureGetterNet)
-        network = self.model.model if is_wrapped else self.model
+        network: Any = self.model
+        if isinstance(network, FeatureGetterNet):
+            network = network.model
         try:
             network.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError) as error:
@@ -145,5 +149,8 @@ def _has_drop_path(model: nn.Module) -> bool:
 
 
 def _only_size(model: nn.Module) -> ImageSize | None:
-    facts = model.pretrained_cfg
-    return tuple(facts["input_size"][1:]) if facts.get("fixed_input_size") else None
+    facts: Any = model.pretrained_cfg
+    if not facts.get("fixed_input_size"):
+        return None
+    _, height, width = facts["input_size"]
+    return height, width

@@ -6,6 +6,8 @@ seen every other, at a cost of N * (H + W) instead of N^2 (CSWin, Dong et al., a
 Shapes: B images, C channels, H x W map, N = H * W tokens, S stripes, D = C / heads.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -54,7 +56,7 @@ class StripeAttention(nn.Module):
         """Mix tokens in both directions, half of the channels in each."""
         qkv = self.qkv(x.permute(0, 2, 3, 1)).unflatten(-1, (3, 2, -1))
         vertical, horizontal = qkv.unbind(-2)
-        for_columns, for_rows = self.lepe
+        for_columns, for_rows = cast(tuple[nn.Conv2d, nn.Conv2d], tuple(self.lepe))
         # Columns are the rows of the transposed map. Theirs is the only copy: in memory, what lies
         # in a vertical stripe is not evenly spaced.
         by_columns = self._attend(vertical.transpose(1, 2), for_columns.weight.mT, for_columns.bias)
@@ -66,7 +68,7 @@ class StripeAttention(nn.Module):
         self,
         qkv: Float[Tensor, "B H W 3 half"],
         kernel: Float[Tensor, "half 1 3 3"],
-        bias: Float[Tensor, " half"],
+        bias: Float[Tensor, " half"] | None,
     ) -> Float[Tensor, "B H W half"]:
         """Attend inside horizontal stripes.
 
@@ -97,7 +99,7 @@ class StripeAttention(nn.Module):
 
 def _inside(
     height: int, width: int, batch: int, device: torch.device
-) -> Bool[Tensor, "B*S 1 1 2*W"]:
+) -> Bool[Tensor, "stripes 1 1 keys"]:
     """Mark the keys of each stripe that lie inside the map."""
     num_stripes = divide_up(height, THICKNESS)
     stripe = torch.arange(batch * num_stripes, device=device) % num_stripes

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 import ziggurat
-from ziggurat.backbones.pvt import PVT, FeedForward, pvt_tiny, resize_positions
+from ziggurat.backbones.pvt import PVT, pvt_tiny, resize_positions
 from ziggurat.errors import ZigguratError
+from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.tokens import to_tokens
 
 

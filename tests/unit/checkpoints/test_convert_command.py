@@ -1,16 +1,19 @@
-"""`ziggurat convert` turns official files into weight files and says what it did."""
+"""`ziggurat convert` turns official files into weight files, those into timm's, and says so."""
 
 import argparse
 import os
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from torch import Tensor
 
-from ziggurat.checkpoints.native import load_weights
+import ziggurat
+from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli import convert
 from ziggurat.errors import ZigguratError
+from ziggurat.models.classifier import Classifier
 
 Weights = dict[str, Tensor]
 
@@ -44,6 +47,39 @@ def test_convert_classifier(
     assert str(output) in printed
 
 
+def test_convert_averaged_weights(tmp_path: Path, imagenet_file: Weights) -> None:
+    averaged = {name: value + 1 for name, value in imagenet_file.items()}
+    torch.save({"model": imagenet_file, "model_ema": averaged}, tmp_path / "official.pth")
+    arguments = (tmp_path / "official.pth", "--model", "p2t_mini", "--num_classes", 5, "-o")
+    for options, expected in ((), imagenet_file), (("--ema",), averaged):
+        _run(*arguments, tmp_path / "mini.safetensors", *options)
+        loaded = load_weights(tmp_path / "mini.safetensors").state_dict()
+        assert torch.equal(loaded["head.fc.bias"], expected["head.bias"])
+
+
+def test_convert_for_timm(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = ziggurat.create_model("pvt_v2_b0", num_classes=3).eval()
+    save_weights(model, tmp_path / "ours.safetensors")
+    output = tmp_path / "theirs.safetensors"
+    _run(tmp_path / "ours.safetensors", "--to", "timm", "-o", output)
+    printed = capsys.readouterr().out
+    assert f"{len(model.state_dict())} entries" in printed
+    assert f"timm.create_model('pvt_v2_b0', num_classes=3, checkpoint_path={str(output)!r})" in (
+        printed
+    )
+    other = timm.create_model("pvt_v2_b0", num_classes=3, checkpoint_path=str(output)).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(images), other(images), rtol=1e-5, atol=1e-5)
+
+
+def test_timm_does_not_have_every_model(tmp_path: Path, classifier: Classifier) -> None:
+    save_weights(classifier, tmp_path / "ours.safetensors")
+    with pytest.raises(ZigguratError, match=r"P2T.*only PVT v2"):
+        _run(tmp_path / "ours.safetensors", "--to", "timm", "-o", tmp_path / "theirs.safetensors")
+    assert not (tmp_path / "theirs.safetensors").exists()
+
+
 def test_convert_detector_with_names(
     tmp_path: Path, detector_file: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +104,17 @@ def test_convert_detector_with_names(
         (["--model", "retinanet_p2t_mini", "-o", "a.safetensors"], "ImageNet file"),
         (["--model", "p2t_mini", "--num_classes", "5", "-o", "a.pth"], r"saved as \.safetensors"),
         (["--model", "p2t_mini", "--num_classes", "0", "-o", "a.safetensors"], "num_classes"),
-        (["--model", "p2t_mini", "-o", "official.pth"], "is the official file itself"),
+        (["--model", "p2t_mini", "-o", "official.pth"], "is the file to convert itself"),
+        (["-o", "a.safetensors"], "does not say which model it is of; name it with --model"),
+        (
+            ["--model", "p2t_mini", "--num_classes", "5", "--ema", "-o", "a.safetensors"],
+            "has no averaged weights",
+        ),
+        (["--to", "timm", "-o", "a.safetensors"], "is not a weight file of ziggurat"),
+        (
+            ["--to", "timm", "--model", "p2t_mini", "--ema", "-o", "a.safetensors"],
+            "--model, --ema describe an official file",
+        ),
         (["--model", "p2t_mini", "--classes", "no.txt", "-o", "a.safetensors"], "cannot read"),
         (["--model", "p2t_mini", "--classes", "gap.txt", "-o", "a.safetensors"], "empty line"),
         (

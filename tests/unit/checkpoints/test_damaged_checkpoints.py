@@ -1,6 +1,7 @@
 """Whatever bytes a file holds, reading it ends with weights or with one clear sentence."""
 
 import contextlib
+import pickle
 from io import BytesIO
 from pathlib import Path
 
@@ -27,6 +28,8 @@ FILES = {
     "zip.pth": _torch_file(True),
     "legacy.pth": _torch_file(False),
     "tensors.safetensors": save(WEIGHTS),
+    "paddle.pdparams": pickle.dumps({n: v.numpy() for n, v in WEIGHTS.items()}, protocol=4),
+    "blobs.pkl": pickle.dumps({"blobs": {n: v.numpy() for n, v in WEIGHTS.items()}}, protocol=2),
 }
 few = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -177,6 +177,17 @@ def test_truncated(weights: Path, keep: float) -> None:
         load_weights(weights)
 
 
+def test_a_backbone_of_timm_is_built_again(tmp_path: Path) -> None:
+    model = zoo.create_model(
+        "retinanet", backbone="timm:resnet10t", num_classes=2, head_channels=8, head_depth=1
+    )
+    save_weights(model, tmp_path / "a.safetensors")
+    loaded = load_weights(tmp_path / "a.safetensors")
+    assert loaded.identity == model.identity
+    own, theirs = model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(own[name], theirs[name]) for name in own)
+
+
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "newer": (lambda v: v.update(format_version=2), "format version 2, expected 1; update"),
     "no version": (lambda v: v.pop("format_version"), "format version None"),
@@ -188,6 +199,32 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "task list": (lambda v: v["identity"].update(task=[]), r"task of its model is \[\]"),
     "backbone": (lambda v: v["identity"].update(backbone="p2t_minni"), "did you mean 'p2t_mini'"),
     "backbone kind": (lambda v: v["identity"].update(backbone=1), "backbone of its model is 1"),
+    "backbone elsewhere": (
+        lambda v: v["identity"].update(
+            task="detection", system="retinanet", backbone="timm:hf-hub:someone/something"
+        ),
+        "backbone of its model is 'timm:hf-hub:someone/something'",
+    ),
+    "backbone file": (
+        lambda v: v["identity"].update(
+            task="detection", system="retinanet", backbone="timm:local-dir:/tmp"
+        ),
+        "backbone of its model is 'timm:local-dir:/tmp'",
+    ),
+    "backbone of timm": (
+        lambda v: v["identity"].update(
+            task="detection",
+            system="retinanet",
+            backbone="timm:resnet1",
+            head_channels=8,
+            head_depth=1,
+        ),
+        "cannot be built: unknown network of timm 'resnet1'",
+    ),
+    "classifier of timm": (
+        lambda v: v["identity"].update(backbone="timm:resnet18"),
+        "backbone of its model is 'timm:resnet18'",
+    ),
     "system": (
         lambda v: v["identity"].update(
             task="detection", system="yolo", head_channels=8, head_depth=1

@@ -37,16 +37,37 @@ def _same(got: dict[str, Tensor]) -> bool:
         {"model": WEIGHTS, "epoch": 3, "args": argparse.Namespace(lr=0.1, data="x")},
         {"state_dict": WEIGHTS, "meta": {"CLASSES": ("a", "b"), "best": np.float64(0.5)}},
         {"model": {f"module.{name}": value for name, value in WEIGHTS.items()}},
-        {"model_ema": WEIGHTS},
         {"model": WEIGHTS, "model_ema": {name: value + 1 for name, value in WEIGHTS.items()}},
     ],
-    ids=["plain", "ordered", "module", "model", "state_dict", "both", "ema only", "ema beside"],
+    ids=["plain", "ordered", "module", "model", "state_dict", "both", "ema beside"],
 )
 @pytest.mark.parametrize("use_zip", [True, False], ids=["zip", "legacy"])
 def test_every_wrapping_of_torch_files(tmp_path: Path, content: object, use_zip: bool) -> None:
     path = tmp_path / "official.pth"
     torch.save(content, path, _use_new_zipfile_serialization=use_zip)
     assert _same(read_checkpoint(path))
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
+def test_averaged_weights_are_taken_on_request_only(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "official.pth"
+    averaged = {f"module.{name}": value for name, value in WEIGHTS.items()}
+    torch.save({key: averaged, "model": {"w": torch.ones(1)}, "epoch": 3}, path)
+    assert list(read_checkpoint(path)) == ["w"]
+    assert _same(read_checkpoint(path, use_ema=True))
+    torch.save({key: averaged}, path)
+    with pytest.raises(ZigguratError, match=f"averaged weights only, under '{key}'.*use_ema"):
+        read_checkpoint(path)
+    assert _same(read_checkpoint(path, use_ema=True))
+    torch.save({"model": WEIGHTS}, path)
+    with pytest.raises(ZigguratError, match="has no averaged weights"):
+        read_checkpoint(path, use_ema=True)
+
+
+def test_numpy_objects_beside_the_weights(tmp_path: Path) -> None:
+    meta = {"best": np.float32(0.5), "seen": np.int64(3), "palette": np.eye(3, dtype=np.uint8)}
+    torch.save({"state_dict": WEIGHTS, "meta": meta}, tmp_path / "official.pth")
+    assert _same(read_checkpoint(tmp_path / "official.pth"))
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "weights.bin"])

@@ -65,7 +65,7 @@ def test_stages_dilate_where_they_may_not_stride(
     output_stride: int, strides: tuple[int, ...], dilations: tuple[int, ...]
 ) -> None:
     with torch.device("meta"):
-        backbone = mini(output_stride=output_stride)
+        backbone: Any = mini(output_stride=output_stride)
         maps = backbone(torch.empty(1, 3, 97, 130))
     assert backbone.out_strides == strides
     for stage, dilation in zip(backbone.stages, dilations, strict=True):
@@ -78,14 +78,16 @@ def test_stages_dilate_where_they_may_not_stride(
 @pytest.mark.parametrize("stride_in_1x1", [True, False])
 def test_the_stride_is_in_one_convolution(stride_in_1x1: bool) -> None:
     with torch.device("meta"):
-        block = mini(stride_in_1x1=stride_in_1x1).stages[1].blocks[0]
+        backbone: Any = mini(stride_in_1x1=stride_in_1x1)
+    block = backbone.stages[1].blocks[0]
     strides = [layer.conv.stride[0] for layer in (block.conv1, block.conv2, block.conv3)]
     assert strides == ([2, 1, 1] if stride_in_1x1 else [1, 2, 1])
 
 
 def test_groups_make_the_middle_wider() -> None:
     with torch.device("meta"):
-        convolution = resnext101_32x8d().stages[3].blocks[2].conv2.conv
+        backbone: Any = resnext101_32x8d()
+    convolution = backbone.stages[3].blocks[2].conv2.conv
     assert (convolution.in_channels, convolution.groups) == (2048, 32)
 
 

@@ -1,5 +1,6 @@
 """TopFormer: what outputs of whole models do not show."""
 
+from collections.abc import Callable
 from math import sqrt
 
 import pytest
@@ -46,7 +47,7 @@ def test_sides_round_up(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("build", [topformer_tiny, topformer_small, topformer_base])
 @pytest.mark.parametrize("use_injection", [True, False])
-def test_outputs_are_as_promised(build: type[TopFormer], use_injection: bool) -> None:
+def test_outputs_are_as_promised(build: Callable[..., TopFormer], use_injection: bool) -> None:
     with torch.device("meta"):
         backbone = build(use_injection=use_injection, in_channels=4)
         maps = backbone(torch.empty(2, 4, 128, 192))
