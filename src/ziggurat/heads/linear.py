@@ -115,7 +115,7 @@ class GroupTokenPool(nn.Module):
     def forward(self, features: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C"]:
         """Return one vector an image."""
         tokens = to_tokens(features)
-        q = self.norm_query(self.group_token).expand(len(tokens), -1, -1)
+        q = self.norm_query(self.group_token).expand(tokens.shape[0], -1, -1)
         vectors = F.scaled_dot_product_attention(
             self._split_heads(q), self._split_heads(self.k(tokens)), self._split_heads(tokens)
         )

@@ -1,0 +1,1 @@
+"""Speed and memory of models on this machine, beside its peak and beside other libraries."""

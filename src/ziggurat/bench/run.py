@@ -1,0 +1,192 @@
+"""Measure contestants in settings: speed in alternating turns, then memory one by one."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from ziggurat.bench.machine import (
+    Allocator,
+    apply_allocator,
+    describe_conditions,
+    make_product,
+)
+from ziggurat.bench.memory import (
+    MemoryRequest,
+    check_memory_is_measurable,
+    describe_failure,
+    measure_memory,
+)
+from ziggurat.bench.results import Benchmark, Contestant, Result, Setting, only_failed
+from ziggurat.bench.subjects import find_subject, is_peer
+from ziggurat.bench.turns import WarmStep, take_turns, warm_up
+from ziggurat.bench.work import count_flops, prepare_step
+from ziggurat.errors import ZigguratError
+
+SECONDS_BETWEEN_LINES = 5.0
+PRODUCT = Contestant("matrix product")
+"""Takes its turns among the models, so that their share of the peak is of the same minutes."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """How a benchmark is run.
+
+    Attributes:
+        device: Where models run.
+        rounds: Turns of each contestant in each setting.
+        threads: Threads of the CPU; by default as many as PyTorch takes.
+        memory_format: Order of the images' and weights' values in memory.
+        allocator: How memory is handed out.
+        is_speed_measured: Whether steps are timed.
+        is_memory_measured: Whether the peak memory is measured.
+    """
+
+    device: torch.device
+    rounds: int = 9
+    threads: int | None = None
+    memory_format: str = "channels_last"
+    allocator: Allocator = "default"
+    is_speed_measured: bool = True
+    is_memory_measured: bool = True
+
+
+def run_benchmark(
+    contestants: Sequence[Contestant],
+    settings: Sequence[Setting],
+    conditions: Conditions,
+    say: Callable[[str], None],
+    against: Sequence[str] = (),
+) -> Benchmark:
+    """Measure every contestant in every setting.
+
+    A contestant that fails in a setting, as those of one image size do, has the reason in its
+    result; the others go on.
+
+    Args:
+        contestants: Who, in the order of their turns.
+        settings: What they do, one comparison after the other.
+        conditions: How it is run.
+        say: Is told how far it is.
+        against: Names among the contestants that the others are compared with.
+
+    Raises:
+        ZigguratError: If a name is unknown, if speed and memory cannot be measured here, or if
+            not one contestant succeeded.
+    """
+    _check(contestants, settings, conditions)
+    apply_allocator(conditions.allocator)
+    if conditions.threads is not None:
+        torch.set_num_threads(conditions.threads)
+    results: list[Result] = []
+    for setting in settings:
+        compared = [Result(contestant, setting) for contestant in contestants]
+        if conditions.is_speed_measured:
+            compared = _measure_speed(compared, conditions, say)
+        if conditions.is_memory_measured:
+            compared = [_measure_memory(result, conditions, say) for result in compared]
+        results += compared
+    if only_failed(results):
+        raise ZigguratError(f"nothing could be measured: {results[0].failure}")
+    return Benchmark(
+        conditions=describe_conditions(conditions.device, conditions.allocator),
+        rounds=conditions.rounds,
+        results=tuple(results),
+        against=tuple(against),
+    )
+
+
+def _check(
+    contestants: Sequence[Contestant], settings: Sequence[Setting], conditions: Conditions
+) -> None:
+    if conditions.rounds < 1:
+        raise ZigguratError(f"a benchmark needs at least 1 round, got {conditions.rounds}")
+    if conditions.threads is not None and conditions.threads < 1:
+        raise ZigguratError(f"a benchmark needs at least 1 thread, got {conditions.threads}")
+    if conditions.is_memory_measured:
+        check_memory_is_measurable(conditions.device)
+    for contestant in contestants:
+        find_subject(contestant.name)
+        if contestant.variant == "fast" and is_peer(contestant.name):
+            raise ZigguratError(f"only models of ziggurat have a fast variant, got {contestant}")
+        if contestant.variant == "fast" and any(s.is_training for s in settings):
+            raise ZigguratError(
+                f"{contestant} cannot be trained; measure inference, or leave it out"
+            )
+
+
+def _measure_speed(
+    results: Sequence[Result], conditions: Conditions, say: Callable[[str], None]
+) -> list[Result]:
+    """Warm all contestants of a setting up, then let those that work take turns."""
+    device, setting = conditions.device, results[0].setting
+    say(f"{setting}")
+    prepared: list[Result] = []
+    steps: dict[Contestant, WarmStep] = {}
+    for result in results:
+        say(f"  preparing {result.contestant}")
+        try:
+            ready, warm = _prepare(result, conditions)
+        except Exception as error:  # a peer may fail with anything
+            prepared.append(replace(result, failure=describe_failure(error)))
+        else:
+            prepared.append(ready)
+            steps[result.contestant] = warm
+    if not steps:
+        return prepared
+    multiply, product_flops = make_product(setting.dtype, device)
+    steps[PRODUCT] = warm_up(multiply, device)
+    turns = take_turns(steps, conditions.rounds, device, on_turn=_Progress(say))
+    product = Result(PRODUCT, setting, flops=product_flops, turns=turns[PRODUCT])
+    return [
+        replace(result, turns=turns.get(result.contestant, ()), peak=product.flops_per_second)
+        for result in prepared
+    ]
+
+
+def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep]:
+    """Build a contestant and take its first steps."""
+    device, setting, contestant = conditions.device, result.setting, result.contestant
+    model = find_subject(contestant.name)()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    flops = count_flops(model, setting)
+    step = prepare_step(model, contestant.variant, setting, device, conditions.memory_format)
+    warm = warm_up(step, device)
+    ready = replace(result, parameters=parameters, flops=flops, preparation=warm.preparation)
+    return ready, warm
+
+
+def _measure_memory(result: Result, conditions: Conditions, say: Callable[[str], None]) -> Result:
+    """Add the peak memory, unless the contestant is compiled or has failed already."""
+    if result.failure is not None or result.contestant.variant == "compiled":
+        return result
+    say(f"  peak memory of {result.contestant}: {result.setting}")
+    request = MemoryRequest(
+        contestant=result.contestant,
+        setting=result.setting,
+        device=str(conditions.device),
+        memory_format=conditions.memory_format,
+        threads=torch.get_num_threads(),
+        allocator=conditions.allocator,
+    )
+    try:
+        return replace(result, memory=measure_memory(request))
+    except ZigguratError as error:
+        return replace(result, failure=str(error))
+
+
+class _Progress:
+    """Says every few seconds how many turns are taken and how long the others will take."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self.begin = self.said = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.said < SECONDS_BETWEEN_LINES:
+            return
+        self.said = now
+        left = (now - self.begin) / done * (total - done)
+        self.say(f"  turn {done}/{total}, {left:.0f} s left of this comparison")

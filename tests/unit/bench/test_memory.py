@@ -1,0 +1,102 @@
+"""Peak memory of one model, in a process of its own."""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ziggurat.bench import memory
+from ziggurat.bench.memory import (
+    MemoryRequest,
+    check_memory_is_measurable,
+    describe_failure,
+    measure_memory,
+)
+from ziggurat.bench.results import Contestant, Setting
+from ziggurat.errors import ZigguratError
+
+Work = Callable[[MemoryRequest], int | str]
+REQUEST = MemoryRequest(
+    contestant=Contestant("p2t_mini"),
+    setting=Setting("fp32", 1, (64, 64)),
+    device="cpu",
+    memory_format="channels_last",
+    threads=1,
+    allocator="default",
+)
+
+
+class Here:
+    """Stands in for the other process, which would take seconds to start."""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __enter__(self) -> "Here":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, work: Work, request: MemoryRequest) -> Future[int | str]:
+        future: Future[int | str] = Future()
+        future.set_result(work(request))
+        return future
+
+
+class Killed(Here):
+    """A process that the system killed."""
+
+    def submit(self, work: Work, request: MemoryRequest) -> Future[int | str]:
+        future: Future[int | str] = Future()
+        future.set_exception(BrokenProcessPool())
+        return future
+
+
+@pytest.fixture
+def _here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ProcessPoolExecutor", Here)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+
+
+@pytest.mark.usefixtures("_here", "p2t_mini")
+def test_larger_images_take_more() -> None:
+    check_memory_is_measurable(torch.device("cpu"))
+    small = measure_memory(REQUEST)
+    large = measure_memory(replace(REQUEST, setting=Setting("fp32", 4, (512, 512))))
+    assert large > small + 4 * 3 * 512 * 512 * 4  # the images alone
+
+
+@pytest.mark.usefixtures("_here")
+def test_a_model_that_fails_is_a_sentence(p2t_mini: str) -> None:
+    request = replace(REQUEST, contestant=Contestant(p2t_mini, "fast"))
+    request = replace(request, setting=Setting("fp32", 1, (64, 64), is_training=True))
+    with pytest.raises(ZigguratError, match="training mode"):
+        measure_memory(request)
+
+
+def test_a_process_that_was_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "ProcessPoolExecutor", Killed)
+    with pytest.raises(ZigguratError, match="p2t_mini was killed at inference, fp32, batch 1"):
+        measure_memory(REQUEST)
+
+
+def test_devices_without_a_peak() -> None:
+    with pytest.raises(ZigguratError, match="--measure speed"):
+        check_memory_is_measurable(torch.device("mps"))
+
+
+def test_failures_are_one_line() -> None:
+    assert describe_failure(ZigguratError("too small")) == "too small"
+    assert describe_failure(RuntimeError("first\nsecond")) == "RuntimeError: first"
+    assert describe_failure(AssertionError()) == "AssertionError"
+
+
+@pytest.mark.slow  # a fresh process imports PyTorch
+def test_in_a_process_of_its_own() -> None:
+    request = replace(REQUEST, contestant=Contestant("p2t_tiny"))
+    peak = measure_memory(request)
+    assert 11.6e6 * 4 < peak < 11.6e6 * 4 + 100e6
