@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: demo test test-all check format benchmark-real-data
+.PHONY: demo test test-all check format benchmark-real-data benchmark-backbones
 
 demo: .venv/ready
 	$(BIN)/ziggurat demo
@@ -30,6 +30,11 @@ format: .venv/ready
 # An hour on two cores: a detector and a classifier, from scratch, on real photos.
 benchmark-real-data: .venv/ready
 	$(BIN)/python benchmarks/real_data.py
+
+# An hour or two on two cores that do nothing else.
+benchmark-backbones: .venv/ready
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet transformers
+	$(BIN)/python benchmarks/backbones.py
 
 .venv/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -57,8 +57,9 @@ def test_half_precision_stays_near(name: str) -> None:
         expected = backbone(images)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             half = [features.float() for features in backbone(images)]
-    # bfloat16 has 8 bits: 0.4 % a rounding, and dozens of them follow one another.
-    assert worst_difference(half, expected) < 0.1
+    # bfloat16 has 8 bits, 0.4 % a rounding, and hundreds of them follow one another: up to 0.11
+    # with fresh weights. What is computed wrongly differs by about 1.
+    assert worst_difference(half, expected) < 0.2
 
 
 @pytest.mark.parametrize("name", SMALLEST_TRUNKS)

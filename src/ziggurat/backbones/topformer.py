@@ -58,6 +58,9 @@ class Attention(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Mix tokens."""
         q, k, v = (self._split_heads(layer(x)) for layer in (self.q, self.k, self.v))
+        # Zeros change no product. With widths that differ PyTorch has no fused kernel, and holds
+        # all N x N scores.
+        q, k = (F.pad(t, (0, VALUE_DIM - KEY_DIM)) for t in (q, k))
         # No 1 / sqrt(K): the published weights were trained without it.
         y = F.scaled_dot_product_attention(q, k, v, scale=1.0)
         y = to_map(y.transpose(1, 2).flatten(2), x.shape[2:])

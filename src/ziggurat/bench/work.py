@@ -40,7 +40,7 @@ def count_flops(model: nn.Module, setting: Setting) -> int:
     two of the same size in the backward pass. PyTorch's own counter overstates the gradients of
     depthwise convolutions by their number of channels.
     """
-    # Frozen, since the counter fails on views of parameters that ask for a gradient.
+    # Frozen: under no_grad the counter fails where a module is given a view of a parameter.
     twin = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
     images = torch.empty(setting.batch, 3, *setting.image_size, device="meta")
     counter = FlopCounterMode(display=False)
