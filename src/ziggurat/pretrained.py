@@ -14,10 +14,9 @@ import logging
 from pathlib import Path
 
 from ziggurat import zoo
-from ziggurat.checkpoints.matching import LoadReport, load_entries
-from ziggurat.checkpoints.native import SAME_NAMES, is_native, load_into, load_weights
+from ziggurat.checkpoints.matching import LoadReport
+from ziggurat.checkpoints.native import is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import load_official
-from ziggurat.checkpoints.read import given
 from ziggurat.errors import ZigguratError
 from ziggurat.weights.catalogue import FILES, files_for
 from ziggurat.weights.fetch import fetch
@@ -105,7 +104,7 @@ def create_backbone(
         )
     path = find_weights(name.removesuffix(ADAPTER_ENDING), pretrained)
     if is_native(path):
-        report = _load_native_backbone(backbone, name, path)
+        report = load_backbone(backbone, name, path)
     else:
         report = load_official(backbone, path)
     _log(name, path, report)
@@ -184,24 +183,6 @@ def _published(model: str) -> PublishedFile:
 def _fetch(file: PublishedFile) -> Path:
     with download_bar(file.name) as on_progress:
         return fetch(file, on_progress=on_progress)
-
-
-def _load_native_backbone(backbone: Backbone, name: str, path: Path) -> LoadReport:
-    source = load_weights(path)
-    if source.identity.backbone != name:
-        raise ZigguratError(
-            f"{path} holds the backbone {source.identity.backbone}, expected {name}; choose "
-            f"weights of a model with {name}"
-        )
-    where = f"the backbone of {source.identity.name} in {path}"
-    return load_entries(
-        backbone,
-        given(source.backbone.state_dict(), where),
-        SAME_NAMES,
-        source=where,
-        label=f"the backbone {name} for dense prediction",
-        hint="choose weights of a detector, or the official ImageNet file",
-    )
 
 
 def _log(name: str, path: Path, report: LoadReport) -> None:

@@ -63,7 +63,7 @@ def test_backbone_of_our_own_file_starts_a_run(
     save_weights(detector, path)
     words = ("--optimizer.lr=1e-9", "--schedule.min_lr=0", "--trainer.max_steps=1")
     assert train_classifier(tmp_path / "run", f"--model.backbone_weights={path}", *words) == 0
-    assert "entries loaded: the backbone of retinanet_p2t_tiny" in capsys.readouterr().out
+    assert "entries loaded" in capsys.readouterr().out
     trained = load_weights(tmp_path / "run" / "last.safetensors").state_dict()
     for name, value in detector.backbone.state_dict().items():
         assert (value - trained[f"backbone.{name}"]).abs().max() < 1e-6, name
@@ -79,7 +79,7 @@ def test_backbone_of_another_architecture(
     save_weights(zoo.create_model("p2t_small", num_classes=2), path)
     assert train_classifier(tmp_path / "run", f"--model.backbone_weights={path}") == 1
     error = sentence_of(capsys)
-    assert "model.backbone_weights" in error and "p2t_small" in error and "p2t_tiny" in error
+    assert "small.safetensors" in error and "p2t_small" in error and "p2t_tiny" in error
 
 
 def test_a_malicious_checkpoint_runs_nothing(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save
+from torch import nn
 
 from ziggurat import zoo
 from ziggurat.checkpoints.atomic import atomic_write
@@ -34,6 +35,25 @@ from ziggurat.models.detector import Detector
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
 SAME_NAMES = NameMap(renames=((r"(.+)", r"\1"),))
+
+BACKBONE_ONLY = NameMap(
+    renames=((r"backbone\.((?!norm\.|stages\.3\.cls_token).+)", r"\1"),),
+    ignored=((r"(neck|head)\..+", "not part of the backbone"),),
+    absent=(
+        (r"norms\.(2|5|8)\..+", "a norm of a map that GPViT's classifier does not give"),
+        (r"injections\..+", "TopFormer's injection, which its classifier has not"),
+    ),
+)
+CLASS_TOKEN = NameMap(renames=((r"backbone\.(norm\..+|stages\.3\.cls_token)", r"\1"),))
+NO_CLASS_TOKEN = NameMap(
+    ignored=(
+        (
+            r"backbone\.(norm\..+|stages\.3\.cls_token)",
+            "part of PVT's class token, which dense prediction has not",
+        ),
+    )
+)
+"""A backbone that classified serves dense prediction, with what differs between the two."""
 
 
 def save_weights(model: Classifier | Detector, path: str | Path) -> None:
@@ -134,6 +154,37 @@ def load_into(
         hint="choose the model that the file was made for, or `reset_classes` if only the "
         "classes differ",
         reset_classes=reset_classes,
+    )
+
+
+def load_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
+    """Load the backbone of a weight file of ours into a backbone that exists.
+
+    The file may be of another task: what only a classifier has is left out, and what it has not
+    keeps its initial values; the report says so.
+
+    Args:
+        backbone: Receives the weights; unchanged if they do not fit.
+        name: Name of the backbone in the zoo.
+        path: A file of `save_weights`.
+
+    Raises:
+        ZigguratError: If the file cannot be read or holds another backbone.
+    """
+    description, stored = _read(Path(path))
+    if description.identity.backbone != name:
+        raise ZigguratError(
+            f"{path} holds the backbone {description.identity.backbone} of "
+            f"{description.identity.name}, expected {name}; choose weights of a model with {name}"
+        )
+    has_class_token = any(entry.endswith("cls_token") for entry in backbone.state_dict())
+    return load_entries(
+        backbone,
+        stored,
+        BACKBONE_ONLY + (CLASS_TOKEN if has_class_token else NO_CLASS_TOKEN),
+        source=f"the backbone of {description.identity.name} in {path}",
+        label=f"the backbone {name}",
+        hint="choose weights of a model with the same backbone, or the official ImageNet file",
     )
 
 

@@ -49,6 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
     )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="optimize the model for inference first; a kernel is compiled once, where possible",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> None:
         ZigguratError: If there is no image, or at least one file is none: all others are done.
     """
     files = find_images(args.sources, args.output)
-    predictor = load(args.weights, device=args.device)
+    predictor = load(args.weights, device=args.device, fast=args.fast)
     pictures = picture_names(files)
     entries: list[dict[str, Any]] = []
     failed: list[Path] = []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from ziggurat.checkpoints.native import is_native, load_into, load_weights
+from ziggurat.checkpoints.native import is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import load_official
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import RunData
@@ -73,23 +73,10 @@ def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None
     if wanted.backbone_weights is not None:
         path = Path(wanted.backbone_weights)
         if is_native(path):
-            say(_load_backbone(model, path))
+            say(load_backbone(model.backbone, model.identity.backbone, path).summary())
         else:
             say(load_official(model.backbone, path).summary())
     if wanted.weights is not None:
         path = Path(wanted.weights)
         load = load_into if is_native(path) else load_official
         say(load(model, path, reset_classes=wanted.reset_classes).summary())
-
-
-def _load_backbone(model: Model, path: Path) -> str:
-    source = load_weights(path)
-    got, expected = source.identity.backbone, model.identity.backbone
-    if got != expected:
-        raise ZigguratError(
-            f"model.backbone_weights must hold the backbone {expected} of {model.identity.name}, "
-            f"got {path} with {got}; choose weights of a model with {expected}"
-        )
-    entries = source.backbone.state_dict()
-    model.backbone.load_state_dict(entries)
-    return f"{len(entries)} entries loaded: the backbone of {source.identity.name} in {path}"

@@ -13,6 +13,7 @@ from ziggurat.data.classification import eval_transform
 from ziggurat.data.detection import eval_image
 from ziggurat.data.loading import collate
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
 from ziggurat.types import (
@@ -216,7 +217,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     return eval_image(image, preprocessing)
 
 
-def load(path: str | Path, *, device: str = "auto") -> Predictor:
+def load(path: str | Path, *, device: str = "auto", fast: bool = False) -> Predictor:
     """Load trained weights, ready to predict.
 
     Args:
@@ -224,10 +225,12 @@ def load(path: str | Path, *, device: str = "auto") -> Predictor:
             folder of a run, of which the best weights are taken, or the last where none were the
             best yet.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        fast: Predict with `optimize_for_inference`, which may compile a kernel at its first use.
 
     Where there are no weights or they cannot be read, `ZigguratError` is raised.
     """
-    return Predictor(load_weights(find_weights(Path(path))), device=device)
+    predictor = Predictor(load_weights(find_weights(Path(path))), device=device)
+    return Predictor(optimize_for_inference(predictor.model), device=device) if fast else predictor
 
 
 def find_weights(path: Path) -> Path:

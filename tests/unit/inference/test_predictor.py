@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.fast import optimize
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.types import CenterCrop, ClassScores, Detections
 
@@ -38,6 +39,20 @@ def test_weights_carry_classes_and_preprocessing(classifier: Predictor) -> None:
     assert classifier.classes == ("cell", "star", "tree")
     assert classifier.preprocessing == CenterCrop(resize=72, crop=66)
     assert not classifier.model.training
+
+
+def test_an_optimized_model_gives_the_same(
+    classifier: Predictor,
+    classifier_file: Path,
+    photo: Image.Image,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(optimize, "_kernel_or_warning", lambda: None)  # needs no compiler
+    fast = load(classifier_file, device="cpu", fast=True)
+    assert any(isinstance(part, optimize.Optimized) for part in fast.model.modules())
+    scores, expected = fast(photo).result, classifier(photo).result
+    assert isinstance(scores, ClassScores) and isinstance(expected, ClassScores)
+    torch.testing.assert_close(scores.scores, expected.scores, atol=1e-5, rtol=1e-5)
 
 
 def test_every_kind_of_image_gives_the_same(

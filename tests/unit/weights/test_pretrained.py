@@ -109,7 +109,7 @@ def test_a_path_of_our_own_file(model: Model, tmp_path: Path) -> None:
     assert same(model.backbone, ziggurat.create_backbone("p2t_mini", pretrained=path))
     other = ziggurat.create_model("p2t_mini", num_classes=4, pretrained=path)
     assert same(model.backbone, other.backbone)
-    with pytest.raises(ZigguratError, match="holds the backbone p2t_mini, expected p2t_tiny"):
+    with pytest.raises(ZigguratError, match="holds the backbone p2t_mini .*, expected p2t_tiny"):
         ziggurat.create_backbone("p2t_tiny", pretrained=path)
 
 
