@@ -161,7 +161,7 @@ def test_prediction_needs_no_training_library(tmp_path: Path) -> None:
     save_photo(tmp_path / "a.png", 0)
     weights = tmp_path / "weights.safetensors"
     # Not p2t_tiny, of which these tests use a smaller one that the new process does not know.
-    save_weights(create_model("p2t_small", num_classes=2), weights)
+    save_weights(create_model("pvt_v2_b0", num_classes=2), weights)
     program = (
         "import sys\n"
         "for name in ('lightning', 'pytorch_lightning', 'tensorboard'):\n"
