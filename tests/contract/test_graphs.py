@@ -3,6 +3,7 @@
 Tested on the first backbone listed of each family, which should be its smallest.
 """
 
+import copy
 from collections.abc import Iterator
 
 import jaxtyping
@@ -36,17 +37,21 @@ def worst_difference(ours: list[Tensor], expected: list[Tensor]) -> float:
 
 
 @pytest.mark.parametrize("name", SMALLEST)
-def test_checkpointing_changes_no_gradient(name: str) -> None:
+def test_checkpointing_changes_no_gradient_and_no_statistics(name: str) -> None:
     backbone = ziggurat.create_backbone(name).train()
+    before = copy.deepcopy(backbone.state_dict())
     images = torch.randn(2, 3, 64, 64)
-    gradients = []
+    gradients, statistics = [], []
     for enable in (False, True):
+        backbone.load_state_dict(before)
         backbone.zero_grad()
         backbone.set_grad_checkpointing(enable)
         torch.stack([features.square().mean() for features in backbone(images)]).sum().backward()
         gradients.append([p.grad for p in backbone.parameters() if p.grad is not None])
+        statistics.append([buffer.clone() for buffer in backbone.buffers()])
     assert gradients[0]
     assert all(map(torch.equal, *gradients))
+    assert all(map(torch.equal, *statistics))
 
 
 @pytest.mark.parametrize("name", SMALLEST)

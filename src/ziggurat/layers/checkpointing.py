@@ -1,9 +1,12 @@
 """Trade time for memory: forget what a block computed, and compute it again for the gradient."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
@@ -11,13 +14,43 @@ def run_block(block: nn.Module, *inputs: object, use_checkpointing: bool) -> Ten
     """Run a block; with checkpointing its inner tensors are not kept for the backward pass.
 
     Chen et al., arXiv:1604.06174. Random numbers are drawn alike both times, so that stochastic
-    depth keeps its choice.
+    depth keeps its choice, and batch norms count each batch once.
 
     Args:
         block: Takes the inputs and returns one tensor.
         inputs: What the block takes.
         use_checkpointing: Whether to forget; without gradients there is nothing to keep anyway.
     """
-    if use_checkpointing and torch.is_grad_enabled():
+    if not use_checkpointing or not torch.is_grad_enabled():
+        return cast(Tensor, block(*inputs))
+    # Where nothing gathers statistics the plain call is made, which graphs can be traced through.
+    if not any(isinstance(module, _BatchNorm) for module in block.modules()):
         return cast(Tensor, checkpoint(block, *inputs, use_reentrant=False))
-    return cast(Tensor, block(*inputs))
+    contexts = (nullcontext(), _without_statistics(block))
+    again = checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: contexts)
+    return cast(Tensor, again)
+
+
+@contextmanager
+def _without_statistics(block: nn.Module) -> Iterator[None]:
+    """Let batch norms normalise by the batch, as before, and leave their statistics as they are.
+
+    Yields:
+        Nothing.
+    """
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [_clone(norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            if count is not None and norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(count)
+
+
+def _clone(count: Tensor | None) -> Tensor | None:
+    return None if count is None else count.clone()

@@ -37,8 +37,8 @@ def deformable_sample(
     """
     # Positions on a map of hundreds of pixels need all 32 bits.
     arguments = (values, sizes, centers.float(), offsets.float(), weights.float())
-    # Runtimes that run exported graphs have a kernel for the grid and none for weighted bags.
-    if torch.compiler.is_exporting():
+    # Graphs sample on a grid: runtimes have a kernel for it and none for weighted bags.
+    if torch.compiler.is_compiling():
         return sample_by_grid(*arguments)
     return sample_by_bag(*arguments)
 
