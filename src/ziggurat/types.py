@@ -11,9 +11,86 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Task = Literal["classification", "detection"]
+Task = Literal["classification", "detection", "instance_segmentation"]
 ImageSize = tuple[int, int]
 """(height, width), always in this order."""
+
+
+@dataclass(frozen=True)
+class ObjectMasks:
+    """Masks of the N objects of an image, each stored for a window around the object only.
+
+    A hundred masks of a photo of 8000 x 8000 pixels would fill 6 GB; their windows fill as much as
+    the objects do.
+
+    Attributes:
+        pixels: Rows of all windows, one window after another.
+        windows: left, top, width, height of each window in pixels, inside the image.
+        size: Height and width of the image.
+    """
+
+    pixels: Bool[Tensor, " P"]
+    windows: Int[Tensor, "N 4"]
+    size: ImageSize
+
+    @classmethod
+    def from_full(cls, masks: Bool[Tensor, "N H W"]) -> "ObjectMasks":
+        """Cut the smallest windows out of masks of the whole image."""
+        windows, pixels = [], []
+        for mask in masks:
+            rows, columns = mask.any(dim=1).nonzero(), mask.any(dim=0).nonzero()
+            if not len(rows):
+                windows.append([0, 0, 0, 0])
+                continue
+            top, left = int(rows[0]), int(columns[0])
+            bottom, right = int(rows[-1]) + 1, int(columns[-1]) + 1
+            windows.append([left, top, right - left, bottom - top])
+            pixels.append(mask[top:bottom, left:right].flatten())
+        nothing = masks.new_zeros(0)
+        return cls(
+            torch.cat([nothing, *pixels]),
+            torch.tensor(windows, dtype=torch.int64, device=masks.device).view(-1, 4),
+            (masks.shape[1], masks.shape[2]),
+        )
+
+    def __len__(self) -> int:
+        return self.windows.shape[0]
+
+    def crops(self) -> list[Bool[Tensor, "h w"]]:
+        """Return the content of each window, without a copy."""
+        sides = self.windows[:, 2:].tolist()
+        parts = self.pixels.split([width * height for width, height in sides])
+        return [
+            part.view(height, width) for part, (width, height) in zip(parts, sides, strict=True)
+        ]
+
+    def full(self) -> Bool[Tensor, "N H W"]:
+        """Return masks of the whole image: N * H * W bytes."""
+        masks = self.pixels.new_zeros((len(self), *self.size))
+        for mask, crop, window in zip(masks, self.crops(), self.windows.tolist(), strict=True):
+            left, top, width, height = window
+            mask[top : top + height, left : left + width] = crop
+        return masks
+
+    def select(self, which: Tensor) -> "ObjectMasks":
+        """Keep some objects.
+
+        Args:
+            which: Indices, or a boolean for each object.
+        """
+        indices = torch.arange(len(self), device=self.windows.device)[which].tolist()
+        crops = self.crops()
+        pixels = [crops[index].flatten() for index in indices]
+        kept = torch.cat([self.pixels[:0], *pixels])
+        return ObjectMasks(kept, self.windows[indices].view(-1, 4), self.size)
+
+    def to(self, device: torch.device | str) -> "ObjectMasks":
+        """Copy to a device."""
+        return replace(self, pixels=self.pixels.to(device), windows=self.windows.to(device))
+
+    def pin_memory(self) -> "ObjectMasks":
+        """Copy to page-locked memory."""
+        return replace(self, pixels=self.pixels.pin_memory(), windows=self.windows.pin_memory())
 
 
 @dataclass(frozen=True)
@@ -24,13 +101,13 @@ class Detections:
         boxes: x1, y1, x2, y2 in pixels of the image.
         scores: Confidence in [0, 1].
         labels: Class of each object, 0..K-1.
-        masks: Pixels of each object, or None where the model predicts boxes only.
+        masks: Pixels of each object, or None where there are boxes only.
     """
 
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
     labels: Int[Tensor, " N"]
-    masks: Bool[Tensor, "N H W"] | None = None
+    masks: ObjectMasks | None = None
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
@@ -42,11 +119,25 @@ class Detections:
             self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks
         )
 
+    def pin_memory(self) -> "Detections":
+        """Copy to page-locked memory."""
+        masks = None if self.masks is None else self.masks.pin_memory()
+        return Detections(
+            self.boxes.pin_memory(), self.scores.pin_memory(), self.labels.pin_memory(), masks
+        )
+
+    def select(self, which: Tensor) -> "Detections":
+        """Keep some objects.
+
+        Args:
+            which: Indices, or a boolean for each object.
+        """
+        masks = None if self.masks is None else self.masks.select(which)
+        return Detections(self.boxes[which], self.scores[which], self.labels[which], masks)
+
     def above(self, score: float) -> "Detections":
         """Keep the objects that are at least this sure."""
-        keep = self.scores >= score
-        masks = None if self.masks is None else self.masks[keep]
-        return Detections(self.boxes[keep], self.scores[keep], self.labels[keep], masks)
+        return self.select(self.scores >= score)
 
 
 @dataclass(frozen=True)
@@ -135,15 +226,7 @@ class Batch:
         """
         targets = self.targets
         if isinstance(targets, list):
-            targets = [
-                Detections(
-                    target.boxes.pin_memory(),
-                    target.scores.pin_memory(),
-                    target.labels.pin_memory(),
-                    None if target.masks is None else target.masks.pin_memory(),
-                )
-                for target in targets
-            ]
+            targets = [target.pin_memory() for target in targets]
         elif targets is not None:
             targets = targets.pin_memory()
         return replace(self, images=self.images.pin_memory(), targets=targets)
@@ -195,24 +278,32 @@ class ModelIdentity:
 
     Attributes:
         task: What the model does.
-        system: Name of the head's system ("retinanet"), or "classifier".
+        system: Name of its system ("retinanet"), or "classifier".
         backbone: Name of the backbone.
         num_classes: Number of foreground classes K.
+        neck: Name of what stands between backbone and head; None where nothing does.
         head_channels: Width of neck and head of a detector; None for a classifier.
-        head_depth: Convolutions of each tower of a detector's head; None for a classifier.
+        head_depth: Convolutions of each tower of a dense detector's head; None for other models.
     """
 
     task: Task
     system: str
     backbone: str
     num_classes: int
+    neck: str | None = None
     head_channels: int | None = None
     head_depth: int | None = None
 
     @property
     def name(self) -> str:
-        """The published name: "p2t_small", "retinanet_p2t_small"."""
-        return self.backbone if self.task == "classification" else f"{self.system}_{self.backbone}"
+        """The published name: "p2t_small", "retinanet_p2t_small", "mask_rcnn_fpt_resnet50"."""
+        if self.task == "classification":
+            return self.backbone
+        neck = "" if self.neck in (None, "fpn") else f"{self.neck}_"
+        if self.backbone.endswith("_adapter"):  # the published detectors on GPViT
+            return f"{self.system}_{neck}{self.backbone.removesuffix('_adapter')}"
+        plain = "plain_" if self.backbone.startswith("gpvit_") else ""
+        return f"{self.system}_{neck}{plain}{self.backbone}"
 
 
 def full_sizes(images: Tensor) -> list[ImageSize]:

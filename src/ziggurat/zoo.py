@@ -5,7 +5,7 @@ has published.
 """
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -22,10 +22,10 @@ from ziggurat.heads.linear import (
     LinearHead,
     NormalizedAveragePool,
 )
-from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.models.classifier import Classifier, Trunk
 from ziggurat.models.detector import Detector
-from ziggurat.necks.fpn import FPN
+from ziggurat.necks.stride_pyramid import StridePyramid
+from ziggurat.systems import DENSE_STRIDES, SYSTEMS, Edition, System
 from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Task
 
 Model = Classifier | Detector
@@ -91,14 +91,19 @@ POOLS: dict[str, Callable[[int], nn.Module]] = {
 TIMM_PREFIX = "timm:"
 """In front of the name of any network of timm, which is a backbone then."""
 
-SYSTEMS = ("retinanet",)
 NECKS = ("fpn",)
 
-NUM_CLASSES: dict[Task, int] = {"classification": 1000, "detection": 80}
+NUM_CLASSES: dict[Task, int] = {
+    "classification": 1000,
+    "detection": 80,
+    "instance_segmentation": 80,
+}
 """Classes of ImageNet-1k and COCO, which the published models have."""
 
-PYRAMID_STRIDES = (4, 8, 16, 32)
-"""Strides of the maps C2..C5, from which a detector's neck is built."""
+SINGLE_STAGE_ADAPTERS = {
+    build.__name__: partial(build, is_single_stage=True) for build in GPVIT_ADAPTERS
+}
+"""GPViT's adapters without the map of stride 4, which dense heads do not read."""
 
 HEAD_CHANNELS = 256
 HEAD_DEPTH = 4
@@ -108,7 +113,8 @@ def list_models(*, task: str | None = None) -> list[str]:
     """Return the names of the published models, of one task if given.
 
     Args:
-        task: "classification" or "detection"; an unknown task is a `ZigguratError`.
+        task: "classification", "detection" or "instance_segmentation"; an unknown task is a
+            `ZigguratError`.
     """
     if task is not None:
         check_known("task", task, NUM_CLASSES)
@@ -186,13 +192,13 @@ def create_model(
     """Build a model with fresh weights.
 
     Args:
-        name: A published name ("p2t_small", "retinanet_p2t_small"), or a system ("retinanet")
+        name: A published name ("p2t_small", "mask_rcnn_p2t_small"), or a system ("mask_rcnn")
             together with `backbone`.
         backbone: Backbone of a system; a published name has its own.
-        neck: Neck of a system, "fpn" by default.
+        neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000 or 80.
         head_channels: Width of neck and head of a detector; 256 as published.
-        head_depth: Convolutions of each tower of a detector's head; 4 as published.
+        head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
 
     Raises:
@@ -212,16 +218,19 @@ def create_model(
             f"{name!r} is a system and needs backbone=..., for example "
             f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
         )
-    task: Task = "detection" if published is None else published.task
+    task: Task = SYSTEMS[name].task if published is None else published.task
     system = name if published is None else published.system
     chosen = backbone if published is None else published.backbone
     assert chosen is not None
     if task == "classification":
-        _refuse(name, neck=neck, head_channels=head_channels, head_depth=head_depth)
+        _refuse(name, "classifier", neck=neck, head_channels=head_channels, head_depth=head_depth)
     else:
-        check_known("neck", neck or "fpn", NECKS)
+        neck = _neck_of(system, neck)
         head_channels = HEAD_CHANNELS if head_channels is None else head_channels
-        head_depth = HEAD_DEPTH if head_depth is None else head_depth
+        if SYSTEMS[system].has_depth:
+            head_depth = HEAD_DEPTH if head_depth is None else head_depth
+        else:
+            _refuse(name, "detector without towers", head_depth=head_depth)
     if drop_path_rate is None:
         # Transformers are trained with it; ResNets and most networks of timm are not.
         usual = 0.1 if chosen in TRUNKS else 0.0
@@ -231,6 +240,7 @@ def create_model(
         system=system,
         backbone=chosen,
         num_classes=NUM_CLASSES[task] if num_classes is None else num_classes,
+        neck=neck,
         head_channels=head_channels,
         head_depth=head_depth,
     )
@@ -258,35 +268,73 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
         return Classifier(
             trunk, linear, identity=identity, classes=classes, preprocessing=CenterCrop()
         )
-    backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
     check_known("system", identity.system, SYSTEMS)
+    system = SYSTEMS[identity.system]
     channels, depth = identity.head_channels, identity.head_depth
-    if channels is None or depth is None or channels < 1 or depth < 0:
+    if channels is None or channels < 1 or (depth is None) == system.has_depth or (depth or 0) < 0:
         raise ZigguratError(
-            f"a detector needs head_channels >= 1 and head_depth >= 0, got {channels} and {depth}"
+            f"{identity.system} needs head_channels >= 1 and head_depth "
+            f"{'>= 0' if system.has_depth else 'None'}, got {channels} and {depth}"
         )
-    if backbone.out_strides != PYRAMID_STRIDES:
+    if identity.task != system.task or identity.neck != _neck_of(identity.system, identity.neck):
         raise ZigguratError(
-            f"{identity.system} needs maps of the strides {PYRAMID_STRIDES}, got "
-            f"{backbone.out_strides} of {identity.backbone!r}; choose another backbone"
+            f"{identity.system} does {system.task} with neck={system.neck!r}, got "
+            f"{identity.task} with neck={identity.neck!r}"
         )
-    neck = FPN(
-        backbone.out_channels,
-        backbone.out_strides,
-        channels,
-        start_level=1,
-        num_extra_levels=2,
-        extra_from="input",
+    backbone = _detection_backbone(identity.backbone, system, drop_path_rate)
+    pyramid = _pyramid(backbone, system)
+    # GPViT's detectors were trained with the later edition, all others with the earlier one.
+    edition: Edition = "2.25" if identity.backbone.startswith("gpvit_") else "2.14"
+    parts = system.build(
+        backbone if pyramid is None else pyramid,
+        identity.num_classes,
+        channels=channels,
+        depth=depth or 0,
+        edition=edition,
     )
-    head = RetinaNetHead(channels, neck.out_strides, identity.num_classes, depth=depth)
     return Detector(
         backbone,
-        neck,
-        head,
+        parts.neck,
+        parts.head,
+        pyramid=nn.Identity() if pyramid is None else pyramid,
         identity=identity,
         classes=classes,
         preprocessing=FitInside(),
     )
+
+
+def _neck_of(system: str, neck: str | None) -> str | None:
+    """Return the neck of a system: its own, or another one that it can have.
+
+    Raises:
+        ZigguratError: If the system can have no neck, or the neck is unknown.
+    """
+    own = SYSTEMS[system].neck
+    if neck is None or neck == own:
+        return own
+    if own is None:
+        raise ZigguratError(
+            f"{system!r} reads the backbone's last map and has no neck; leave it out"
+        )
+    check_known("neck", neck, NECKS)
+    return neck
+
+
+def _detection_backbone(name: str, system: System, drop_path_rate: float) -> Backbone:
+    builders: Mapping[str, BackboneBuilder] = SINGLE_STAGE_ADAPTERS
+    if name in builders and system.strides == DENSE_STRIDES:
+        return builders[name](drop_path_rate=drop_path_rate)
+    return create_backbone(name, drop_path_rate=drop_path_rate)
+
+
+def _pyramid(backbone: Backbone, system: System) -> StridePyramid | None:
+    """Return what makes the maps that a system reads, or None where the backbone gives them."""
+    if system.neck is None:  # the last map, whatever its stride
+        return None
+    given, wanted = tuple(backbone.out_strides), system.strides
+    if given in (wanted, (4, 8, 16, 32)):
+        return None
+    return StridePyramid(backbone.out_channels, given, wanted)
 
 
 def check_known(kind: str, name: str, known: Iterable[str]) -> None:
@@ -302,7 +350,7 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
         raise ZigguratError(f"unknown {kind} {name!r}; {hint}")
 
 
-def _refuse(name: str, **options: object) -> None:
+def _refuse(name: str, kind: str, **options: object) -> None:
     given = [option for option, value in options.items() if value is not None]
     if given:
-        raise ZigguratError(f"{name!r} is a classifier and has no {', '.join(given)}; leave it out")
+        raise ZigguratError(f"{name!r} is a {kind} and has no {', '.join(given)}; leave it out")

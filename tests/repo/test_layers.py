@@ -17,6 +17,7 @@ LAYERS = [
     {"layers", "losses"},
     {"backbones", "necks", "heads"},
     {"models"},
+    {"systems"},
     {"zoo"},
     {"checkpoints"},
     {"weights"},

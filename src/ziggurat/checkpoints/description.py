@@ -14,7 +14,7 @@ from typing import Any, get_args
 from ziggurat.errors import ZigguratError
 from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Preprocessing, Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 KINDS: dict[str, type[CenterCrop] | type[FitInside]] = {
     "center_crop": CenterCrop,
@@ -135,6 +135,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "system": isinstance(values["system"], str),
         "backbone": _is_backbone(values["backbone"], values["task"]),
         "num_classes": _is_count(values["num_classes"]),
+        "neck": values["neck"] is None or _is_name(values["neck"]),
         "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
     }
@@ -154,8 +155,13 @@ def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, wher
 
 def _is_backbone(name: object, task: object) -> bool:
     # Names of timm beyond letters and digits stand for places on the network or on the disk.
-    pattern = r"(timm:)?\w+" if task == "detection" else r"\w+"
-    return isinstance(name, str) and re.fullmatch(pattern, name, re.ASCII) is not None
+    if isinstance(name, str) and task != "classification":
+        name = name.removeprefix("timm:")
+    return _is_name(name)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"\w+", name, re.ASCII) is not None
 
 
 def _is_count(value: object) -> bool:

@@ -9,6 +9,16 @@ FPN = NameMap(
     )
 )
 
+NORMED_FPN = NameMap(
+    renames=(
+        (r"neck\.lateral_convs\.(\d+)\.conv\.weight", r"neck.lateral_convs.\1.conv.weight"),
+        (r"neck\.lateral_convs\.(\d+)\.bn\.(.+)", r"neck.lateral_convs.\1.norm.\2"),
+        (r"neck\.fpn_convs\.(\d+)\.conv\.weight", r"neck.output_convs.\1.conv.weight"),
+        (r"neck\.fpn_convs\.(\d+)\.bn\.(.+)", r"neck.output_convs.\1.norm.\2"),
+    )
+)
+"""The FPN of GPViT's detectors, with a batch norm in every convolution."""
+
 RETINANET = NameMap(
     renames=(
         (r"bbox_head\.(cls_convs|reg_convs)\.(\d+)\.conv\.(weight|bias)", r"head.\1.\2.\3"),

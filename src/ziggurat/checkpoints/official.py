@@ -25,6 +25,8 @@ from ziggurat.errors import ZigguratError
 from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
+from ziggurat.necks.coarsest import Coarsest
+from ziggurat.necks.fpn import FPN
 
 Names = TypeVar("Names")
 
@@ -93,13 +95,20 @@ def _layouts(model: nn.Module) -> Layouts:
     if isinstance(model, Classifier):
         return _lookup(CLASSIFIERS, model.backbone)
     if isinstance(model, Detector):
-        rest = mmdet.FPN + _lookup(HEADS, model.head)
+        rest = _neck_names(model.neck) + _lookup(HEADS, model.head)
         backbones = _lookup(BACKBONES, model.backbone)
         return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
     return tuple(
         names + names.under("backbone.", "") + mmdet.OTHER_PARTS
         for names in _lookup(BACKBONES, model)
     )
+
+
+def _neck_names(neck: nn.Module) -> NameMap:
+    if isinstance(neck, Coarsest):  # it has no entries
+        return NameMap()
+    assert isinstance(neck, FPN)
+    return mmdet.NORMED_FPN if neck.has_norm else mmdet.FPN
 
 
 def _lookup(tables: Mapping[type[nn.Module], Names], module: nn.Module) -> Names:

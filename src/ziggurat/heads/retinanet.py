@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ziggurat.losses.focal import sigmoid_focal_loss
-from ziggurat.ops.anchors import AnchorGrid
+from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid, pad_to_multiple
 from ziggurat.ops.boxes import decode_deltas, encode_deltas, scale_boxes
 from ziggurat.ops.matching import IGNORED, match_by_iou
 from ziggurat.ops.nms import suppress
@@ -103,7 +103,7 @@ class RetinaNetHead(nn.Module):
         self,
         raw: RetinaNetOutput,
         targets: Sequence[Detections],
-        trained_sizes: Sequence[ImageSize] | None = None,
+        image_sizes: Sequence[ImageSize],
     ) -> dict[str, Tensor]:
         """Return focal loss and L1 of the deltas, both divided by the foreground anchors.
 
@@ -113,12 +113,11 @@ class RetinaNetHead(nn.Module):
         Args:
             raw: What `forward` returned.
             targets: True objects of each image, in pixels of the padded image.
-            trained_sizes: Height and width, from the top left corner, in which anchors count; by
-                default all. Published systems train on an image's own padding, to multiples of
-                32, and ignore what pads it to the size of its neighbours in the batch.
+            image_sizes: Height and width of each image without its padding. Anchors count where
+                the image lies or its own padding, to multiples of 32; published systems ignore
+                what pads it to the size of its neighbours in the batch.
         """
-        sizes = [None] * len(targets) if trained_sizes is None else list(trained_sizes)
-        check_same_length("loss", targets=targets, trained_sizes=sizes)
+        check_same_length("loss", targets=targets, image_sizes=image_sizes)
         anchors = self._anchors(raw)
         all_anchors = torch.cat(anchors)
         logits = torch.cat(_by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
@@ -126,7 +125,7 @@ class RetinaNetHead(nn.Module):
         matches = torch.stack(
             [
                 self._match(raw, all_anchors, target, size)
-                for target, size in zip(targets, sizes, strict=True)
+                for target, size in zip(targets, image_sizes, strict=True)
             ]
         )
         foreground = matches >= 0
@@ -148,14 +147,13 @@ class RetinaNetHead(nn.Module):
         raw: RetinaNetOutput,
         anchors: Float[Tensor, "N 4"],
         target: Detections,
-        trained_size: ImageSize | None,
+        image_size: ImageSize,
     ) -> Int[Tensor, " N"]:
         """Match the anchors that count; the others are ignored."""
-        if trained_size is None:
-            return _match(anchors, target)
+        counted = pad_to_multiple(image_size, SIZE_DIVISOR)
         on_image = torch.cat(
             [
-                ANCHORS.valid(_map_size(logits), stride, trained_size, anchors.device)
+                ANCHORS.valid(_map_size(logits), stride, counted, anchors.device)
                 for logits, stride in zip(raw.cls_logits, self.strides, strict=True)
             ]
         )

@@ -7,17 +7,23 @@ from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
-from ziggurat.ops.anchors import pad_to_multiple
-from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity
+from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
+
+Head = RetinaNetHead
+"""Heads, each with `forward`, `loss` and `decode`."""
+
+RawDetections = RetinaNetOutput
+"""What the heads' `forward` returns."""
 
 
 class Detector(nn.Module):
-    """Images to boxes with classes and scores.
+    """Images to boxes with classes and scores, and masks where the head predicts them.
 
     Args:
         backbone: Images to maps.
         neck: Maps to levels of one width.
         head: Levels to raw output, its loss and its decoding.
+        pyramid: Gives the neck maps of the strides that it needs, where the backbone does not.
         identity: What builds this model again.
         classes: Name of each class.
         preprocessing: What the model expects of an image.
@@ -27,14 +33,16 @@ class Detector(nn.Module):
         self,
         backbone: nn.Module,
         neck: nn.Module,
-        head: RetinaNetHead,
+        head: Head,
         *,
+        pyramid: nn.Module,
         identity: ModelIdentity,
         classes: tuple[str, ...],
         preprocessing: FitInside,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.pyramid = pyramid
         self.neck = neck
         self.head = head
         self.identity = identity
@@ -43,47 +51,48 @@ class Detector(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None
-    ) -> RetinaNetOutput:
+    ) -> RawDetections:
         """Return the head's raw output.
 
         Args:
             images: Normalised RGB images, padded with zeros at the right and at the bottom.
-            image_sizes: Height and width of each image without its padding.
+            image_sizes: Height and width of each image without its padding; by default no image
+                is padded.
 
         Raises:
             ZigguratError: If an image is larger than the tensor or sizes are missing.
         """
         height, width = images.shape[2:]
-        if image_sizes is not None and (
-            len(image_sizes) != len(images) or any(h > height or w > width for h, w in image_sizes)
+        if image_sizes is None:
+            image_sizes = full_sizes(images)
+        elif len(image_sizes) != len(images) or any(
+            h > height or w > width for h, w in image_sizes
         ):
             raise ZigguratError(
                 f"image_sizes must give one (height, width) of at most {height} x {width} for "
                 f"each of {len(images)} images, got {list(image_sizes)}"
             )
-        return self.head(self.neck(self.backbone(images)))
+        levels = self.neck(self.pyramid(self.backbone(images)))
+        return self.head(levels)
 
     def loss(
         self,
-        raw: RetinaNetOutput,
+        raw: RawDetections,
         targets: Sequence[Detections],
-        image_sizes: Sequence[ImageSize] | None = None,
+        image_sizes: Sequence[ImageSize],
     ) -> dict[str, Tensor]:
         """Return named, weighted losses.
 
         Args:
             raw: What `forward` returned.
             targets: True objects of each image, in pixels of the padded image.
-            image_sizes: Height and width of each image without its padding; by default no image
-                is padded.
+            image_sizes: Height and width of each image without its padding.
         """
-        divisor = self.preprocessing.divisor
-        padded = None if image_sizes is None else [pad_to_multiple(s, divisor) for s in image_sizes]
-        return self.head.loss(raw, targets, padded)
+        return self.head.loss(raw, targets, image_sizes)
 
     def decode(
         self,
-        raw: RetinaNetOutput,
+        raw: RawDetections,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
     ) -> list[Detections]:

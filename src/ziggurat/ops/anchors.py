@@ -10,6 +10,9 @@ from torch import Tensor
 
 from ziggurat.types import ImageSize
 
+SIZE_DIVISOR = 32
+"""Published detectors pad each image to multiples of this, in pixels."""
+
 
 @dataclass(frozen=True)
 class AnchorGrid:

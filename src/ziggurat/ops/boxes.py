@@ -12,8 +12,14 @@ MAX_LOG_RATIO = abs(log(16 / 1000))
 """A decoded box is at most 62.5 times as wide or high as its anchor, nor as many times smaller."""
 
 
+Stds = tuple[float, float, float, float]
+"""What (dx, dy, dw, dh) are divided by, so that a network predicts numbers of about one."""
+
+UNIT_STDS: Stds = (1.0, 1.0, 1.0, 1.0)
+
+
 def encode_deltas(
-    anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "N 4"]
+    anchors: Float[Tensor, "N 4"], boxes: Float[Tensor, "N 4"], stds: Stds = UNIT_STDS
 ) -> Float[Tensor, "N 4"]:
     """Describe boxes relative to anchors as (dx, dy, dw, dh).
 
@@ -24,17 +30,22 @@ def encode_deltas(
     dx = ((boxes[:, 0] + boxes[:, 2]) - (anchors[:, 0] + anchors[:, 2])) / 2 / width
     dy = ((boxes[:, 1] + boxes[:, 3]) - (anchors[:, 1] + anchors[:, 3])) / 2 / height
     box_width, box_height = _sides(boxes)
-    return torch.stack([dx, dy, (box_width / width).log(), (box_height / height).log()], dim=1)
+    deltas = torch.stack([dx, dy, (box_width / width).log(), (box_height / height).log()], dim=1)
+    return deltas / deltas.new_tensor(stds)
 
 
 def decode_deltas(
-    anchors: Float[Tensor, "N 4"], deltas: Float[Tensor, "N 4"], image_size: ImageSize
+    anchors: Float[Tensor, "N 4"],
+    deltas: Float[Tensor, "N 4"],
+    image_size: ImageSize | None,
+    stds: Stds = UNIT_STDS,
 ) -> Float[Tensor, "N 4"]:
-    """Apply (dx, dy, dw, dh) to anchors and cut the boxes at the border of the image.
+    """Apply (dx, dy, dw, dh) to anchors and cut the boxes at the border of the image, if given.
 
     The inverse of `encode_deltas` inside the image. Size ratios are limited on both sides;
     torchvision limits only growth.
     """
+    deltas = deltas * deltas.new_tensor(stds)
     width, height = _sides(anchors)
     center_x = (anchors[:, 0] + anchors[:, 2]) / 2 + deltas[:, 0] * width
     center_y = (anchors[:, 1] + anchors[:, 3]) / 2 + deltas[:, 1] * height
@@ -50,7 +61,7 @@ def decode_deltas(
         ],
         dim=1,
     )
-    return clip_boxes(boxes, image_size)
+    return boxes if image_size is None else clip_boxes(boxes, image_size)
 
 
 def clip_boxes(boxes: Float[Tensor, "N 4"], image_size: ImageSize) -> Float[Tensor, "N 4"]:
