@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Task = Literal["classification", "detection", "instance_segmentation"]
+Task = Literal["classification", "detection", "instance_segmentation", "semantic_segmentation"]
 ImageSize = tuple[int, int]
 """(height, width), always in this order."""
 
@@ -156,6 +156,17 @@ class ClassScores:
         return list(zip(labels.tolist(), scores.tolist(), strict=True))
 
 
+@dataclass(frozen=True)
+class LabelMap:
+    """Class of every pixel of one image.
+
+    Attributes:
+        labels: 0..K-1; in true maps 255 where nobody labelled.
+    """
+
+    labels: Int[Tensor, "H W"]
+
+
 Result = Detections | ClassScores
 """What `decode` gives for one image."""
 
@@ -263,6 +274,25 @@ class FitInside:
 
     short_side: int = 800
     long_side: int = 1333
+    divisor: int = 32
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class FitAligned:
+    """Semantic segmentation: as `FitInside`, then enlarge to multiples instead of padding.
+
+    Attributes:
+        short_side: Largest short side, in pixels.
+        long_side: Largest long side, in pixels.
+        divisor: Height and width are resized a second time, up to multiples of this.
+        mean: Mean of R, G, B, as fractions of the full value.
+        std: Standard deviation of R, G, B, likewise.
+    """
+
+    short_side: int = 512
+    long_side: int = 2048
     divisor: int = 32
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)

@@ -1,0 +1,61 @@
+"""Names in the files of segmenters trained with MMSegmentation (PVT's, P2T's, GPViT's, TopFormer's)."""
+
+from ziggurat.checkpoints.names import NameMap
+
+_CLASSIFIER = (r"decode_head\.conv_seg\.(weight|bias)", r"head.classifier.logits.\1")
+
+
+def _conv_norm(official: str, own: str) -> tuple[tuple[str, str], ...]:
+    """Name a convolution with its batch norm.
+
+    Args:
+        official: Pattern without groups of more than one kind: group 1 is a number, if any.
+        own: Our name, which may use it.
+    """
+    rest = r"\2" if "(" in official else r"\1"
+    return (
+        (rf"{official}\.conv\.weight", f"{own}.conv.weight"),
+        (rf"{official}\.bn\.(.+)", f"{own}.norm.{rest}"),
+    )
+
+
+SEMANTIC_FPN = NameMap(
+    renames=(
+        _CLASSIFIER,
+        *(
+            # Every second number is a doubling, which has no entries.
+            rename
+            for index in range(3)
+            for rename in _conv_norm(
+                rf"decode_head\.scale_heads\.(\d)\.{2 * index}",
+                rf"head.chains.\1.convs.{index}",
+            )
+        ),
+    )
+)
+UPERNET = NameMap(
+    renames=(
+        _CLASSIFIER,
+        *_conv_norm(r"decode_head\.psp_modules\.(\d)\.1", r"head.pooling.pooled_convs.\1"),
+        *_conv_norm(r"decode_head\.bottleneck", "head.pooling.bottleneck"),
+        *_conv_norm(r"decode_head\.lateral_convs\.(\d)", r"head.lateral_convs.\1"),
+        *_conv_norm(r"decode_head\.fpn_convs\.(\d)", r"head.output_convs.\1"),
+        *_conv_norm(r"decode_head\.fpn_bottleneck", "head.bottleneck"),
+    )
+)
+AUXILIARY_FCN = NameMap(
+    renames=(
+        (r"auxiliary_head\.conv_seg\.(weight|bias)", r"auxiliary_head.classifier.logits.\1"),
+        *_conv_norm(r"auxiliary_head\.convs\.0", "auxiliary_head.conv"),
+    )
+)
+SEGFORMER = NameMap(
+    renames=(
+        _CLASSIFIER,
+        *_conv_norm(r"decode_head\.convs\.(\d)", r"head.projections.\1"),
+        *_conv_norm(r"decode_head\.fusion_conv", "head.mixing"),
+    )
+)
+TOPFORMER = NameMap(
+    renames=(_CLASSIFIER, *_conv_norm(r"decode_head\.linear_fuse", "head.mixing"))
+)

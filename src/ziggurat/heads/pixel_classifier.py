@@ -1,0 +1,37 @@
+"""What every segmentation head ends with: dropout of whole channels and a 1x1 convolution."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class PixelClassifier(nn.Module):
+    """Class logits of every cell of a map.
+
+    Args:
+        in_channels: Channels of the map.
+        num_classes: Number of classes K.
+        dropout: Probability that a channel of an image is left out in training.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout2d(dropout)
+        self.logits = nn.Conv2d(in_channels, num_classes, 1)
+        nn.init.normal_(self.logits.weight, std=0.01)
+        nn.init.zeros_(self.logits.bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K H W"]:
+        """Return the logits."""
+        logits: Tensor = self.logits(self.dropout(x))
+        return logits
+
+
+def resize_like(x: Float[Tensor, "B C h w"], like: Tensor) -> Float[Tensor, "B C H W"]:
+    """Resize a map bilinearly to the height and width of another.
+
+    Args:
+        x: The map.
+        like: Map whose size the result has.
+    """
+    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)

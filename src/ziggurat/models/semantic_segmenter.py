@@ -1,0 +1,137 @@
+"""Semantic segmenter: backbone, neck and head."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ziggurat.errors import ZigguratError
+from ziggurat.losses.pixels import pixel_cross_entropy
+from ziggurat.ops.label_maps import label_map
+from ziggurat.types import FitAligned, ImageSize, LabelMap, ModelIdentity, full_sizes
+
+AUXILIARY_WEIGHT = 0.4
+"""Weight of the loss of an auxiliary head (Zhao et al., arXiv:1612.01105, section 4)."""
+
+
+class TrainingLogits(NamedTuple):
+    """Logits in training, where an auxiliary head helps.
+
+    Attributes:
+        main: (B, K, h, w), what is predicted.
+        auxiliary: (B, K, h', w') of the auxiliary head.
+    """
+
+    main: Tensor
+    auxiliary: Tensor
+
+
+class SemanticSegmenter(nn.Module):
+    """Images to the class of every pixel.
+
+    Args:
+        backbone: Images to maps.
+        neck: Maps to levels; the identity where the head reads the backbone's maps.
+        head: Levels to logits.
+        auxiliary_head: Maps of the backbone to logits that only training needs, or None.
+        pyramid: Gives the neck maps of the strides that it needs, where the backbone does not.
+        identity: What builds this model again.
+        classes: Name of each class.
+        preprocessing: What the model expects of an image.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        neck: nn.Module,
+        head: nn.Module,
+        auxiliary_head: nn.Module | None,
+        *,
+        pyramid: nn.Module,
+        identity: ModelIdentity,
+        classes: tuple[str, ...],
+        preprocessing: FitAligned,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pyramid = pyramid
+        self.neck = neck
+        self.head = head
+        self.auxiliary_head = auxiliary_head
+        self.identity = identity
+        self.classes = classes
+        self.preprocessing = preprocessing
+
+    def forward(
+        self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None
+    ) -> Float[Tensor, "B K h w"] | TrainingLogits:
+        """Return logits at the head's own resolution; in training with those of the auxiliary head.
+
+        Args:
+            images: Normalised RGB images, padded with zeros at the right and at the bottom.
+            image_sizes: Height and width of each image without its padding; by default no image
+                is padded.
+
+        Raises:
+            ZigguratError: If an image is larger than the tensor or sizes are missing.
+        """
+        height, width = images.shape[2:]
+        sizes = full_sizes(images) if image_sizes is None else list(image_sizes)
+        if len(sizes) != len(images) or any(h > height or w > width for h, w in sizes):
+            raise ZigguratError(
+                f"image_sizes must give one (height, width) of at most {height} x {width} for "
+                f"each of {len(images)} images, got {sizes}"
+            )
+        maps = self.pyramid(self.backbone(images))
+        logits: Tensor = self.head(self.neck(maps))
+        if self.training and self.auxiliary_head is not None:
+            return TrainingLogits(logits, self.auxiliary_head(maps))
+        return logits
+
+    def loss(
+        self,
+        raw: Float[Tensor, "B K h w"] | TrainingLogits,
+        targets: Int[Tensor, "B H W"],
+        image_sizes: Sequence[ImageSize] | None = None,
+    ) -> dict[str, Tensor]:
+        """Return the cross entropy of the pixels, and that of the auxiliary head, weighted.
+
+        Padding is labelled as ignored, so that `image_sizes`, which every model takes, say nothing
+        new.
+
+        Args:
+            raw: What `forward` returned.
+            targets: Class of each pixel of the padded images, 255 where it does not count.
+            image_sizes: Height and width of each image without its padding.
+        """
+        if not isinstance(raw, TrainingLogits):
+            return {"pixels": pixel_cross_entropy(raw, targets)}
+        auxiliary = AUXILIARY_WEIGHT * pixel_cross_entropy(raw.auxiliary, targets)
+        return {"pixels": pixel_cross_entropy(raw.main, targets), "auxiliary": auxiliary}
+
+    def decode(
+        self,
+        raw: Float[Tensor, "B K h w"],
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+        padded_size: ImageSize | None = None,
+    ) -> list[LabelMap]:
+        """Return the class of every pixel of each image.
+
+        Logits are resized to the input and, where given, from there to the original image, as in
+        the published evaluations; one resize would give other values.
+
+        Args:
+            raw: Logits of `forward`, of a model that is not training.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, results have these.
+            padded_size: Height and width of the batch; by default those of its largest image.
+        """
+        if padded_size is None:
+            padded_size = (max(h for h, _ in image_sizes), max(w for _, w in image_sizes))
+        originals = image_sizes if original_sizes is None else original_sizes
+        return [
+            label_map(logits, padded_size, image_size, original)
+            for logits, image_size, original in zip(raw, image_sizes, originals, strict=True)
+        ]
