@@ -5,6 +5,7 @@ from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_ya
 from ziggurat.config.tree import (
     ClassificationRun,
     DetectionRun,
+    InstanceSegmentationRun,
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
@@ -17,6 +18,7 @@ __all__ = [
     "ClassificationRun",
     "DetectionData",
     "DetectionRun",
+    "InstanceSegmentationRun",
     "ModelConfig",
     "OptimizerConfig",
     "ScheduleConfig",

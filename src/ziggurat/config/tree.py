@@ -1,6 +1,6 @@
 """A run as one tree: model, data, optimizer, schedule, trainer.
 
-`ClassificationRun` and `DetectionRun` differ in their data only. Every field has its meaning and
+The runs of the tasks differ in their data only. Every field has its meaning and
 unit below it, which is also what `ziggurat train --help` prints, and is checked when it is set.
 """
 
@@ -237,9 +237,25 @@ class DetectionRun:
     """What the model does."""
 
 
-TrainConfig = ClassificationRun | DetectionRun
+@dataclass(frozen=True)
+class InstanceSegmentationRun:
+    """Training of a detector that also finds the pixels of each object."""
 
-RUNS: dict[str, type[ClassificationRun] | type[DetectionRun]] = {
+    model: ModelConfig
+    data: DetectionData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["instance_segmentation"] = "instance_segmentation"
+    """What the model does."""
+
+
+TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun
+
+RUNS: dict[
+    str, type[ClassificationRun] | type[DetectionRun] | type[InstanceSegmentationRun]
+] = {
     "classification": ClassificationRun,
     "detection": DetectionRun,
+    "instance_segmentation": InstanceSegmentationRun,
 }

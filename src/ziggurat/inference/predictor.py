@@ -1,24 +1,27 @@
 """From trained weights and any image to a prediction that can be looked at and saved."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import torch
 from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.data.classification import eval_transform
-from ziggurat.data.detection import eval_image
 from ziggurat.data.loading import collate
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
+from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.tiles import Tiles, merge_tiles
+from ziggurat.inference.views import View, whole
 from ziggurat.types import (
     CenterCrop,
-    ClassScores,
     Detections,
     FitInside,
     ImageInfo,
@@ -26,92 +29,49 @@ from ziggurat.types import (
     Result,
     Sample,
 )
-from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.weights.hub import HUB_PREFIX, pull
-from ziggurat.zoo import Model
+from ziggurat.zoo import Model, check_known
+
+__all__ = ["Prediction", "Predictor", "find_weights", "load"]
 
 DEFAULT_SCORE_THRESHOLD = 0.3
 """Objects that a detector is less sure of are left out unless asked for."""
 
 CLASSIFIED_AT_ONCE = 16
-"""Images of one forward pass of a classifier; a detector takes them one by one, without padding
-to the largest, which would change what it finds."""
+"""Images of one forward pass of a classifier, by default; a detector takes them one by one."""
+
+_NO_AUGMENTATION = Augmentation(flip=False)
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a model says of one image.
+class _Wish:
+    """What a user asked for, checked.
 
     Attributes:
-        image: The image, upright and in RGB.
-        result: Objects in pixels of the image, or the probability of each class.
-        classes: Name of each label.
+        threshold: Objects below this score are left out.
+        labels: Classes whose objects are wanted; None wants all.
+        tiles: How images are cut; None shows them whole.
+        augmentation: Views of an image, or of each tile.
+        batch_size: Images, or views, of one forward pass.
     """
 
-    image: Image.Image
-    result: Result
-    classes: tuple[str, ...]
+    threshold: float
+    labels: tuple[int, ...] | None
+    tiles: Tiles | None
+    augmentation: Augmentation
+    batch_size: int
 
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """Return (class name, score) of the most probable classes, or of the surest objects.
+    def views(self, image: Image.Image) -> list[list[View]]:
+        """Return the views of each tile of an image."""
+        size = (image.height, image.width)
+        regions = [whole(size)] if self.tiles is None else self.tiles.regions(size)
+        return [self.augmentation.views(region) for region in regions]
 
-        Args:
-            count: How many, at most.
-        """
-        if isinstance(self.result, ClassScores):
-            best = self.result.top(count)
-        else:
-            scores, places = self.result.scores.sort(descending=True, stable=True)
-            labels = self.result.labels[places[:count]].tolist()
-            best = list(zip(labels, scores[:count].tolist(), strict=True))
-        return [(self.classes[label], score) for label, score in best]
-
-    def draw(self) -> Image.Image:
-        """Return the image with boxes, names and scores on it, or class names below it."""
-        if isinstance(self.result, Detections):
-            return draw_detections(self.image, self.result, self.classes)
-        return draw_classes(self.image, self.result, self.classes)
-
-    def save(self, path: str | Path) -> None:
-        """Write the picture of `draw` to a file; its ending chooses the format.
-
-        Args:
-            path: Name of the file; its folder must exist.
-
-        Raises:
-            ZigguratError: If the format is unknown or the file cannot be written.
-        """
-        picture = self.draw()
-        try:
-            if Path(path).suffix.lower() in (".jpg", ".jpeg"):
-                # Full colour resolution, else thin coloured lines and letters blur.
-                picture.save(path, quality=92, subsampling=0)
-            else:
-                picture.save(path)
-        except (OSError, ValueError) as error:
-            raise ZigguratError(
-                f"the picture cannot be written to {path}: {error}; choose a name that ends in "
-                ".jpg or .png in a folder that exists"
-            ) from error
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `json.dump` writes: the objects, or all classes, the surest first."""
-        if isinstance(self.result, ClassScores):
-            scores = [
-                {"class": self.classes[label], "label": label, "score": score}
-                for label, score in self.result.top(len(self.classes))
-            ]
-            return {"width": self.image.width, "height": self.image.height, "scores": scores}
-        order = self.result.scores.argsort(descending=True, stable=True)
-        boxes = self.result.boxes[order].tolist()
-        labels = self.result.labels[order].tolist()
-        objects = [
-            {"class": self.classes[label], "label": label, "score": score, "box": box}
-            for box, label, score in zip(
-                boxes, labels, self.result.scores[order].tolist(), strict=True
-            )
-        ]
-        return {"width": self.image.width, "height": self.image.height, "objects": objects}
+    def select(self, found: Detections) -> Detections:
+        """Keep the objects that are wanted."""
+        if self.labels is None:
+            return found
+        return found.select(torch.isin(found.labels, torch.tensor(self.labels)))
 
 
 class Predictor:
@@ -138,83 +98,176 @@ class Predictor:
 
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
-        self, images: ImageLike, *, score_threshold: float | None = None
+        self,
+        images: ImageLike,
+        *,
+        score_threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        tiles: Tiles | None = None,
+        augmentation: Augmentation | None = None,
+        batch_size: int | None = None,
     ) -> Prediction: ...
 
     @overload
     def __call__(
-        self, images: Sequence[ImageLike], *, score_threshold: float | None = None
+        self,
+        images: list[ImageLike] | tuple[ImageLike, ...],
+        *,
+        score_threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        tiles: Tiles | None = None,
+        augmentation: Augmentation | None = None,
+        batch_size: int | None = None,
     ) -> list[Prediction]: ...
+
+    @overload
+    def __call__(
+        self,
+        images: Iterable[ImageLike],
+        *,
+        score_threshold: float | None = None,
+        classes: Sequence[str] | None = None,
+        tiles: Tiles | None = None,
+        augmentation: Augmentation | None = None,
+        batch_size: int | None = None,
+    ) -> Iterator[Prediction]: ...
 
     def __call__(
         self,
-        images: ImageLike | Sequence[ImageLike],
+        images: ImageLike | Iterable[ImageLike],
         *,
         score_threshold: float | None = None,
-    ) -> Prediction | list[Prediction]:
-        """Predict one image, or a list of images.
+        classes: Sequence[str] | None = None,
+        tiles: Tiles | None = None,
+        augmentation: Augmentation | None = None,
+        batch_size: int | None = None,
+    ) -> Prediction | list[Prediction] | Iterator[Prediction]:
+        """Predict one image, a list of images, or whatever gives images one after the other.
 
         Args:
             images: A file name, a PIL image, an array (H, W, 3) or (H, W) of uint8, a tensor
-                (3, H, W) of uint8 or of 0..1, or a list of those.
+                (3, H, W) of uint8 or of 0..1; a list of those gives a list; a generator of those
+                gives a generator, which holds no more images at once than it computes.
             score_threshold: A detector's objects below this score are left out, 0.3 by default.
+            classes: Names of the classes whose objects are wanted; by default all.
+            tiles: Cut images that are too large for a detector into tiles.
+            augmentation: Show a detector several views of each image and fuse what it finds.
+            batch_size: Images of one forward pass, 16 for a classifier and 1 for a detector by
+                default. Neighbours that a detector sees in different sizes are never put together,
+                since padding would change what it finds.
 
-        An image that cannot be read, and a threshold for a classifier, raise `ZigguratError`.
+        An image that cannot be read, and options that are no detector's for a classifier, raise
+        `ZigguratError`.
         """
-        threshold = self._threshold(score_threshold)
-        if not isinstance(images, (list, tuple)):
-            return self._predict([to_image(images)], threshold)[0]  # type: ignore[arg-type]
-        pictures = [to_image(image) for image in images]
-        step = CLASSIFIED_AT_ONCE if isinstance(self.preprocessing, CenterCrop) else 1
-        return [
-            prediction
-            for start in range(0, len(pictures), step)
-            for prediction in self._predict(pictures[start : start + step], threshold)
-        ]
+        wish = self._wish(score_threshold, classes, tiles, augmentation, batch_size)
+        if isinstance(images, (list, tuple)):
+            return list(self._predict(images, wish))
+        if isinstance(images, ImageLike) or not isinstance(images, Iterable):
+            return next(self._predict([images], wish))
+        return self._predict(images, wish)
 
-    def _threshold(self, score_threshold: float | None) -> float:
-        if score_threshold is None:
-            return DEFAULT_SCORE_THRESHOLD
-        if isinstance(self.preprocessing, CenterCrop):
-            raise ZigguratError(
-                "score_threshold is for detectors, and this model is a classifier that scores "
-                "every class; leave it out"
-            )
-        if not 0 <= score_threshold <= 1:
+    def _wish(
+        self,
+        score_threshold: float | None,
+        classes: Sequence[str] | None,
+        tiles: Tiles | None,
+        augmentation: Augmentation | None,
+        batch_size: int | None,
+    ) -> _Wish:
+        is_classifier = isinstance(self.preprocessing, CenterCrop)
+        if is_classifier:
+            options = {
+                "score_threshold": score_threshold,
+                "classes": classes,
+                "tiles": tiles,
+                "augmentation": augmentation,
+            }
+            given = [name for name, value in options.items() if value is not None]
+            if given:
+                raise ZigguratError(
+                    f"{given[0]} is for detectors, and this model is a classifier that scores "
+                    "every class; leave it out"
+                )
+        if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise ZigguratError(f"score_threshold must lie in 0..1, got {score_threshold}")
-        return score_threshold
+        if batch_size is not None and batch_size < 1:
+            raise ZigguratError(f"batch_size must be at least 1, got {batch_size}")
+        return _Wish(
+            DEFAULT_SCORE_THRESHOLD if score_threshold is None else score_threshold,
+            None if classes is None else labels_of(classes, self.classes),
+            tiles,
+            augmentation or _NO_AUGMENTATION,
+            batch_size or (CLASSIFIED_AT_ONCE if is_classifier else 1),
+        )
 
-    def _predict(self, images: Sequence[Image.Image], threshold: float) -> list[Prediction]:
-        divisor = self.preprocessing.divisor if isinstance(self.preprocessing, FitInside) else 1
+    def _predict(self, sources: Iterable[ImageLike], wish: _Wish) -> Iterator[Prediction]:
+        remaining = iter(sources)
+        while images := [to_image(source) for source in islice(remaining, wish.batch_size)]:
+            results = (
+                self._classify(images)
+                if isinstance(self.preprocessing, CenterCrop)
+                else self._detect(images, self.preprocessing, wish)
+            )
+            for image, result in zip(images, results, strict=True):
+                yield Prediction(image, result, self.classes)
+
+    def _classify(self, images: Sequence[Image.Image]) -> list[Result]:
         samples = [
             Sample(
-                prepare(image, self.preprocessing),
+                eval_transform(self.preprocessing)(image),
                 None,
                 ImageInfo(number, "", (image.height, image.width)),
             )
             for number, image in enumerate(images)
         ]
-        results = infer(self.model, collate(samples, divisor), self.device)
-        return [
-            Prediction(
-                image,
-                result.above(threshold) if isinstance(result, Detections) else result,
-                self.classes,
-            )
-            for image, result in zip(images, results, strict=True)
-        ]
+        return infer(self.model, collate(samples, 1), self.device)
+
+    def _detect(
+        self, images: Sequence[Image.Image], preprocessing: FitInside, wish: _Wish
+    ) -> Iterator[Detections]:
+        plans = [wish.views(image) for image in images]
+        samples = (
+            view.sample(image, preprocessing)
+            for image, tiles in zip(images, plans, strict=True)
+            for view in chain.from_iterable(tiles)
+        )
+        found = self._infer(samples, preprocessing.divisor, wish.batch_size)
+        for image, tiles in zip(images, plans, strict=True):
+            size = (image.height, image.width)
+            regions, objects = [], []
+            for views in tiles:
+                of_views = [wish.select(view.undo(next(found), size)) for view in views]
+                objects.append(fuse(of_views).above(wish.threshold))
+                regions.append(views[0].region)
+            yield merge_tiles(regions, objects, size)
+
+    def _infer(
+        self, samples: Iterable[Sample], divisor: int, batch_size: int
+    ) -> Iterator[Detections]:
+        """Detect in one sample after the other, neighbours of one size together."""
+        for _, alike in groupby(samples, lambda sample: tuple(sample.image.shape)):
+            while batch := list(islice(alike, batch_size)):
+                yield from infer(self.model, collate(batch, divisor), self.device)
 
 
-def prepare(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """Return the normalised tensor (3, H, W) of an RGB image, as in evaluation.
+def labels_of(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
+    """Return the labels of classes that are given by name.
 
     Args:
-        image: RGB image.
-        preprocessing: What the model expects.
+        names: Names of the wanted classes.
+        classes: Name of each label.
+
+    Raises:
+        ZigguratError: If there is no name, or one that the model does not know.
     """
-    if isinstance(preprocessing, CenterCrop):
-        return eval_transform(preprocessing)(image)
-    return eval_image(image, preprocessing)
+    if isinstance(names, str) or not names:
+        raise ZigguratError(
+            f"classes must be a list of at least one name, got {names!r}; leave it out to get the "
+            "objects of all classes"
+        )
+    for name in names:
+        check_known("class", name, classes)
+    return tuple(label for label, name in enumerate(classes) if name in names)
 
 
 def load(path: str | Path, *, device: str = "auto", fast: bool = False) -> Predictor:

@@ -1,0 +1,124 @@
+"""What a model says of one image, to look at, to save, and for other libraries."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ClassScores, Detections, Result
+from ziggurat.visualize.draw import draw_classes, draw_detections
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one image.
+
+    Attributes:
+        image: The image, upright and in RGB.
+        result: Objects in pixels of the image, or the probability of each class.
+        classes: Name of each label.
+    """
+
+    image: Image.Image
+    result: Result
+    classes: tuple[str, ...]
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return (class name, score) of the most probable classes, or of the surest objects.
+
+        Args:
+            count: How many, at most.
+        """
+        if isinstance(self.result, ClassScores):
+            best = self.result.top(count)
+        else:
+            scores, places = self.result.scores.sort(descending=True, stable=True)
+            labels = self.result.labels[places[:count]].tolist()
+            best = list(zip(labels, scores[:count].tolist(), strict=True))
+        return [(self.classes[label], score) for label, score in best]
+
+    def draw(self) -> Image.Image:
+        """Return the image with boxes, masks, names and scores, or with class names below it."""
+        if isinstance(self.result, Detections):
+            return draw_detections(self.image, self.result, self.classes)
+        return draw_classes(self.image, self.result, self.classes)
+
+    def save(self, path: str | Path) -> None:
+        """Write the picture of `draw` to a file; its ending chooses the format.
+
+        Args:
+            path: Name of the file; its folder must exist.
+
+        Raises:
+            ZigguratError: If the format is unknown or the file cannot be written.
+        """
+        picture = self.draw()
+        try:
+            if Path(path).suffix.lower() in (".jpg", ".jpeg"):
+                # Full colour resolution, else thin coloured lines and letters blur.
+                picture.save(path, quality=92, subsampling=0)
+            else:
+                picture.save(path)
+        except (OSError, ValueError) as error:
+            raise ZigguratError(
+                f"the picture cannot be written to {path}: {error}; choose a name that ends in "
+                ".jpg or .png in a folder that exists"
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `json.dump` writes: the objects, or all classes, the surest first.
+
+        Masks are left out; `ziggurat predict --format coco` writes them.
+        """
+        if isinstance(self.result, ClassScores):
+            scores = [
+                {"class": self.classes[label], "label": label, "score": score}
+                for label, score in self.result.top(len(self.classes))
+            ]
+            return {"width": self.image.width, "height": self.image.height, "scores": scores}
+        order = self.result.scores.argsort(descending=True, stable=True)
+        boxes = self.result.boxes[order].tolist()
+        labels = self.result.labels[order].tolist()
+        objects = [
+            {"class": self.classes[label], "label": label, "score": score, "box": box}
+            for box, label, score in zip(
+                boxes, labels, self.result.scores[order].tolist(), strict=True
+            )
+        ]
+        return {"width": self.image.width, "height": self.image.height, "objects": objects}
+
+    def to_supervision(self) -> "supervision.Detections":
+        """Return the objects as `supervision.Detections`, for its trackers, zones and annotators.
+
+        Masks become full-size there: N x height x width bytes.
+
+        Raises:
+            ZigguratError: If the library is not installed, or the model is a classifier.
+        """
+        if not isinstance(self.result, Detections):
+            raise ZigguratError(
+                "supervision.Detections hold objects, and this prediction is a classifier's; use "
+                "top() or to_dict()"
+            )
+        try:
+            import supervision
+        except ImportError as error:
+            raise ZigguratError(
+                f"to_supervision needs the library supervision, which cannot be imported ({error}); "
+                "install it with `pip install supervision`"
+            ) from error
+        labels = self.result.labels.numpy()
+        masks = self.result.masks
+        return supervision.Detections(
+            xyxy=self.result.boxes.numpy(),
+            confidence=self.result.scores.numpy(),
+            class_id=labels,
+            mask=None if masks is None else masks.full().numpy(),
+            data={"class_name": np.array([self.classes[label] for label in labels], dtype=str)},
+        )

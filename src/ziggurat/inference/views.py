@@ -1,0 +1,76 @@
+"""Views of an image: which part of it, how large, and whether mirrored.
+
+A detector is shown one view at a time. What it finds is turned back into pixels of the image, so
+that tiles (`tiles.py`) and test-time augmentation (`augmented.py`) only choose views and put
+together what was found in them.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from PIL import Image
+
+from ziggurat.data.detection import eval_image
+from ziggurat.inference.mask_windows import mirror_masks, move_masks
+from ziggurat.types import Detections, FitInside, ImageInfo, ImageSize, Sample
+
+Region = tuple[int, int, int, int]
+"""left, top, width, height of a part of an image, in pixels."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How a detector is shown an image, or a part of it.
+
+    Attributes:
+        region: What part.
+        scale: Factor on the limits of the size that the model expects.
+        is_mirrored: Whether left and right are exchanged.
+    """
+
+    region: Region
+    scale: float = 1.0
+    is_mirrored: bool = False
+
+    def sample(self, image: Image.Image, preprocessing: FitInside) -> Sample:
+        """Make what the model gets to see.
+
+        Args:
+            image: RGB image.
+            preprocessing: What the model expects.
+        """
+        left, top, width, height = self.region
+        if (width, height) != image.size:
+            image = image.crop((left, top, left + width, top + height))
+        limits = replace(
+            preprocessing,
+            short_side=max(1, round(preprocessing.short_side * self.scale)),
+            long_side=max(1, round(preprocessing.long_side * self.scale)),
+        )
+        tensor = eval_image(image, limits)
+        if self.is_mirrored:
+            tensor = tensor.flip(2)
+        return Sample(tensor, None, ImageInfo(0, "", (height, width)))
+
+    def undo(self, found: Detections, image_size: ImageSize) -> Detections:
+        """Turn objects in pixels of the view into objects in pixels of the image.
+
+        Args:
+            found: Objects in pixels of the region, mirrored where the view is.
+            image_size: Height and width of the image.
+        """
+        left, top, width, _ = self.region
+        boxes, masks = found.boxes, found.masks
+        if self.is_mirrored:
+            x1, y1, x2, y2 = boxes.unbind(dim=1)
+            boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
+            masks = None if masks is None else mirror_masks(masks)
+        boxes = boxes + boxes.new_tensor([left, top, left, top])
+        if masks is not None:
+            masks = move_masks(masks, left, top, image_size)
+        return Detections(boxes, found.scores, found.labels, masks)
+
+
+def whole(image_size: ImageSize) -> Region:
+    """Return the region that is the image itself."""
+    return 0, 0, image_size[1], image_size[0]
