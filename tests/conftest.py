@@ -66,7 +66,7 @@ def p2t_mini() -> Iterator[str]:
             input_size=(224, 224),
             published="",
             source="",
-            recipe=None,
+            recipes=(),
             drop_path_rate=0.0,
         )
         for name, task, system in models

@@ -6,7 +6,7 @@ editions of MMDetection, whose rules differ in a few places; a system says where
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -19,6 +19,7 @@ Edition = Literal["2.14", "2.25"]
 """MMDetection 2.14 trained PVT's and P2T's detectors, 2.25 GPViT's."""
 
 
+@runtime_checkable  # shapes and types are checked at run time in tests
 class Pyramid(Protocol):
     """What gives maps: a backbone, or what stands between it and the neck.
 
@@ -42,6 +43,7 @@ class Parts:
     head: Head
 
 
+@runtime_checkable
 class SystemBuilder(Protocol):
     """Builds neck and head of a system."""
 

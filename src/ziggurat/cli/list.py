@@ -1,4 +1,4 @@
-"""`ziggurat list`: every model with size, cost, published accuracy and recipe; or every file."""
+"""`ziggurat list`: every model with size, cost, published accuracy and recipes; or every file."""
 
 import argparse
 import json
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        help="only one task: classification or detection; of files also 'instance segmentation' "
-        "or 'semantic segmentation'",
+        help="only one task: classification, detection or instance_segmentation; of files also "
+        "'instance segmentation' or 'semantic segmentation'",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -57,7 +57,7 @@ def _model_table(task: str, entries: list[dict[str, Any]]) -> Table:
     table.add_column("name", no_wrap=True)
     for heading in ("M param.", "G MACs", "G FLOPs", "image"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("published, recipe", overflow="fold")
+    table.add_column("published, recipes", overflow="fold")
     for entry in entries:
         height, width = entry["image_size"]
         table.add_row(
@@ -66,7 +66,7 @@ def _model_table(task: str, entries: list[dict[str, Any]]) -> Table:
             _giga(entry["macs"]),
             _giga(entry["flops"]),
             f"{height}x{width}",
-            "\n".join(text for text in (entry["published"], entry["recipe"]) if text),
+            "\n".join([entry["published"], *entry["recipes"]]),
         )
     return table
 
@@ -106,7 +106,7 @@ def _describe_model(name: str) -> dict[str, Any]:
         "published_macs": card.macs,
         "size_note": card.size_note,
         "source": card.source,
-        "recipe": card.recipe,
+        "recipes": list(card.recipes),
     }
 
 

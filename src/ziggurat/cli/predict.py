@@ -1,18 +1,34 @@
-"""`ziggurat predict RUN_OR_WEIGHTS FILES_OR_FOLDERS... -o OUT`: overlays and JSON of any images."""
+"""`ziggurat predict RUN_OR_WEIGHTS FILES_OR_FOLDERS... -o OUT`: overlays and results of any images.
+
+Videos are taken where they are named, frame by frame.
+"""
 
 import argparse
 import sys
-from collections import Counter
-from collections.abc import Sequence
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
 
-from ziggurat.data.decode import ImageDecodeError, is_image_file
+from PIL import Image
+
+from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.output import write_json
+from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.formats import FOR_ANYTHING, FORMATS, ResultWriter, Source
 from ziggurat.inference.predictor import Prediction, load
-from ziggurat.metrics.coco import to_coco_json
+from ziggurat.inference.tiles import Tiles
+from ziggurat.inference.video import (
+    Frame,
+    VideoError,
+    import_av,
+    is_video_file,
+    predict_video,
+)
 from ziggurat.types import Detections
+
+SECONDS_BETWEEN_LINES = 5.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="FILES_OR_FOLDERS",
-        help="image files, and folders whose image files are taken, those in subfolders too",
+        help="image files, video files (with the extra `video`), and folders whose image files "
+        "are taken, those in subfolders too",
     )
     parser.add_argument(
         "-o",
@@ -36,15 +53,63 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="OUT",
-        help="folder for one picture an image and predictions.json: COCO result format with the "
-        "names of file and category (category_id counts the model's classes from 1), or the "
-        "score of every class",
+        help="folder for the results, and for one picture an image or one .mp4 a video",
+    )
+    parser.add_argument(
+        "--format",
+        choices=tuple(FORMATS),
+        default="coco",
+        help="coco (the default): predictions.json, with names of file and class; category_id "
+        "counts the model's classes from 1. csv: predictions.csv. yolo: labels/<image>.txt and "
+        "data.yaml, without scores. labelme: <image>.json",
+    )
+    parser.add_argument(
+        "--no_pictures", action="store_true", help="write the results only, no pictures or videos"
     )
     parser.add_argument(
         "--score_threshold",
         type=float,
         metavar="S",
         help="leave out a detector's objects below this score, 0.3 by default",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="keep the objects of these classes only; give it after the files",
+    )
+    parser.add_argument(
+        "--tile_size",
+        type=int,
+        metavar="PIXELS",
+        help="cut images larger than this into overlapping square tiles, for a detector; the "
+        "whole image is looked at, too",
+    )
+    parser.add_argument(
+        "--tile_overlap",
+        type=int,
+        metavar="PIXELS",
+        help="what neighbouring tiles share, a quarter of their size by default; best as large as "
+        "the objects",
+    )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="test-time augmentation of a detector: see every image mirrored, too",
+    )
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="test-time augmentation of a detector: see every image in these sizes, 1 being that "
+        "of the evaluation; give it after the files",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=int,
+        metavar="N",
+        help="images of one forward pass, 16 for a classifier and 1 for a detector by default",
     )
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
@@ -57,36 +122,180 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Predict every file, say what was found, and write pictures and JSON.
+    """Predict every file, say what was found, and write pictures and results.
 
     Raises:
         ZigguratError: If there is no image, or at least one file is none: all others are done.
     """
     files = find_images(args.sources, args.output)
-    predictor = load(args.weights, device=args.device, fast=args.fast)
-    pictures = picture_names(files)
-    entries: list[dict[str, Any]] = []
-    failed: list[Path] = []
-    _make_folder(args.output)
-    for image_id, (file, picture) in enumerate(zip(files, pictures, strict=True), start=1):
-        try:
-            prediction = predictor(file, score_threshold=args.score_threshold)
-        except ImageDecodeError as error:
-            print(error, file=sys.stderr)
-            failed.append(file)
-            continue
-        prediction.save(args.output / picture)
-        entries += _to_json(prediction, file, image_id)
-        print(f"{file}: {_describe(prediction)} -> {args.output / picture}", flush=True)
-    if len(failed) < len(files):  # else what an earlier call wrote stays
-        json_file = write_json(args.output / "predictions.json", entries)
-        print(f"wrote {json_file}, pictures: {len(files) - len(failed)}")
-    if failed:
+    videos = [file for file in files if is_video_file(file)]
+    if videos and args.format not in FOR_ANYTHING:
         raise ZigguratError(
-            f"{len(failed)} of {len(files)} files could not be read as images "
-            f"({', '.join(str(file) for file in failed[:5])}{', ...' if len(failed) > 5 else ''}); "
-            f"{'the others are done' if len(failed) < len(files) else 'nothing was written'}"
+            f"--format {args.format} describes image files and {videos[0]} is a video; choose one "
+            f"of {', '.join(FOR_ANYTHING)}"
         )
+    tiles, augmentation = _tiles(args), _augmentation(args)
+    if videos:
+        import_av()  # else it is missed only when all images are done
+    predictor = load(args.weights, device=args.device, fast=args.fast)
+    predict = partial(
+        predictor,
+        score_threshold=args.score_threshold,
+        classes=args.classes,
+        tiles=tiles,
+        augmentation=augmentation,
+        batch_size=args.batch_size,
+    )
+    _make_folder(args.output)
+    work = _Work(
+        predict,
+        FORMATS[args.format](args.output, predictor.classes),
+        args.output,
+        dict(zip(files, picture_names(files), strict=True)),
+        has_pictures=not args.no_pictures,
+    )
+    work.predict_images([file for file in files if file not in videos])
+    for video in videos:
+        work.predict_video(video)
+    work.finish()
+
+
+class _Work:
+    """The files of one call: predicts them, tells what was found, and counts what failed.
+
+    Args:
+        predict: Gives one prediction for each image, in order.
+        writer: Takes the results.
+        output: Folder for pictures.
+        pictures: Name of the picture of each file; `image_id` counts them from 1.
+        has_pictures: Whether pictures and videos are written.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[Iterable[Image.Image]], Iterator[Prediction]],
+        writer: ResultWriter,
+        output: Path,
+        pictures: Mapping[Path, str],
+        *,
+        has_pictures: bool,
+    ) -> None:
+        self.predict = predict
+        self.writer = writer
+        self.output = output
+        self.pictures = pictures
+        self.has_pictures = has_pictures
+        self.image_ids = {file: number for number, file in enumerate(pictures, start=1)}
+        self.last_id = len(pictures)  # the frames of videos come after
+        self.failed: list[Path] = []
+
+    def predict_images(self, files: Iterable[Path]) -> None:
+        """Predict image files; those that cannot be read are told on stderr."""
+        waiting: deque[Path] = deque()  # a predictor may take several before it answers
+
+        def images() -> Iterator[Image.Image]:
+            for file in files:
+                try:
+                    image = decode_image(file)
+                except ImageDecodeError as error:
+                    self._fail(file, error)
+                    continue
+                waiting.append(file)
+                yield image
+
+        for prediction in self.predict(images()):
+            file = waiting.popleft()
+            picture = self.output / self.pictures[file]
+            if self.has_pictures:
+                prediction.save(picture)
+            self.writer.add(prediction, Source(self.image_ids[file], file, picture.stem))
+            found = _describe(_names(prediction))
+            if not isinstance(prediction.result, Detections):
+                found = ", ".join(
+                    f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)
+                )
+            self._tell(file, found, picture)
+
+    def predict_video(self, file: Path) -> None:
+        """Predict the frames of a video; if it cannot be read, this is told on stderr."""
+        picture = (self.output / self.pictures[file]).with_suffix(".mp4")
+        counts: Counter[str] = Counter()
+        said = time.monotonic()
+        frames = 0
+
+        def on_frame(frame: Frame, prediction: Prediction) -> None:
+            nonlocal frames, said
+            frames += 1
+            self.last_id += 1
+            counts.update(_names(prediction))
+            self.writer.add(
+                prediction, Source(self.last_id, file, picture.stem, frame.number, frame.time)
+            )
+            if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
+                said = time.monotonic()
+                print(f"{file}: {frames} frames", file=sys.stderr)
+
+        try:
+            predict_video(file, picture if self.has_pictures else None, self.predict, on_frame)
+        except VideoError as error:
+            self._fail(file, error)
+            return
+        self._tell(file, f"{frames} frames, {_describe(counts)}", picture)
+
+    def finish(self) -> None:
+        """Write what is left to be written.
+
+        Raises:
+            ZigguratError: If a file could not be read.
+        """
+        total, failed = len(self.pictures), len(self.failed)
+        if failed < total:  # else what an earlier call wrote stays
+            pictures = f", pictures: {total - failed}" if self.has_pictures else ""
+            print(f"wrote {self.writer.close()}{pictures}")
+        if failed:
+            first = ", ".join(str(file) for file in self.failed[:5])
+            raise ZigguratError(
+                f"{failed} of {total} files could not be read as images or videos "
+                f"({first}{', ...' if failed > 5 else ''}); "
+                f"{'the others are done' if failed < total else 'nothing was written'}"
+            )
+
+    def _fail(self, file: Path, error: ZigguratError) -> None:
+        print(error, file=sys.stderr)
+        self.failed.append(file)
+
+    def _tell(self, file: Path, found: str, picture: Path) -> None:
+        where = f" -> {picture}" if self.has_pictures else ""
+        print(f"{file}: {found}{where}", flush=True)
+
+
+def _names(prediction: Prediction) -> list[str]:
+    """Name the class of every object, or the most probable class."""
+    if not isinstance(prediction.result, Detections):
+        return [name for name, _ in prediction.top(1)]
+    return [prediction.classes[label] for label in prediction.result.labels.tolist()]
+
+
+def _describe(names: Iterable[str]) -> str:
+    counts = Counter(names)
+    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
+
+
+def _tiles(args: argparse.Namespace) -> Tiles | None:
+    if args.tile_size is None:
+        if args.tile_overlap is not None:
+            raise ZigguratError(
+                "--tile_overlap says how tiles overlap, but without --tile_size there are none"
+            )
+        return None
+    overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
+    return Tiles(args.tile_size, overlap)
+
+
+def _augmentation(args: argparse.Namespace) -> Augmentation | None:
+    if args.scales is None and not args.flip:
+        return None
+    return Augmentation(args.flip, (1.0,) if args.scales is None else tuple(args.scales))
 
 
 def find_images(sources: Sequence[Path], output: Path) -> list[Path]:
@@ -149,22 +358,3 @@ def picture_names(files: Sequence[Path]) -> list[str]:
         taken.add(name.lower())
         names.append(name)
     return names
-
-
-def _to_json(prediction: Prediction, file: Path, image_id: int) -> list[dict[str, Any]]:
-    if not isinstance(prediction.result, Detections):
-        return [{"image_id": image_id, "file_name": str(file), **prediction.to_dict()}]
-    # The weights know names of classes, but no category ids of a data set.
-    ids = range(1, len(prediction.classes) + 1)
-    entries = to_coco_json(prediction.result, image_id, ids)
-    return [
-        {**entry, "file_name": str(file), "category": prediction.classes[entry["category_id"] - 1]}
-        for entry in entries
-    ]
-
-
-def _describe(prediction: Prediction) -> str:
-    if not isinstance(prediction.result, Detections):
-        return ", ".join(f"{name} {100 * score:.1f} %" for name, score in prediction.top(3))
-    counts = Counter(prediction.classes[label] for label in prediction.result.labels.tolist())
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"

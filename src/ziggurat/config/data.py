@@ -98,10 +98,10 @@ class ClassificationData:
 
 @dataclass(frozen=True)
 class DetectionData:
-    """Images with boxes in COCO's layout, and how large the model sees them."""
+    """Images with boxes or masks, and how large the model sees them."""
 
     root: str
-    """Folder with annotations/instances_SPLIT.json and the folder SPLIT."""
+    """Folder of the data set: COCO, Pascal VOC, YOLO or LabelMe, as it is recognised."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"
@@ -122,6 +122,22 @@ class DetectionData:
     """Short sides to draw from in training, in pixels; null trains at short_side."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    crop_first: float = 0.0
+    """Probability that in training a random part is cut out before resizing; 0.5 in 3x runs."""
+    crop_first_short_sides: tuple[int, ...] = (400, 500, 600)
+    """Short sides of the image to draw from when a part is cut out first, in pixels."""
+    crop_first_sides: tuple[int, int] = (384, 600)
+    """Smallest and largest height and width of the part that is cut out first, in pixels."""
+    max_train_side: int | None = None
+    """Larger training images are cut to this height and width after resizing; null cuts none."""
+    scale_jitter: tuple[float, float] | None = None
+    """Smallest and largest factor of large-scale jitter, as (0.1, 2.0); null turns it off."""
+    jitter_side: int = 1024
+    """Side of the square that large-scale jitter fits images into and cuts out, in pixels."""
+    copy_paste: float = 0.0
+    """Probability that objects of another image are pasted onto a training image; needs masks."""
+    exact_train_resize: bool = False
+    """Whether training resizes to the published pixels too, not faster and a level of 255 off."""
     batch_size: int = 2
     """Training images per device and step."""
     eval_batch_size: int = 1
@@ -142,14 +158,11 @@ class DetectionData:
             self.long_side,
             f"at least data.short_side = {self.short_side}",
         )
-        require_fractions("data", flip=self.flip)
-        sides = self.train_short_sides
-        require(
-            sides is None or (len(sides) > 0 and min(sides) > 0),
-            "data.train_short_sides",
-            sides,
-            "null or one or more sides above 0",
+        require_fractions(
+            "data", flip=self.flip, crop_first=self.crop_first, copy_paste=self.copy_paste
         )
+        self._check_sides()
+        self._check_jitter()
         for split in ("train", "val"):
             annotations = getattr(self, f"{split}_annotations")
             images = getattr(self, f"{split}_images")
@@ -158,4 +171,51 @@ class DetectionData:
                 f"data.{split}_annotations and data.{split}_images",
                 (annotations, images),
                 "given together, or both null",
+            )
+
+    def _check_sides(self) -> None:
+        sides = self.train_short_sides
+        require(
+            sides is None or (len(sides) > 0 and min(sides) > 0),
+            "data.train_short_sides",
+            sides,
+            "null or one or more sides above 0",
+        )
+        sides = self.crop_first_short_sides
+        require(
+            len(sides) > 0 and min(sides) > 0,
+            "data.crop_first_short_sides",
+            sides,
+            "one or more sides above 0",
+        )
+        low, high = self.crop_first_sides
+        require(
+            0 < low <= high,
+            "data.crop_first_sides",
+            self.crop_first_sides,
+            "two sides, 0 < low <= high",
+        )
+        require_counts("data", 1, max_train_side=self.max_train_side, jitter_side=self.jitter_side)
+
+    def _check_jitter(self) -> None:
+        if self.scale_jitter is None:
+            return
+        low, high = self.scale_jitter
+        require(
+            0 < low <= high,
+            "data.scale_jitter",
+            self.scale_jitter,
+            "null or two factors, 0 < low <= high",
+        )
+        others = {
+            "train_short_sides": self.train_short_sides,
+            "crop_first": self.crop_first or None,
+            "max_train_side": self.max_train_side,
+        }
+        for name, value in others.items():
+            require(
+                value is None,
+                f"data.{name}",
+                value,
+                "left at its default where data.scale_jitter chooses the sizes",
             )

@@ -186,7 +186,7 @@ def type_in_words(hint: Any) -> str:  # noqa: ANN401  any annotation
         return " or ".join(repr(argument) for argument in arguments)
     if get_origin(hint) is tuple:
         count = "any number" if arguments[-1] is Ellipsis else str(len(arguments))
-        return f"a list of {count} of {arguments[0].__name__}"
+        return f"a list of {count} of {type_in_words(arguments[0])}"
     if arguments:
         return " or ".join(type_in_words(argument) for argument in arguments)
     return "null" if hint is type(None) else str(hint.__name__)

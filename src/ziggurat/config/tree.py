@@ -10,6 +10,9 @@ from typing import Literal
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData
 
+NoDecay = Literal["vectors", "norms", "biases", "positions", "tokens"]
+"""Kinds of parameters that weight decay may leave alone."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -63,11 +66,15 @@ class OptimizerConfig:
     """Decoupled weight decay."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the running mean of gradients and of their squares."""
-    decay: Literal["all", "matrices"] = "matrices"
-    """What decays: all parameters, or all but biases and other vectors."""
+    no_decay: tuple[NoDecay, ...] = ("vectors",)
+    """What does not decay: vectors (biases, scales of norms), or only norms (those of tokens and
+    of whole maps, not those inside a convolution), biases, positions (of cells and of levels),
+    tokens (learned ones); an empty list lets everything decay."""
+    backbone_lr_factor: float = 1.0
+    """Learning rate of the backbone as a multiple of lr."""
 
     def __post_init__(self) -> None:
-        require_positive("optimizer", lr=self.lr)
+        require_positive("optimizer", lr=self.lr, backbone_lr_factor=self.backbone_lr_factor)
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(
@@ -75,6 +82,12 @@ class OptimizerConfig:
             "optimizer.betas",
             self.betas,
             "at least 0 and below 1",
+        )
+        require(
+            len(set(self.no_decay)) == len(self.no_decay),
+            "optimizer.no_decay",
+            self.no_decay,
+            "a list that names nothing twice",
         )
 
 
@@ -171,6 +184,8 @@ class TrainerConfig:
     """Batches whose gradients are added up to one optimizer step."""
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
+    sync_batch_norm: bool = False
+    """Whether batch norms take the images of all devices together; only GPUs can."""
     ema_decay: float | None = None
     """Decay of a running mean of the weights, which is then validated and kept; null for none."""
     val_every_epochs: int = 1
@@ -252,9 +267,7 @@ class InstanceSegmentationRun:
 
 TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun
 
-RUNS: dict[
-    str, type[ClassificationRun] | type[DetectionRun] | type[InstanceSegmentationRun]
-] = {
+RUNS: dict[str, type[ClassificationRun] | type[DetectionRun] | type[InstanceSegmentationRun]] = {
     "classification": ClassificationRun,
     "detection": DetectionRun,
     "instance_segmentation": InstanceSegmentationRun,

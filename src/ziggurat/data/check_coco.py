@@ -164,8 +164,9 @@ def _check_split(
             reasons.append(f"unknown category id {category_id!r}")
         else:
             per_class[classes[category_id]] += 1
-            if not reasons:
-                objects[image_id].append(read_object(entry, labels[category_id]))
+            size = sizes[image_id]
+            if not reasons and size is not None:
+                objects[image_id].append(read_object(entry, labels[category_id], size))
         if reasons:
             faulty.add(image_id)
         for reason in reasons:

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ziggurat.data.coco_file import CocoFile, read_coco_file
+from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
+from ziggurat.data.copy_paste import paste_objects
 from ziggurat.data.decode import ImageDecodeError, decode_image
 from ziggurat.data.items import Item, ItemKey, read_item
 from ziggurat.errors import ZigguratError
@@ -24,34 +25,43 @@ MIN_TRAIN_SIDE = 32
 
 
 class CocoDetection(Dataset[Item]):
-    """Images with their objects' boxes; crowds and boxes thinner than a pixel are left out.
+    """Images with their objects; crowds and boxes thinner than a pixel are left out.
 
     Args:
-        annotations: The JSON file.
+        annotations: The JSON file, or what was read from another format.
         images: Folder that its file names are relative to.
         transform: Makes a normalised tensor and boxes in its pixels of an image and its boxes.
         train: Whether another image takes the place of one that cannot be decoded.
         keep_empty: Whether images without a usable box, and those with a side shorter than 32
             pixels, stay in: yes for evaluation, where every image counts.
+        with_masks: Whether the objects have their masks; each needs one in the file then.
+        copy_paste: Probability that objects of another image are pasted onto an image; needs
+            `with_masks`.
         seed: Seed of the random transforms.
 
     Raises:
+        ValueError: If objects are to be pasted without masks.
         ZigguratError: If the file or the folder is missing or wrong, or no image is left.
     """
 
     def __init__(
         self,
-        annotations: Path,
+        annotations: Path | Annotations,
         images: Path,
         transform: Callable[[Image.Image, Detections], tuple[Tensor, Detections]],
         *,
         train: bool,
         keep_empty: bool,
+        with_masks: bool = False,
+        copy_paste: float = 0.0,
         seed: int = 0,
     ) -> None:
+        if copy_paste and not with_masks:
+            raise ValueError("copy_paste needs with_masks=True")
+        path = annotations if isinstance(annotations, Path) else annotations.path
         if not images.is_dir():
-            raise ZigguratError(f"image folder {images} does not exist; {annotations} needs it")
-        self.file: CocoFile = read_coco_file(annotations)
+            raise ZigguratError(f"image folder {images} does not exist; {path} needs it")
+        self.file: CocoFile = read_coco_file(annotations, with_masks=with_masks)
         self.folder = images
         self.classes: tuple[str, ...] = self.file.classes
         self.category_ids: tuple[int, ...] = self.file.category_ids
@@ -60,11 +70,12 @@ class CocoDetection(Dataset[Item]):
         ]
         if not self.rows:
             raise ZigguratError(
-                f"{annotations} has {len(self.file.image_ids)} images but none with a box of at "
+                f"{path} has {len(self.file.image_ids)} images but none with a box of at "
                 f"least 1 x 1 pixel and sides of at least {MIN_TRAIN_SIDE} pixels to train on"
             )
         self.transform = transform
         self.train = train
+        self.copy_paste = copy_paste
         self.seed = seed
 
     def __len__(self) -> int:
@@ -83,7 +94,11 @@ class CocoDetection(Dataset[Item]):
         start, stop = self.file.offsets[self.rows[index] : self.rows[index] + 2]
         boxes = torch.from_numpy(self.file.boxes[start:stop].copy())
         labels = torch.from_numpy(self.file.labels[start:stop].copy())
-        return Detections(boxes, torch.ones(len(labels)), labels)
+        segments = self.file.segments
+        masks = None
+        if segments is not None:
+            masks = segments.masks(int(start), int(stop), self.file.sizes[self.rows[index]])
+        return Detections(boxes, torch.ones(len(labels)), labels, masks)
 
     def _is_useful(self, row: int) -> bool:
         has_boxes = bool(np.diff(self.file.offsets[row : row + 2])[0])
@@ -91,6 +106,17 @@ class CocoDetection(Dataset[Item]):
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
         row = self.rows[index]
+        tensor, target = self.transform(self._decode(row), self.target(index))
+        if self.copy_paste > 0 and float(torch.rand(())) < self.copy_paste:
+            other = int(torch.randint(len(self), ()))
+            source = self.transform(self._decode(self.rows[other]), self.target(other))
+            tensor, target = paste_objects(tensor, target, *source)
+        path = self.folder / self.file.file_names[row]
+        size = self.file.sizes[row]
+        info = ImageInfo(self.file.image_ids[row], str(path), size)
+        return Sample(tensor, target, info, skipped)
+
+    def _decode(self, row: int) -> Image.Image:
         path = self.folder / self.file.file_names[row]
         image = decode_image(path)
         size = (image.height, image.width)
@@ -102,9 +128,7 @@ class CocoDetection(Dataset[Item]):
                 f"upright it is {size[1]} x {size[0]} pixels, "
                 f"but {self.file.path.name} says {width} x {height}",
             )
-        tensor, target = self.transform(image, self.target(index))
-        info = ImageInfo(self.file.image_ids[row], str(path), size)
-        return Sample(tensor, target, info, skipped)
+        return image
 
 
 def find_coco(root: Path, split: str) -> tuple[Path, Path]:

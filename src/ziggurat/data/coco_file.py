@@ -1,25 +1,23 @@
-"""Read and check a COCO annotation file: ids that fit together, numbers that are numbers."""
+"""Read and check COCO annotations: ids that fit together, numbers that are numbers.
+
+Left out, as official training does, and counted: crowds, boxes thinner than a pixel, boxes
+outside their image, objects without area, and those that VOC calls difficult.
+"""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TypeGuard
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from ziggurat.data.coordinates import is_coordinate
+from ziggurat.data.segments import Segment, SegmentTable, read_segment
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
-
-_TOO_FAR = 1e9
-"""No box is so many pixels away; NaN and infinity are not below it either."""
-
-
-def is_coordinate(value: object) -> TypeGuard[int | float]:
-    """Tell a number that can be a place or a length in pixels; JSON's true and false are none."""
-    return type(value) in (int, float) and abs(value) < _TOO_FAR  # type: ignore[arg-type]
 
 
 def image_size(entry: Mapping[str, object]) -> ImageSize | None:
@@ -51,6 +49,8 @@ class CocoFile:
         boxes: x1, y1, x2, y2 in pixels of the image.
         labels: Class of each box, 0..K-1.
         offsets: First box of each image, and the number of all boxes at the end.
+        segments: Masks of the boxes' objects, where they were asked for.
+        left_out: Number of objects left out for each reason.
     """
 
     path: Path
@@ -62,18 +62,36 @@ class CocoFile:
     boxes: Float32[np.ndarray, "M 4"]
     labels: Int64[np.ndarray, " M"]
     offsets: Int64[np.ndarray, " n"]
+    segments: SegmentTable | None
+    left_out: Mapping[str, int]
 
 
-def read_coco_file(path: Path) -> CocoFile:
-    """Read boxes; crowds, boxes thinner than a pixel and boxes outside the image are left out.
+@dataclass(frozen=True)
+class Annotations:
+    """Annotations of another format, laid out as a COCO file.
+
+    Attributes:
+        path: File or folder that they were read from, for messages.
+        content: What the COCO file would hold.
+    """
+
+    path: Path
+    content: Mapping[str, object]
+
+
+def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> CocoFile:
+    """Read the boxes, and the masks where asked.
 
     Whatever is wrong raises `ZigguratError`: no file, no JSON, no images or categories, ids that
-    are doubled or unknown, names that are doubled or no text, boxes and sizes that are no numbers.
+    are doubled or unknown, names that are doubled or no text, boxes and sizes that are no numbers,
+    masks that are none.
 
     Args:
-        path: The JSON file.
+        source: The JSON file, or its content.
+        with_masks: Whether to read the masks too; every object must have one then.
     """
-    tables = _read_tables(path)
+    path = source if isinstance(source, Path) else source.path
+    tables = _tables(path, _read_json(path) if isinstance(source, Path) else source.content)
     categories = sorted(_by_id(path, "categories", tables["categories"]).items())
     names = _class_names(path, [category for _, category in categories])
     images = _by_id(path, "images", tables["images"])
@@ -81,14 +99,21 @@ def read_coco_file(path: Path) -> CocoFile:
     label_of = {category_id: label for label, (category_id, _) in enumerate(categories)}
     row_of = {image_id: row for row, image_id in enumerate(images)}
     rows, boxes, labels = [], [], []
+    segments: list[Segment] = []
+    left_out: Counter[str] = Counter()
     for annotation in _by_id(path, "annotations", tables["annotations"]).values():
         row = _look_up(path, annotation, "image_id", row_of)
         label = _look_up(path, annotation, "category_id", label_of)
-        box = _usable_box(path, annotation, sizes[row])
-        if box is not None:
-            rows.append(row)
-            boxes.append(box)
-            labels.append(label)
+        box = _box(path, annotation)
+        reason = _why_left_out(annotation, box, sizes[row])
+        if reason is not None:
+            left_out[reason] += 1
+            continue
+        rows.append(row)
+        boxes.append(box)
+        labels.append(label)
+        if with_masks:
+            segments.append(_segment(path, annotation, sizes[row]))
     order = np.argsort(np.asarray(rows, dtype=np.int64), kind="stable")
     counts = np.bincount(np.asarray(rows, dtype=np.int64), minlength=len(images))
     return CocoFile(
@@ -101,21 +126,26 @@ def read_coco_file(path: Path) -> CocoFile:
         boxes=np.asarray(boxes, dtype=np.float32).reshape(-1, 4)[order],
         labels=np.asarray(labels, dtype=np.int64)[order],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        segments=SegmentTable.of([segments[i] for i in order]) if with_masks else None,
+        left_out=dict(left_out),
     )
 
 
-def _read_tables(path: Path) -> dict[str, list[object]]:
+def _read_json(path: Path) -> object:
     try:
-        content = json.loads(path.read_bytes())
+        return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise ZigguratError(f"annotation file {path} does not exist") from None
     except OSError as error:
         raise ZigguratError(f"cannot read annotation file {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # bad UTF-8 included
         raise ZigguratError(f"annotation file {path} is no valid JSON: {error}") from error
+
+
+def _tables(path: Path, content: object) -> dict[str, list[object]]:
     tables: dict[str, list[object]] = {}
     for key in ("images", "annotations", "categories"):
-        table = content.get(key) if isinstance(content, dict) else None
+        table = content.get(key) if isinstance(content, Mapping) else None
         if not isinstance(table, list):
             raise ZigguratError(
                 f"{path} is no COCO annotation file: expected an object with the lists images, "
@@ -197,10 +227,7 @@ def _size(path: Path, image: Mapping[str, object]) -> ImageSize:
     return size
 
 
-def _usable_box(
-    path: Path, annotation: Mapping[str, object], size: ImageSize
-) -> tuple[float, float, float, float] | None:
-    # None is what official training leaves out too.
+def _box(path: Path, annotation: Mapping[str, object]) -> tuple[float, float, float, float]:
     bbox = _get(path, "annotation", annotation, "bbox")
     if not (isinstance(bbox, list) and len(bbox) == 4 and all(is_coordinate(v) for v in bbox)):
         raise ZigguratError(
@@ -208,9 +235,31 @@ def _usable_box(
             "expected four finite numbers x, y, width, height"
         )
     x, y, width, height = (float(value) for value in bbox)
-    area = annotation.get("area", 1)
-    is_seen = min(x + width, size[1]) > max(x, 0) and min(y + height, size[0]) > max(y, 0)
-    has_area = type(area) in (int, float) and area > 0  # type: ignore[operator]
-    if annotation.get("iscrowd") or width < 1 or height < 1 or not is_seen or not has_area:
-        return None
     return x, y, x + width, y + height
+
+
+def _why_left_out(
+    annotation: Mapping[str, object], box: tuple[float, float, float, float], size: ImageSize
+) -> str | None:
+    """Say why official training leaves an object out, or None where it does not."""
+    x1, y1, x2, y2 = box
+    area = annotation.get("area", 1)
+    if annotation.get("iscrowd"):
+        return "crowd"
+    if annotation.get("difficult"):
+        return "difficult"
+    if x2 - x1 < 1 or y2 - y1 < 1:
+        return "box below 1 x 1 pixel"
+    if min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0):
+        return "box outside the image"
+    has_area = type(area) in (int, float) and area > 0  # type: ignore[operator]
+    return None if has_area else "no area"
+
+
+def _segment(path: Path, annotation: Mapping[str, object], size: ImageSize) -> Segment:
+    try:
+        return read_segment(annotation.get("segmentation"), size)
+    except ValueError as error:
+        raise ZigguratError(
+            f"{path}: annotation id {annotation['id']} has no usable mask: {error}"
+        ) from error

@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ziggurat.errors import ZigguratError
+from ziggurat.types import ImageSize
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -38,6 +39,9 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What makes an image of each EXIF orientation upright; 1 and unknown values need nothing."""
+
+_SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
+"""Metadata in which Pillow looks for the orientation."""
 
 
 class ImageDecodeError(ZigguratError):
@@ -154,14 +158,31 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     Args:
         image: An image of any mode.
     """
-    return _to_rgb(_turn_upright(image))
+    upright = _to_rgb(_turn_upright(image))
+    for name in _SAY_ORIENTATION:  # else whoever is given the result would turn it again
+        upright.info.pop(name, None)
+    return upright
+
+
+def upright_size(image: Image.Image) -> ImageSize:
+    """Height and width of an open image when it is upright; its pixels are not read.
+
+    Args:
+        image: An image of any mode.
+    """
+    is_on_its_side = _orientation(image) in (5, 6, 7, 8)
+    return (image.width, image.height) if is_on_its_side else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> object:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged metadata says nothing, and the pixels are whole
+        return None
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # damaged metadata says nothing, and the pixels are whole
-        orientation = None
+    orientation = _orientation(image)
     operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
     return image if operation is None else image.transpose(operation)
 

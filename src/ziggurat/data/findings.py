@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
+from ziggurat.data.segments import Segment
 from ziggurat.types import ImageSize
 
 Layout = Literal["image_folder", "coco", "ade20k"]
@@ -78,14 +79,12 @@ class ExampleObject:
     Attributes:
         label: Class, an index into the example's classes.
         box: x, y, width, height in pixels.
-        polygons: Outlines of its mask, as flat x, y lists.
-        run_lengths: Its mask where there are no polygons, counted down the columns.
+        segment: Its mask; without parts where there is none.
     """
 
     label: int
     box: tuple[float, float, float, float]
-    polygons: list[list[float]]
-    run_lengths: list[int]
+    segment: Segment
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,8 @@ zeros (the first count is 0 where the first pixel is set).
 Shapes: H x W an image, P corners of an outline.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Bool, Int64
-from PIL import Image, ImageDraw
-
-from ziggurat.types import ImageSize
 
 
 def outlines(mask: Bool[np.ndarray, "H W"]) -> tuple[list[list[int]], bool]:
@@ -94,23 +89,6 @@ def run_lengths(mask: Bool[np.ndarray, "H W"]) -> list[int]:
     return [0, *counts] if flat.size and flat[0] else counts
 
 
-def mask_from_runs(counts: Sequence[int], size: ImageSize) -> Bool[np.ndarray, "H W"]:
-    """Undo `run_lengths`.
-
-    Raises:
-        ValueError: If the counts do not add up to the number of pixels.
-    """
-    height, width = size
-    runs = np.asarray(counts, dtype=np.int64)
-    if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(
-            f"run lengths must be positive and add up to {height} x {width} pixels, "
-            f"got a sum of {int(runs.sum())}"
-        )
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape((height, width), order="F")
-
-
 def runs_from_text(text: str) -> list[int]:
     """Read COCO's compressed run lengths.
 
@@ -137,17 +115,3 @@ def runs_from_text(text: str) -> list[int]:
     if shift:
         raise ValueError("compressed run lengths end in the middle of a number")
     return counts
-
-
-def mask_from_polygons(
-    polygons: Sequence[Sequence[float]], size: ImageSize
-) -> Bool[np.ndarray, "H W"]:
-    """Fill polygons for looking at; up to a pixel wider than COCO's own rule at the edges."""
-    height, width = size
-    canvas = Image.new("1", (width, height))
-    draw = ImageDraw.Draw(canvas)
-    for polygon in polygons:
-        points = [(polygon[i] - 0.5, polygon[i + 1] - 0.5) for i in range(0, len(polygon) - 1, 2)]
-        if len(points) > 2:
-            draw.polygon(points, fill=1)
-    return np.array(canvas, dtype=bool)

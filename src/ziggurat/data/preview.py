@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from PIL import Image
 
 from ziggurat.data.check_ade20k import read_label_map
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject
-from ziggurat.data.masks import mask_from_polygons, mask_from_runs
+from ziggurat.data.segments import SegmentTable
 from ziggurat.types import Detections, ImageSize
 
 
@@ -47,17 +47,12 @@ def read_preview(example: Example) -> Preview:
 def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:
     corners = [(x, y, x + w, y + h) for x, y, w, h in (found.box for found in objects)]
     masks = None
-    if any(found.polygons or found.run_lengths for found in objects):
-        masks = torch.from_numpy(np.stack([_mask(found, size) for found in objects]))
+    if any(found.segment.parts for found in objects):
+        segments = SegmentTable.of([found.segment for found in objects])
+        masks = segments.masks(0, len(objects), size)
     return Detections(
         boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
         scores=torch.ones(len(objects)),
         labels=torch.tensor([found.label for found in objects], dtype=torch.int64),
         masks=masks,
     )
-
-
-def _mask(found: ExampleObject, size: ImageSize) -> Bool[np.ndarray, "H W"]:
-    if found.run_lengths:
-        return mask_from_runs(found.run_lengths, size)
-    return mask_from_polygons(found.polygons, size)

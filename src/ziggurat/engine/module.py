@@ -98,7 +98,7 @@ class TrainingModule(LightningModule):
         """
         self.ledger.add(batch.skipped)
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group["lr_factor"]
         position = self._position(batch_idx)
         seed = (self.config.trainer.seed, position, self.global_rank)
         torch.manual_seed(hash(seed) % 2**63)  # hashes of numbers are the same everywhere

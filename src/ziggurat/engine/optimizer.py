@@ -1,12 +1,19 @@
 """Which parameters decay, at which learning rate, and the optimizer of it all."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
-from ziggurat.config.tree import OptimizerConfig
+from ziggurat.config.tree import NoDecay, OptimizerConfig
 from ziggurat.errors import ZigguratError
+from ziggurat.layers.conv_norm import ConvNorm
+
+NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+POSITIONS = ("pos_embed", "level_embed")
+"""Names of what is learned for each cell of a grid, or for each level of a pyramid."""
+TOKENS = ("cls_token", "group_token")
 
 
 def scaled_lr(config: OptimizerConfig, images_per_step: int) -> float:
@@ -22,30 +29,60 @@ def scaled_lr(config: OptimizerConfig, images_per_step: int) -> float:
 
 
 def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Divide the trainable parameters by whether they decay; every one is in exactly one group.
+    """Divide the trainable parameters by decay and by learning rate; each is in exactly one group.
+
+    A group also says by which factor its learning rate differs, as "lr_factor".
 
     Args:
         model: The model.
-        config: Weight decay and what it applies to.
+        config: Weight decay, what it leaves alone, and the learning rate of the backbone.
 
     Raises:
         ZigguratError: If nothing can be trained.
     """
-    decaying: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter, kinds in _with_kinds(model):
+        factor = config.backbone_lr_factor if name.startswith("backbone.") else 1.0
+        decays = kinds.isdisjoint(config.no_decay)
+        groups.setdefault((factor, decays), []).append(parameter)
+    if not groups:
+        raise ZigguratError("the model has no parameter that can be trained")
+    return [
+        {
+            "params": groups[factor, decays],
+            "weight_decay": config.weight_decay if decays else 0.0,
+            "lr_factor": factor,
+        }
+        for factor, decays in sorted(groups, reverse=True)
+    ]
+
+
+def _with_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, set[NoDecay]]]:
+    """Go through the trainable parameters.
+
+    Yields:
+        Name of a parameter, the parameter, and the kinds that it belongs to.
+    """
+    modules = dict(model.named_modules())
+    # The norm of a convolution scales its weights, and decays with them in all published runs.
+    inside = {id(module.norm) for module in modules.values() if isinstance(module, ConvNorm)}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        # Norms' scales and all biases are vectors, with no product whose size decay would limit.
-        is_vector = parameter.ndim <= 1 or name.endswith(".bias")
-        (others if is_vector and config.decay == "matrices" else decaying).append(parameter)
-    if not decaying and not others:
-        raise ZigguratError("the model has no parameter that can be trained")
-    groups = [
-        {"params": decaying, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        owner, _, own_name = name.rpartition(".")
+        module = modules[owner]
+        kinds: set[NoDecay] = set()
+        if own_name.endswith("bias"):
+            kinds |= {"biases", "vectors"}
+        if parameter.ndim <= 1:  # no product whose size decay would limit
+            kinds.add("vectors")
+        if isinstance(module, NORMS) and id(module) not in inside:
+            kinds.add("norms")
+        if own_name in POSITIONS:
+            kinds.add("positions")
+        if own_name in TOKENS:
+            kinds.add("tokens")
+        yield name, parameter, kinds
 
 
 def build_optimizer(
@@ -55,9 +92,12 @@ def build_optimizer(
 
     Args:
         model: The model.
-        config: Decay and betas.
+        config: Decay, betas and factors of the learning rate.
         lr: Learning rate, already scaled.
         is_fused: Whether one kernel updates all parameters, several times as fast; not with
             fp16, whose gradients Lightning must see before they are unscaled.
     """
-    return AdamW(parameter_groups(model, config), lr=lr, betas=config.betas, fused=is_fused)
+    groups = parameter_groups(model, config)
+    for group in groups:
+        group["lr"] = lr * group["lr_factor"]
+    return AdamW(groups, lr=lr, betas=config.betas, fused=is_fused)

@@ -72,7 +72,7 @@ class Progress(Callback):
 
     def _log(self, trainer: Trainer) -> None:
         numbers = {f"train/{name}": value for name, value in self._logged.means().items()}
-        numbers["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        numbers["train/lr"] = _lr(trainer)
         numbers["train/images_per_second"] = self._logged.images_per_second
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
@@ -84,10 +84,9 @@ class Progress(Callback):
         means = self._said.means()
         terms = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name != "loss")
         detail = f" ({terms})" if len(means) > 2 else ""
-        lr = trainer.optimizers[0].param_groups[0]["lr"]
         self.say(
             f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  step {step}/{total}  "
-            f"loss {means['loss']:.4f}{detail}  lr {lr:.2e}  "
+            f"loss {means['loss']:.4f}{detail}  lr {_lr(trainer):.2e}  "
             f"{self._said.images_per_second:.1f} images/s  {left}"
         )
         self._said = _Window()
@@ -102,6 +101,13 @@ class Progress(Callback):
         if minutes is not None:
             left = min(left, 60.0 * minutes - (now - self._begin))
         return f"{duration(max(left, 0.0))} left"
+
+
+def _lr(trainer: Trainer) -> float:
+    """Learning rate of the last step, before the factors of parts of the model."""
+    group = trainer.optimizers[0].param_groups[0]
+    lr: float = group["lr"] / group["lr_factor"]
+    return lr
 
 
 class _Window:

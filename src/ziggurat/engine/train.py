@@ -156,8 +156,14 @@ class _Run:
         if self.mean is not None:
             callbacks.insert(0, self.mean)
         trainer = self._new_trainer(wanted, callbacks)
-        if wanted.precision == "fp16" and trainer.strategy.root_device.type == "cpu":
+        device = trainer.strategy.root_device.type
+        if wanted.precision == "fp16" and device == "cpu":
             raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
+        if wanted.sync_batch_norm and trainer.world_size > 1 and device != "cuda":
+            raise ZigguratError(
+                f"trainer.sync_batch_norm must be false for several processes on a {device}, got "
+                "true; only GPUs can take the images of all devices together"
+            )
         return trainer
 
     def _new_trainer(self, wanted: TrainerConfig, callbacks: list[Callback]) -> Trainer:
@@ -180,6 +186,7 @@ class _Run:
                 max_epochs=wanted.max_epochs,
                 accumulate_grad_batches=wanted.accumulate,
                 gradient_clip_val=wanted.clip_norm,
+                sync_batchnorm=wanted.sync_batch_norm,
                 callbacks=callbacks,
                 logger=loggers,
                 plugins=[AtomicCheckpointIO()],

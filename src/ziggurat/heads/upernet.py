@@ -65,9 +65,7 @@ class UPerNetHead(nn.Module):
         super().__init__()
         self.pooling = PyramidPooling(in_channels[-1], channels)
         self.lateral_convs = nn.ModuleList(ConvNorm(c, channels, 1) for c in in_channels[:-1])
-        self.output_convs = nn.ModuleList(
-            ConvNorm(channels, channels, 3) for _ in in_channels[:-1]
-        )
+        self.output_convs = nn.ModuleList(ConvNorm(channels, channels, 3) for _ in in_channels[:-1])
         self.bottleneck = ConvNorm(len(in_channels) * channels, channels, 3)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 

@@ -1,4 +1,4 @@
-"""Masks by windows moved, mirrored and put together, without one mask of the whole image.
+"""Masks by windows moved and put together, without one mask of the whole image.
 
 Shapes: N objects, P pixels of all windows.
 """
@@ -23,14 +23,6 @@ def move_masks(masks: ObjectMasks, left: int, top: int, size: ImageSize) -> Obje
     """
     shift = masks.windows.new_tensor([left, top, 0, 0])
     return ObjectMasks(masks.pixels, masks.windows + shift, size)
-
-
-def mirror_masks(masks: ObjectMasks) -> ObjectMasks:
-    """Exchange left and right."""
-    left, top, width, height = masks.windows.unbind(dim=1)
-    windows = torch.stack([masks.size[1] - left - width, top, width, height], dim=1)
-    pixels = [crop.flip(1).flatten() for crop in masks.crops()]
-    return ObjectMasks(torch.cat([masks.pixels[:0], *pixels]), windows, masks.size)
 
 
 def join_masks(

@@ -110,8 +110,8 @@ class Prediction:
             import supervision
         except ImportError as error:
             raise ZigguratError(
-                f"to_supervision needs the library supervision, which cannot be imported ({error}); "
-                "install it with `pip install supervision`"
+                f"to_supervision needs supervision, which cannot be imported ({error}); install it "
+                "with `pip install supervision`"
             ) from error
         labels = self.result.labels.numpy()
         masks = self.result.masks

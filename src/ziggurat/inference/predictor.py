@@ -204,20 +204,17 @@ class Predictor:
         remaining = iter(sources)
         while images := [to_image(source) for source in islice(remaining, wish.batch_size)]:
             results = (
-                self._classify(images)
+                self._classify(images, self.preprocessing)
                 if isinstance(self.preprocessing, CenterCrop)
                 else self._detect(images, self.preprocessing, wish)
             )
             for image, result in zip(images, results, strict=True):
                 yield Prediction(image, result, self.classes)
 
-    def _classify(self, images: Sequence[Image.Image]) -> list[Result]:
+    def _classify(self, images: Sequence[Image.Image], preprocessing: CenterCrop) -> list[Result]:
+        transform = eval_transform(preprocessing)
         samples = [
-            Sample(
-                eval_transform(self.preprocessing)(image),
-                None,
-                ImageInfo(number, "", (image.height, image.width)),
-            )
+            Sample(transform(image), None, ImageInfo(number, "", (image.height, image.width)))
             for number, image in enumerate(images)
         ]
         return infer(self.model, collate(samples, 1), self.device)
@@ -244,10 +241,16 @@ class Predictor:
     def _infer(
         self, samples: Iterable[Sample], divisor: int, batch_size: int
     ) -> Iterator[Detections]:
-        """Detect in one sample after the other, neighbours of one size together."""
+        """Detect in one sample after the other, neighbours of one size together.
+
+        Yields:
+            What was found in each sample, in order.
+        """
         for _, alike in groupby(samples, lambda sample: tuple(sample.image.shape)):
             while batch := list(islice(alike, batch_size)):
-                yield from infer(self.model, collate(batch, divisor), self.device)
+                for result in infer(self.model, collate(batch, divisor), self.device):
+                    assert isinstance(result, Detections)  # the model is no classifier
+                    yield result
 
 
 def labels_of(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:

@@ -33,7 +33,7 @@ from ziggurat.types import Detections, ImageSize
 AGREEMENT = 0.5
 """IoU of two boxes, in what both tiles see, from which on they are of one object."""
 BORDER = 0.02
-"""A box that comes this near to a border is cut by it, in sides of the tile: boxes are not exact."""
+"""A box this near to a border, in sides of the tile, is cut by it: boxes are not exact."""
 MIN_SIZE = 64
 
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from ziggurat.data.detection import eval_image
-from ziggurat.inference.mask_windows import mirror_masks, move_masks
+from ziggurat.inference.mask_windows import move_masks
+from ziggurat.ops.object_masks import flip_masks
 from ziggurat.types import Detections, FitInside, ImageInfo, ImageSize, Sample
 
 Region = tuple[int, int, int, int]
@@ -64,7 +65,7 @@ class View:
         if self.is_mirrored:
             x1, y1, x2, y2 = boxes.unbind(dim=1)
             boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
-            masks = None if masks is None else mirror_masks(masks)
+            masks = None if masks is None else flip_masks(masks)
         boxes = boxes + boxes.new_tensor([left, top, left, top])
         if masks is not None:
             masks = move_masks(masks, left, top, image_size)

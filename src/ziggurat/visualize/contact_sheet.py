@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from PIL import Image, ImageDraw
 
-from ziggurat.types import Detections
+from ziggurat.types import Detections, ObjectMasks
 from ziggurat.visualize.draw import READABLE_SIDE, class_colour, draw_detections
 from ziggurat.visualize.text import font, shorten
 
@@ -110,12 +110,24 @@ def _draw(picture: Annotated) -> Image.Image:
 def _resize(objects: Detections, scale: float, size: tuple[int, int]) -> Detections:
     masks = objects.masks
     if masks is not None:
-        small = [
-            np.array(Image.fromarray(mask.numpy()).resize(size, Image.Resampling.NEAREST))
-            for mask in masks
-        ]
-        masks = torch.from_numpy(np.stack(small)) if small else None
+        masks = _resize_masks(masks, scale, size)
     return Detections(objects.boxes * scale, objects.scores, objects.labels, masks)
+
+
+def _resize_masks(masks: ObjectMasks, scale: float, size: tuple[int, int]) -> ObjectMasks:
+    pixels, windows = [np.zeros(0, dtype=bool)], []
+    for crop, (left, top, width, height) in zip(masks.crops(), masks.windows.tolist(), strict=True):
+        x1, x2 = (min(round(x * scale), size[0]) for x in (left, left + width))
+        y1, y2 = (min(round(y * scale), size[1]) for y in (top, top + height))
+        windows.append((x1, y1, x2 - x1, y2 - y1))
+        if x2 > x1 and y2 > y1:
+            small = Image.fromarray(crop.numpy()).resize((x2 - x1, y2 - y1))
+            pixels.append(np.array(small).ravel())
+    return ObjectMasks(
+        torch.from_numpy(np.concatenate(pixels)),
+        torch.tensor(windows, dtype=torch.int64).reshape(-1, 4),
+        (size[1], size[0]),
+    )
 
 
 def _tint(image: Image.Image, label_map: Int64[np.ndarray, "H W"]) -> Image.Image:

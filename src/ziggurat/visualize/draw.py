@@ -8,13 +8,12 @@ another: where there is no room left, the surest objects keep theirs.
 import colorsys
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ziggurat.types import ClassScores, Detections
 from ziggurat.visualize import text
+from ziggurat.visualize.mask_overlay import Colour, lay_mask
 
-Colour = tuple[int, int, int]
 Rectangle = tuple[int, int, int, int]
 
 READABLE_SIDE = 480
@@ -35,6 +34,7 @@ _FIRST_COLOURS: tuple[Colour, ...] = (
     (170, 225, 60),
 )
 _GOLDEN_RATIO = 0.618033988749895
+_LEAST_BRIGHTNESS = 0.45
 
 
 def class_colour(label: int) -> Colour:
@@ -43,8 +43,11 @@ def class_colour(label: int) -> Colour:
         return _FIRST_COLOURS[label]
     hue = (label * _GOLDEN_RATIO) % 1.0
     lightness = 0.55 + 0.12 * (label % 3)
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)
+    colour = colorsys.hls_to_rgb(hue, lightness, 0.85)
+    # Pure blue looks dark however light it is: as much white as makes it visible at night.
+    white = max(0.0, (_LEAST_BRIGHTNESS - _brightness(colour)) / (1 - _brightness(colour)))
+    red, green, blue = (round(255 * (part + white * (1 - part))) for part in colour)
+    return red, green, blue
 
 
 def draw_detections(
@@ -70,13 +73,17 @@ def draw_detections(
     order = detections.scores.argsort(descending=True, stable=True).tolist()
     labels = detections.labels.tolist()
     scores = detections.scores.tolist()
+    line = _line_width(canvas)
     if detections.masks is not None:
+        crops = detections.masks.crops()
+        windows = detections.masks.windows.tolist()
         for index in reversed(order):
-            mask = detections.masks[index].cpu().numpy()
-            _tint(canvas, mask, class_colour(labels[index]))
+            corner = (windows[index][0], windows[index][1])
+            colour = class_colour(labels[index])
+            lay_mask(canvas, crops[index].cpu().numpy(), corner, factor, colour, line)
+        line = max(1, line // 2)  # the masks say more than the boxes
     boxes = [_to_pixels(box, factor, canvas.size) for box in detections.boxes.tolist()]
     draw = ImageDraw.Draw(canvas)
-    line = _line_width(canvas)
     for index in reversed(order):
         _outline(draw, boxes[index], class_colour(labels[index]), line)
     font = text.font(_text_height(canvas))
@@ -135,6 +142,12 @@ def draw_classes(
     return canvas
 
 
+def _brightness(colour: Sequence[float]) -> float:
+    """Luma as in ITU-R BT.601, on the scale of the colour."""
+    red, green, blue = colour
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
 def _enlargement(image: Image.Image) -> int:
     return max(1, -(-READABLE_SIDE // max(image.size)))
 
@@ -164,11 +177,6 @@ def _outline(draw: ImageDraw.ImageDraw, box: Rectangle, colour: Colour, line: in
     outer = (x1 - edge, y1 - edge, x2 + edge, y2 + edge)
     draw.rectangle(outer, outline=(20, 20, 20), width=line + 2 * edge)
     draw.rectangle(box, outline=colour, width=line)
-
-
-def _tint(canvas: Image.Image, mask: np.ndarray, colour: Colour) -> None:
-    area = Image.fromarray(np.uint8(mask) * 110).resize(canvas.size, Image.Resampling.NEAREST)
-    canvas.paste(Image.new("RGB", canvas.size, colour), (0, 0), area)
 
 
 def _free_place(
@@ -222,9 +230,7 @@ def _write_label(
 ) -> None:
     x1, y1, x2, y2 = place
     draw.rectangle((x1, y1, x2 - 1, y2 - 1), colour)
-    red, green, blue = colour
-    is_bright = 0.299 * red + 0.587 * green + 0.114 * blue > 120
-    ink = (16, 16, 16) if is_bright else (255, 255, 255)
     pad = max(2, round(font.size * 0.25))
     label = text.shorten(label, font, x2 - x1 - 2 * pad + 1)
-    draw.text((x1 + pad, (y1 + y2) // 2), label, ink, font, anchor="lm")
+    # Every class's colour is bright enough for dark letters.
+    draw.text((x1 + pad, (y1 + y2) // 2), label, (16, 16, 16), font, anchor="lm")

@@ -14,6 +14,7 @@ SHOWN_CLASSES = 20
 PIPELINES: dict[Task, str] = {
     "classification": "image-classification",
     "detection": "object-detection",
+    "instance_segmentation": "image-segmentation",
 }
 """What the hub calls the tasks."""
 

@@ -35,7 +35,7 @@ def test_json(capsys: pytest.CaptureFixture[str], cost: Cost) -> None:
     entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert list(entries) == list_models(task="classification")
     entry = entries["p2t_tiny"]
-    assert entry["recipe"] == "p2t_tiny_300e_imagenet"
+    assert entry["recipes"] == ["p2t_tiny_300e_imagenet"]
     assert "79.8" in entry["published"]
     assert entry["macs"] == cost.macs
     assert (entry["published_parameters"], entry["published_macs"]) == (11.6, 1.8)

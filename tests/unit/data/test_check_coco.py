@@ -77,8 +77,8 @@ def test_examples_hold_boxes_labels_and_masks(root: Path) -> None:
     assert first.objects.boxes.tolist() == [[2, 3, 8, 7]]
     assert first.objects.labels.tolist() == [0]
     assert first.objects.masks is not None and second.objects.masks is not None
-    assert first.objects.masks[0, 4, 5]
-    assert second.objects.masks[0].nonzero().tolist() == [[3, 2], [4, 2], [5, 2], [6, 2]]
+    assert first.objects.masks.full()[0, 4, 5]
+    assert second.objects.masks.full()[0].nonzero().tolist() == [[3, 2], [4, 2], [5, 2], [6, 2]]
     assert second.classes[second.objects.labels[0]] == "dog"
 
 

@@ -4,6 +4,7 @@ import pytest
 from torch import nn
 
 from ziggurat.config import OptimizerConfig
+from ziggurat.config.tree import NoDecay
 from ziggurat.engine.optimizer import build_optimizer, parameter_groups, scaled_lr
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import create_model
@@ -16,7 +17,7 @@ def test_lr_is_scaled_by_the_images_of_a_step() -> None:
 
 def test_matrices_decay_and_vectors_do_not() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.LayerNorm(4), nn.Linear(4, 2))
-    config = OptimizerConfig(1e-3, weight_decay=0.05, decay="matrices")
+    config = OptimizerConfig(1e-3, weight_decay=0.05, no_decay=("vectors",))
     decaying, others = parameter_groups(model, config)
     assert [tuple(p.shape) for p in decaying["params"]] == [(4, 3, 3, 3), (2, 4)]
     assert [tuple(p.shape) for p in others["params"]] == [(4,), (4,), (4,), (2,)]
@@ -25,15 +26,15 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 
 def test_all_may_decay() -> None:
     model = nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2))
-    (group,) = parameter_groups(model, OptimizerConfig(1e-3, weight_decay=1e-4, decay="all"))
+    (group,) = parameter_groups(model, OptimizerConfig(1e-3, weight_decay=1e-4, no_decay=()))
     assert len(group["params"]) == 4
     assert group["weight_decay"] == 1e-4
 
 
-@pytest.mark.parametrize("decay", ["all", "matrices"])
-def test_every_parameter_of_a_model_is_in_one_group(decay: str) -> None:
+@pytest.mark.parametrize("no_decay", [(), ("vectors",), ("norms", "biases")])
+def test_every_parameter_of_a_model_is_in_one_group(no_decay: tuple[NoDecay, ...]) -> None:
     model = create_model("p2t_tiny", num_classes=3)
-    config = OptimizerConfig(1e-3, decay=decay)  # type: ignore[arg-type]
+    config = OptimizerConfig(1e-3, no_decay=no_decay)
     optimizer = build_optimizer(model, config, lr=0.5, is_fused=True)
     seen = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert len(seen) == len(set(seen))

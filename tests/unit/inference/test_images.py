@@ -48,7 +48,9 @@ def test_pil_image_is_turned_upright(tmp_path: Path) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "turned.png", exif=exif)
     from_pil = to_image(Image.open(tmp_path / "turned.png"))
     assert from_pil.size == (7, 5)
-    assert from_pil.tobytes() == to_image(tmp_path / "turned.png").tobytes()
+    from_file = to_image(tmp_path / "turned.png")
+    assert from_pil.tobytes() == from_file.tobytes()
+    assert to_image(from_file).size == (7, 5)  # it is not turned a second time
 
 
 @pytest.mark.parametrize(

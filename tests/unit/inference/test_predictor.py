@@ -1,7 +1,9 @@
 """Predictions from files, images, arrays and tensors, in pixels of the original image."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,9 +11,13 @@ import torch
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference import forward, predictor
+from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.fast import optimize
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
-from ziggurat.types import CenterCrop, ClassScores, Detections
+from ziggurat.inference.tiles import Tiles
+from ziggurat.types import Batch, CenterCrop, ClassScores, Detections, Result
+from ziggurat.zoo import Model
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +110,104 @@ def test_threshold(detector: Predictor, photo: Image.Image) -> None:
     assert len(some) == int((every.scores >= limit).sum())
     with pytest.raises(ZigguratError, match=r"must lie in 0\.\.1, got 1.5"):
         detector(photo, score_threshold=1.5)
+
+
+def test_classes_by_name(detector: Predictor, photo: Image.Image) -> None:
+    every = detector(photo, score_threshold=0.05)
+    assert {"cell", "star", "tree"} == {entry["class"] for entry in every.to_dict()["objects"]}
+    some = detector(photo, score_threshold=0.05, classes=["tree", "cell"])
+    expected = [entry for entry in every.to_dict()["objects"] if entry["class"] != "star"]
+    assert some.to_dict()["objects"] == expected
+    with pytest.raises(ZigguratError, match=r"unknown class 'tre'; did you mean '?tree'?\?"):
+        detector(photo, classes=["tre"])
+    with pytest.raises(ZigguratError, match="at least one name"):
+        detector(photo, classes=[])
+    with pytest.raises(ZigguratError, match="must be a list"):
+        detector(photo, classes="tree")
+
+
+def test_a_generator_gives_predictions_as_they_are_asked_for(
+    detector: Predictor, photo: Image.Image
+) -> None:
+    taken: list[int] = []
+
+    def images() -> Iterator[Image.Image]:
+        for number in range(3):
+            taken.append(number)
+            yield photo
+
+    predictions = detector(images())
+    assert taken == []
+    first = next(predictions)
+    assert taken == [0]
+    assert [first, *predictions][2].to_dict() == detector(photo).to_dict()
+
+
+def test_images_of_one_size_go_together(
+    detector: Predictor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+
+    def infer(model: Model, batch: Batch, device: torch.device) -> list[Result]:
+        sizes.append(len(batch.infos))
+        return forward.infer(model, batch, device)
+
+    monkeypatch.setattr(predictor, "infer", infer)
+    images = [photo, photo.rotate(180), photo.resize((90, 200)), photo, photo, photo]
+    together = detector(images, batch_size=4, score_threshold=0.2)
+    assert sizes == [2, 1, 1, 2]
+    alone = [detector(image, score_threshold=0.2) for image in images]
+    for one, other in zip(together, alone, strict=True):
+        first, second = objects_of(one), objects_of(other)
+        assert first.labels.tolist() == second.labels.tolist()
+        torch.testing.assert_close(first.boxes, second.boxes, rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(first.scores, second.scores, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ZigguratError, match="batch_size must be at least 1, got 0"):
+        detector(photo, batch_size=0)
+
+
+def test_a_mirrored_image_gives_mirrored_objects(detector: Predictor, photo: Image.Image) -> None:
+    both = Augmentation(flip=True, scales=(1.0, 0.75))
+    one = objects_of(detector(photo, score_threshold=0.2, augmentation=both))
+    mirror = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    other = objects_of(detector(mirror, score_threshold=0.2, augmentation=both))
+    assert len(one) == len(other) > 3
+    back = other.boxes.clone()
+    back[:, [0, 2]] = photo.width - back[:, [2, 0]]
+    torch.testing.assert_close(one.scores, other.scores, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(one.boxes, back, rtol=1e-2, atol=0.5)
+
+
+def test_tiles_find_what_the_tiles_alone_find(detector: Predictor, photo: Image.Image) -> None:
+    tiles = Tiles(size=150, overlap=60, whole=False)
+    merged = objects_of(detector(photo, score_threshold=0.4, tiles=tiles))
+    parts = []
+    for left, top, width, height in tiles.regions((150, 240)):
+        part = photo.crop((left, top, left + width, top + height))
+        boxes = objects_of(detector(part, score_threshold=0.4)).boxes
+        parts.append(boxes + torch.tensor([left, top, left, top]))
+    assert 3 < len(merged) <= len(torch.cat(parts))
+    # Whatever is kept as it was comes from one of the tiles, at its place.
+    distances = torch.cdist(merged.boxes, torch.cat(parts)).amin(dim=1)
+    assert (distances < 1e-3).float().mean() > 0.5
+    assert bool((merged.scores.diff() <= 0).all())
+
+
+def test_tiles_of_a_small_image_change_nothing(detector: Predictor, photo: Image.Image) -> None:
+    plain = detector(photo).to_dict()
+    assert detector(photo, tiles=Tiles(size=300)).to_dict() == plain
+    assert detector(photo, augmentation=Augmentation(flip=False)).to_dict() == plain
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"classes": ["cell"]}, {"tiles": Tiles()}, {"augmentation": Augmentation()}],
+)
+def test_a_classifier_takes_no_options_of_detectors(
+    classifier: Predictor, photo: Image.Image, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ZigguratError, match=f"{next(iter(options))} is for detectors"):
+        classifier(photo, **options)
 
 
 def test_classifier(classifier: Predictor, photo: Image.Image) -> None:

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from ziggurat.data.preview import Preview
-from ziggurat.types import Detections
+from ziggurat.types import Detections, ObjectMasks
 from ziggurat.visualize.contact_sheet import contact_sheet
 from ziggurat.visualize.draw import READABLE_SIDE, class_colour
 
@@ -26,7 +26,7 @@ def test_boxes_and_masks_are_drawn() -> None:
     masks = torch.zeros(1, 30, 40, dtype=torch.bool)
     masks[0, 12:18, 12:25] = True
     box = torch.tensor([[10.0, 10.0, 30.0, 20.0]])
-    objects = Detections(box, torch.ones(1), torch.tensor([1]), masks)
+    objects = Detections(box, torch.ones(1), torch.tensor([1]), ObjectMasks.from_full(masks))
     image = Image.new("RGB", (40, 30), GREY)
     sheet = contact_sheet([("title", [Preview(image, "a.jpg", ("cat", "dog"), objects)])])
     assert _has_colour(sheet, class_colour(1))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ziggurat.types import ClassScores, Detections
+from ziggurat.types import ClassScores, Detections, ObjectMasks
 from ziggurat.visualize import draw, text
 from ziggurat.visualize.draw import class_colour, draw_classes, draw_detections
 
@@ -90,7 +90,8 @@ def test_masks_tint_their_pixels() -> None:
     mask = torch.zeros(1, 500, 500, dtype=torch.bool)
     mask[0, 200:300, 200:300] = True
     found = objects([[200, 200, 300, 300]])
-    found = Detections(found.boxes, found.scores, found.labels, mask)
+    masks = ObjectMasks.from_full(mask)
+    found = Detections(found.boxes, found.scores, found.labels, masks)
     picture = draw_detections(grey(500, 500), found, CLASSES)
     assert picture.getpixel((250, 250)) != (90, 90, 90)
     assert picture.getpixel((400, 400)) == (90, 90, 90)

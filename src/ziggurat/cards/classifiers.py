@@ -1,51 +1,15 @@
-"""What is published about each model: task, parts, size, accuracy, source and recipe."""
+"""Cards of the classifiers."""
 
-from dataclasses import dataclass
+from ziggurat.cards.card import (
+    GPVIT_PAPER,
+    P2T_PAPER,
+    PVT_PAPER,
+    PVT_V2_PAPER,
+    TOPFORMER_PAPER,
+    TRUNCATED,
+    ModelCard,
+)
 
-from ziggurat.types import ImageSize, Task
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What is published about a model.
-
-    Attributes:
-        name: Name for `create_model`.
-        task: What the model does.
-        system: Name of its system; "classifier" for a classifier.
-        backbone: Name of its backbone.
-        input_size: Height and width at which its cost is published.
-        published: Metric, number and data set, as the source states it.
-        source: Where that number stands.
-        recipe: Name of the training run that reproduces it, or None where there is none yet.
-        drop_path_rate: Stochastic depth that it was trained with.
-        parameters: Published size in millions of parameters, or None.
-        macs: Published work in billions of multiply-accumulates, or None. Most sources call them
-            FLOPs.
-        size_note: Why `ziggurat list` counts otherwise, where it does.
-    """
-
-    name: str
-    task: Task
-    system: str
-    backbone: str
-    input_size: ImageSize
-    published: str
-    source: str
-    recipe: str | None
-    drop_path_rate: float
-    parameters: float | None = None
-    macs: float | None = None
-    size_note: str = ""
-
-
-PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"
-PVT_V2_PAPER = "Wang et al., CVMJ 2022, arXiv:2106.13797, and github.com/whai362/PVT"
-P2T_PAPER = "Wu et al., TPAMI 2022, arXiv:2106.12011"
-TOPFORMER_PAPER = "Zhang et al., CVPR 2022, arXiv:2204.05525"
-GPVIT_PAPER = "Yang et al., ICLR 2023, arXiv:2212.06795"
-
-TRUNCATED = "the table cuts digits off where it should round"
 WITHOUT_HEAD = "the table counts the backbone only, here neck and classifier count too"
 POOLING = "here the pooling counts too, which is written as matrix products"
 OTHER_OPERATORS = "the table counts normalisation and activations too"
@@ -60,7 +24,7 @@ def _classifier(
     parameters: float | None = None,
     macs: float | None = None,
     size_note: str = "",
-    recipe: str | None = None,
+    recipes: tuple[str, ...] = (),
 ) -> ModelCard:
     published = f"{top1} % top-1, ImageNet-1k val" if top1 else "no weights were released"
     return ModelCard(
@@ -71,28 +35,11 @@ def _classifier(
         (224, 224),
         published,
         source,
-        recipe,
+        recipes,
         drop_path_rate,
         parameters,
         macs,
         size_note,
-    )
-
-
-def _retinanet(
-    backbone: str, box_ap: float, source: str, recipe: str, *, parameters: float
-) -> ModelCard:
-    return ModelCard(
-        f"retinanet_{backbone}",
-        "detection",
-        "retinanet",
-        backbone,
-        (800, 1280),
-        f"{box_ap} box AP, COCO val2017",
-        source,
-        recipe,
-        0.1,
-        parameters,
     )
 
 
@@ -130,7 +77,7 @@ _P2TS = (
         0.1,
         parameters=11.6,
         macs=1.8,
-        recipe="p2t_tiny_300e_imagenet",
+        recipes=("p2t_tiny_300e_imagenet",),
     ),
     _classifier(
         "p2t_small",
@@ -140,7 +87,7 @@ _P2TS = (
         parameters=24.1,
         macs=3.7,
         size_note=TRUNCATED,
-        recipe="p2t_small_300e_imagenet",
+        recipes=("p2t_small_300e_imagenet",),
     ),
     _classifier("p2t_medium", None, P2T_PAPER, 0.3),
     _classifier(
@@ -191,11 +138,4 @@ _GPVITS = (
     _classifier("gpvit_l4", 84.3, GPVIT_PAPER, 0.3, parameters=75.4, size_note=TRUNCATED),
 )
 
-_RETINANETS = (
-    _retinanet("p2t_tiny", 41.3, P2T_PAPER, "retinanet_p2t_tiny_1x_coco", parameters=21.1),
-    _retinanet("p2t_small", 44.4, P2T_PAPER, "retinanet_p2t_small_1x_coco", parameters=33.8),
-)
-
-MODELS: dict[str, ModelCard] = {
-    card.name: card for card in (*_PVTS, *_PVT_V2S, *_P2TS, *_TOPFORMERS, *_GPVITS, *_RETINANETS)
-}
+CLASSIFIERS = (*_PVTS, *_PVT_V2S, *_P2TS, *_TOPFORMERS, *_GPVITS)

@@ -1,0 +1,10 @@
+"""What is published about each model: task, parts, size, accuracy, source and recipes."""
+
+from ziggurat.cards.card import ModelCard
+from ziggurat.cards.classifiers import CLASSIFIERS
+from ziggurat.cards.detectors import DETECTORS
+
+__all__ = ["MODELS", "ModelCard"]
+
+MODELS: dict[str, ModelCard] = {card.name: card for card in (*CLASSIFIERS, *DETECTORS)}
+"""Cards by the name of their model."""

@@ -1,0 +1,194 @@
+"""Read Pascal VOC: an XML file an image, corners of boxes counted from 1.
+
+    Annotations/*.xml, JPEGImages/*.jpg, ImageSets/Main/<split>.txt      as published
+    <split>/*.xml beside <split>/*.jpg                                   as tools export it
+
+The first pixel of a row is 1 and the last one of an object belongs to it, so that an object from
+xmin to xmax covers xmin - 1 to xmax. Tools that count from 0 shift their boxes by one pixel.
+What VOC calls difficult is left out of training.
+
+The classes are all names that occur, in the order of the alphabet, or those of classes.txt.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+from ziggurat.data.foreign import (
+    ContentBuilder,
+    Report,
+    class_list,
+    find_image,
+    header_size,
+    to_number,
+)
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ImageSize
+
+_MAX_BYTES = 16 * 2**20
+_WITH_CLASS = ("_train", "_val", "_trainval", "_test")
+"""Ends of the names of lists that are about one class."""
+
+
+def is_voc(root: Path) -> bool:
+    """Tell whether a folder is laid out as Pascal VOC."""
+    return bool(voc_splits(root))
+
+
+def voc_splits(root: Path) -> tuple[str, ...]:
+    """Name the splits that there are.
+
+    Args:
+        root: Folder of the data set.
+    """
+    if (root / "Annotations").is_dir():
+        files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
+        names = [path.stem for path in files if not path.stem.endswith(_WITH_CLASS)]
+        if {"train", "val"} <= set(names):
+            names = [name for name in names if name != "trainval"]  # their union
+        return tuple(names)
+    folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
+    return tuple(path.name for path in folders if any(path.glob("*.xml")))
+
+
+def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object], Path]:
+    """Lay a split out as a COCO file.
+
+    Args:
+        root: Folder of the data set.
+        split: One of `voc_splits`, or "trainval".
+        report: Is told of what cannot be taken over.
+
+    Returns:
+        The content of the COCO file, and the folder that its file names are relative to.
+    """
+    classes = class_list(root) or _names_that_occur(root)
+    builder = ContentBuilder(classes, report)
+    images = root / "JPEGImages" if (root / "Annotations").is_dir() else root / split
+    for path in _files(root, split, report):
+        source = path.relative_to(root).as_posix()
+        try:
+            tree = parse_xml(path)
+        except ValueError as error:
+            report(source, str(error))
+            continue
+        file_name = find_image(images, tree.findtext("filename") or "", path.stem)
+        size = _stated_size(tree) or header_size(images / file_name)
+        if size is None:
+            report(source, f"it states no size, and its image {file_name} cannot be read")
+            continue
+        image_id = builder.add_image(file_name, size, source)
+        if image_id is not None:
+            _add_objects(builder, image_id, tree, source)
+    return builder.content(), images
+
+
+def _files(root: Path, split: str, report: Report) -> Iterator[Path]:
+    if not (root / "Annotations").is_dir():
+        yield from sorted((root / split).glob("*.xml"))
+        return
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        path = root / "Annotations" / f"{line.split()[0]}.xml"
+        if path.is_file():
+            yield path
+        else:
+            entry = f"line {number} names {line.split()[0]}"
+            report(listed.relative_to(root).as_posix(), f"{entry}, but there is no {path.name}")
+
+
+def _names_that_occur(root: Path) -> tuple[str, ...]:
+    folders = [root / "Annotations"]
+    if not folders[0].is_dir():
+        folders = [root / split for split in voc_splits(root)]
+    names: set[str] = set()
+    for path in (path for folder in folders for path in folder.glob("*.xml")):
+        try:
+            tree = parse_xml(path)
+        except ValueError:  # reported where its split is read
+            continue
+        names |= {(found.findtext("name") or "").strip() for found in tree.iter("object")}
+    return tuple(sorted(names - {""}))
+
+
+def _stated_size(tree: Element) -> ImageSize | None:
+    height, width = (to_number(tree.findtext(f"size/{name}")) for name in ("height", "width"))
+    if height is None or width is None or min(height, width) < 1:
+        return None
+    return int(height), int(width)
+
+
+def _add_objects(builder: ContentBuilder, image_id: int, tree: Element, source: str) -> None:
+    for number, found in enumerate(tree.findall("object"), start=1):
+        name = (found.findtext("name") or "").strip()
+        place = f"object {number} ({name})" if name else f"object {number}"
+        if not name:
+            builder.report(source, f"{place} has no name")
+            continue
+        texts = {key: found.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
+        corners = {key: to_number(text) for key, text in texts.items()}
+        wrong = [f"{key} {texts[key]!r}" for key, value in corners.items() if value is None]
+        if wrong:
+            builder.report(source, f"{place} has the {wrong[0]}; expected a finite number")
+            continue
+        x1, y1, x2, y2 = (value for value in corners.values() if value is not None)
+        # Where a tool counts from 0, the pixel before the first one is no place.
+        box = (max(x1 - 1, 0.0) if x1 == 0 else x1 - 1, 0.0 if y1 == 0 else y1 - 1, x2, y2)
+        is_difficult = (found.findtext("difficult") or "0").strip() == "1"
+        builder.add_object(image_id, name, box, (source, place), is_difficult=is_difficult)
+
+
+def parse_xml(path: Path) -> Element:
+    """Read an XML file; one that declares entities or a document type is refused.
+
+    Entities let a small file grow without bounds or read other files. No annotation tool writes
+    any, and expat tells of a declaration before it acts upon it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If it cannot be read; says why.
+    """
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*_: object) -> None:
+        raise ValueError("it declares a document type, which no annotation needs; remove it")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.EntityDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES} bytes, too many for one image")
+        parser.Parse(path.read_bytes(), True)
+    except expat.ExpatError as error:
+        raise ValueError(f"it is no valid XML: {error}") from error
+    except OSError as error:
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
+    tree: Element = builder.close()
+    if tree.tag != "annotation":
+        raise ValueError(f"it holds <{tree.tag}>, not the <annotation> of Pascal VOC")
+    return tree
+
+
+def require_voc_split(root: Path, split: str) -> None:
+    """Raise unless a split can be read.
+
+    Args:
+        root: Folder of the data set.
+        split: Its name.
+
+    Raises:
+        ZigguratError: If there is no such split.
+    """
+    listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    if split not in voc_splits(root) and not listed.is_file():
+        known = ", ".join(voc_splits(root))
+        raise ZigguratError(f"{root} (Pascal VOC) has no split {split!r}; it has {known}")

@@ -1,0 +1,326 @@
+"""Predictions as files: COCO results, CSV, and the labels of YOLO and of LabelMe.
+
+| format | files | boxes | masks | scores |
+|---|---|---|---|---|
+| coco | predictions.json | exact | exact, as run lengths | yes |
+| csv | predictions.csv | exact | no | yes |
+| yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | no: the format has none |
+| labelme | <image>.json | exact | polygons, no holes | yes |
+
+Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
+to coco and csv.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import yaml
+from jaxtyping import Float
+
+from ziggurat.data.masks import outlines
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.output import write_bytes, write_json
+from ziggurat.inference.prediction import Prediction
+from ziggurat.metrics.coco import to_coco_json
+from ziggurat.types import ClassScores, Detections
+
+TOLERANCE = 1.0
+"""How far a simplified polygon may be from the edge of its mask, in pixels."""
+
+Points = Float[np.ndarray, "_ 2"]
+"""x, y of the corners of a polygon, in pixels of the image."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the image of a prediction comes from.
+
+    Attributes:
+        image_id: Counts images and frames from 1.
+        path: The file.
+        stem: Name of the files that are written for it, without their ending.
+        frame: Number of the frame of a video, from 0; None for an image.
+        time: When the frame is shown, in seconds; None for an image.
+    """
+
+    image_id: int
+    path: Path
+    stem: str
+    frame: int | None = None
+    time: float | None = None
+
+
+class ResultWriter(Protocol):
+    """Is given one prediction after the other."""
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write or keep what was predicted of one image."""
+
+    def close(self) -> Path:
+        """Write what is kept and return the file or folder that holds the results."""
+
+
+class CocoWriter:
+    """COCO's result format, with the names of file and class added to every entry.
+
+    Weights know names of classes but no category ids of a data set: `category_id` counts the
+    model's classes from 1.
+
+    Args:
+        output: Folder to write to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Keep the objects, or the scores of all classes, of one image."""
+        place: dict[str, Any] = {"file_name": str(source.path)}
+        if source.frame is not None:
+            place |= {"frame": source.frame, "time": source.time}
+        if isinstance(prediction.result, ClassScores):
+            entry = {"image_id": source.image_id, **place, **prediction.to_dict()}
+            self.entries.append(entry)
+            return
+        classes = prediction.classes
+        ids = range(1, len(classes) + 1)
+        self.entries += [
+            {**entry, **place, "category": classes[entry["category_id"] - 1]}
+            for entry in to_coco_json(prediction.result, source.image_id, ids)
+        ]
+
+    def close(self) -> Path:
+        """Write predictions.json."""
+        return write_json(self.output / "predictions.json", self.entries)
+
+
+class CsvWriter:
+    """A table with a row for every object, or for every class of a classifier.
+
+    Args:
+        output: Folder to write to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.header: tuple[str, ...] = ()
+        self.rows: list[tuple[object, ...]] = []
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Keep the rows of one image."""
+        place = (str(source.path), source.frame, source.time)
+        result = prediction.result
+        self.header = ("file_name", "frame", "time", "class", "label", "score")
+        if isinstance(result, ClassScores):
+            best = result.top(len(prediction.classes))
+            self.rows += [(*place, prediction.classes[label], label, s) for label, s in best]
+            return
+        self.header += ("x1", "y1", "x2", "y2")
+        self.rows += [
+            (*place, prediction.classes[label], label, score, *box)
+            for label, score, box in zip(
+                result.labels.tolist(), result.scores.tolist(), result.boxes.tolist(), strict=True
+            )
+        ]
+
+    def close(self) -> Path:
+        """Write predictions.csv."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text)
+        writer.writerow(self.header)
+        writer.writerows(self.rows)
+        return write_bytes(self.output / "predictions.csv", text.getvalue().encode("utf-8"))
+
+
+class YoloWriter:
+    """YOLO labels: a text file for each image, a line for each object, sizes as fractions.
+
+    Args:
+        output: Folder to write to.
+        classes: Name of each label.
+    """
+
+    def __init__(self, output: Path, classes: Sequence[str]) -> None:
+        self.output = output
+        self.classes = classes
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write the label file of one image; an empty one where nothing was found."""
+        found = _objects(prediction)
+        sides = np.array(prediction.image.size, dtype=np.float64)
+        boxes = found.boxes.double().numpy().reshape(-1, 2, 2).clip(0, sides)
+        polygons = polygons_of(found)
+        lines = []
+        for number, label in enumerate(found.labels.tolist()):
+            if found.masks is None:
+                low, high = boxes[number] / sides
+                values = np.concatenate([(low + high) / 2, high - low])
+            else:
+                values = (_largest(polygons[number], boxes[number]) / sides).ravel()
+            lines.append(" ".join([str(label), *(f"{value:.6f}" for value in values)]) + "\n")
+        write_bytes(self.output / "labels" / f"{source.stem}.txt", "".join(lines).encode())
+
+    def close(self) -> Path:
+        """Write data.yaml with the names of the classes."""
+        names = yaml.safe_dump(
+            {"names": dict(enumerate(self.classes))}, allow_unicode=True, sort_keys=False
+        )
+        write_bytes(self.output / "data.yaml", names.encode("utf-8"))
+        return self.output / "labels"
+
+
+class LabelMeWriter:
+    """One JSON file for each image, as the annotation tool LabelMe opens it.
+
+    Args:
+        output: Folder to write to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write the file of one image."""
+        found = _objects(prediction)
+        shapes = []
+        for number, (label, score, box, parts) in enumerate(
+            zip(
+                found.labels.tolist(),
+                found.scores.tolist(),
+                found.boxes.tolist(),
+                polygons_of(found),
+                strict=True,
+            )
+        ):
+            rectangle = [box[:2], box[2:]]
+            for points in [part.tolist() for part in parts] or [rectangle]:
+                shape = {
+                    "label": prediction.classes[label],
+                    "points": points,
+                    # The parts of one object share a number.
+                    "group_id": number if len(parts) > 1 else None,
+                    "description": "",
+                    "shape_type": "polygon" if parts else "rectangle",
+                    "flags": {},
+                    "mask": None,
+                    "score": score,
+                }
+                shapes.append(shape)
+        content = {
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": _relative(source.path, self.output),
+            "imageData": None,
+            "imageHeight": prediction.image.height,
+            "imageWidth": prediction.image.width,
+        }
+        write_json(self.output / f"{source.stem}.json", content)
+
+    def close(self) -> Path:
+        """Return the folder; every file is written already."""
+        return self.output
+
+
+FORMATS: dict[str, Callable[[Path, Sequence[str]], ResultWriter]] = {
+    "coco": lambda output, _: CocoWriter(output),
+    "csv": lambda output, _: CsvWriter(output),
+    "yolo": YoloWriter,
+    "labelme": lambda output, _: LabelMeWriter(output),
+}
+FOR_ANYTHING = ("coco", "csv")
+"""Formats that can say the scores of a classifier, and which frame of a video is meant."""
+
+
+def polygons_of(found: Detections) -> list[list[Points]]:
+    """Return the simplified outlines of each object's mask, in pixels; holes are filled.
+
+    Args:
+        found: Objects; where they have no masks, there are no outlines.
+    """
+    if found.masks is None:
+        return [[] for _ in range(len(found))]
+    polygons = []
+    for crop, window in zip(found.masks.crops(), found.masks.windows, strict=True):
+        mask = crop.numpy()
+        # An outline begins at an upper left corner: the pixel there is set unless it is a hole.
+        corners = [
+            np.array(outline, dtype=np.float64).reshape(-1, 2)
+            for outline in outlines(mask)[0]
+            if mask[outline[1], outline[0]]
+        ]
+        corner = window[:2].numpy()
+        polygons.append([simplify(outline, TOLERANCE) + corner for outline in corners])
+    return polygons
+
+
+def simplify(corners: Points, tolerance: float) -> Points:
+    """Leave out corners of a polygon that lie near the line between others.
+
+    Douglas and Peucker, Cartographica 10(2), 1973, on the two halves between the first corner and
+    the one farthest from it.
+
+    Args:
+        corners: A closed polygon.
+        tolerance: Greatest distance of a corner that is left out, in pixels.
+
+    Returns:
+        The corners that stay; all, where less than a triangle would.
+    """
+    farthest = int(((corners - corners[0]) ** 2).sum(axis=1).argmax())
+    closed = np.concatenate([corners, corners[:1]])
+    stays = np.zeros(len(closed), dtype=bool)
+    stays[[0, farthest]] = True
+    stack = [(0, farthest), (farthest, len(corners))]
+    while stack:
+        start, end = stack.pop()
+        if end - start < 2:
+            continue
+        chord = closed[end] - closed[start]
+        between = closed[start + 1 : end] - closed[start]
+        along = (between @ chord / max(float(chord @ chord), 1e-12)).clip(0, 1)
+        distances = np.linalg.norm(between - along[:, None] * chord, axis=1)
+        worst = int(distances.argmax())
+        if distances[worst] > tolerance:
+            middle = start + 1 + worst
+            stays[middle] = True
+            stack += [(start, middle), (middle, end)]
+    kept = corners[stays[:-1]]
+    return kept if len(kept) > 2 else corners
+
+
+def _largest(polygons: Sequence[Points], box: Float[np.ndarray, "2 2"]) -> Points:
+    """Return the polygon around the largest part of an object, or its box if no pixel is set."""
+    if not polygons:
+        (x1, y1), (x2, y2) = box.tolist()
+        return np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]])
+    return max(polygons, key=_area)
+
+
+def _area(corners: Points) -> float:
+    x, y = corners.T
+    return abs(float(x @ np.roll(y, 1) - y @ np.roll(x, 1))) / 2
+
+
+def _objects(prediction: Prediction) -> Detections:
+    if not isinstance(prediction.result, Detections):
+        raise ZigguratError(
+            "this format holds objects, and the model is a classifier; choose one of "
+            f"{', '.join(FOR_ANYTHING)}"
+        )
+    return prediction.result
+
+
+def _relative(file: Path, folder: Path) -> str:
+    """Path of a file as seen from a folder, with forward slashes."""
+    try:
+        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # on another drive
+        return file.resolve().as_posix()

@@ -1,0 +1,197 @@
+"""What an evaluation reads of a COCO annotation file: images, objects, categories, masks.
+
+The masks become run lengths once, when the file is read: polygons are filled by COCO's own rule.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hotcoco import mask as coco_mask
+from jaxtyping import Bool, Float, Int64
+
+from ziggurat.errors import ZigguratError
+from ziggurat.ops.run_lengths import read_counts
+
+Table = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrueObjects:
+    """True objects of one image.
+
+    Attributes:
+        category_ids: Category id of each of the G objects.
+        boxes: x, y, width, height in pixels.
+        masks: Run lengths as hotcoco reads them; empty where the evaluation reads no masks.
+        is_crowd: Whether it stands for many objects, which need not be found.
+        is_difficult: Whether it need not be found by the rules of Pascal VOC.
+    """
+
+    category_ids: Int64[np.ndarray, " G"]
+    boxes: Float[np.ndarray, "G 4"]
+    masks: list[dict[str, Any]]
+    is_crowd: Bool[np.ndarray, " G"]
+    is_difficult: Bool[np.ndarray, " G"]
+
+
+@dataclass(frozen=True)
+class CocoTruth:
+    """Content of an annotation file.
+
+    Attributes:
+        name: The file, for messages.
+        images: id, and height and width where masks are read.
+        objects: All annotations, numbered anew from 1.
+        categories: id and name.
+        has_masks: Whether every object has run lengths in "segmentation".
+    """
+
+    name: str
+    images: Table
+    objects: Table
+    categories: Table
+    has_masks: bool
+
+    @cached_property
+    def by_image(self) -> dict[int, TrueObjects]:
+        """True objects of each image id."""
+        entries: dict[int, Table] = {image["id"]: [] for image in self.images}
+        for entry in self.objects:
+            entries[entry["image_id"]].append(entry)
+        return {image_id: _arrays(table) for image_id, table in entries.items()}
+
+
+def read_truth(annotations: Path | Mapping[str, Any], *, with_masks: bool) -> CocoTruth:
+    """Read an annotation file.
+
+    Args:
+        annotations: The file, or its content.
+        with_masks: Whether the masks are read; every object needs one then.
+
+    Raises:
+        ZigguratError: If it cannot be read or lacks what is needed.
+    """
+    name, content = "the annotations", annotations
+    if isinstance(content, Path):
+        name = str(content)
+        try:
+            content = json.loads(content.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ZigguratError(
+                f"{name} cannot be read as a COCO annotation file ({error}): give a JSON file "
+                "with images, annotations and categories"
+            ) from error
+    try:
+        return _keep(name, content, with_masks)
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ZigguratError(
+            f"{name} has no COCO layout ({type(error).__name__}: {error}): expected images, "
+            "annotations with image_id, category_id and bbox, and categories; `ziggurat data "
+            "check` names every fault"
+        ) from error
+
+
+def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN401  any JSON
+    images = [{"id": entry["id"]} for entry in content["images"]]
+    if with_masks:
+        images = [
+            {"id": entry["id"], "height": entry["height"], "width": entry["width"]}
+            for entry in content["images"]
+        ]
+    image_of = {entry["id"]: entry for entry in images}
+    # Ids are counted anew from 1: the evaluation takes an object with the id 0 for "not matched",
+    # and nothing else depends on them.
+    objects = []
+    for number, entry in enumerate(content["annotations"], start=1):
+        kept = {
+            "id": number,
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "bbox": entry["bbox"],
+            "iscrowd": int(entry.get("iscrowd", 0)),
+            "difficult": int(entry.get("difficult", 0)),
+        }
+        area = entry["bbox"][2] * entry["bbox"][3]
+        if with_masks:
+            kept["segmentation"] = _run_lengths(name, entry, image_of)
+            area = int(coco_mask.area(kept["segmentation"]))
+        kept["area"] = entry.get("area", area)
+        objects.append(kept)
+    categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
+    return CocoTruth(name, images, objects, categories, with_masks)
+
+
+def _run_lengths(
+    name: str, entry: Mapping[str, Any], image_of: Mapping[int, Mapping[str, int]]
+) -> dict[str, Any]:
+    """Return the mask of an object as compressed run lengths.
+
+    Raises:
+        ZigguratError: If it has none, or one that does not fit its image.
+    """
+    image = image_of[entry["image_id"]]
+    height, width = image["height"], image["width"]
+    what = f"{name}: annotation {entry.get('id')} of image {entry['image_id']}"
+    mask = entry.get("segmentation")
+    if isinstance(mask, list):
+        # A part of one or two points has no area; COCO's tools would take it for a box.
+        parts = [part for part in mask if isinstance(part, list) and len(part) >= 6]
+        if parts and all(_is_outline(part) for part in parts):
+            return dict(coco_mask.merge(coco_mask.fr_py_objects(parts, height, width)))
+    elif isinstance(mask, dict):
+        found = checked_run_lengths(mask)
+        if found is not None:
+            if list(found["size"]) != [height, width]:
+                raise ZigguratError(
+                    f"{what} has a mask of {found['size'][0]} x {found['size'][1]} pixels, but the "
+                    f"image has {height} x {width} (height x width); correct one of them"
+                )
+            return found
+    raise ZigguratError(
+        f"{what} has no mask that can be read: expected polygons of at least three points, or run "
+        "lengths, in 'segmentation'; masks cannot be evaluated without"
+    )
+
+
+def checked_run_lengths(mask: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return run lengths as hotcoco reads them, or None unless they fill their image exactly.
+
+    Args:
+        mask: "size" (height, width) and "counts", compressed or not.
+    """
+    size, counts = mask.get("size"), mask.get("counts")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(s) is int for s in size)):
+        return None
+    if isinstance(counts, list):
+        if not all(type(count) is int and count >= 0 for count in counts):
+            return None
+        if sum(counts) != size[0] * size[1]:
+            return None
+        return dict(coco_mask.fr_py_objects({"size": size, "counts": counts}, *size))
+    try:
+        runs = read_counts(counts) if isinstance(counts, str) else None
+    except ValueError:
+        return None
+    if runs is None or (runs < 0).any() or int(runs.sum()) != size[0] * size[1]:
+        return None
+    return {"size": size, "counts": counts}
+
+
+def _is_outline(part: Sequence[Any]) -> bool:
+    is_number = all(type(value) in (int, float) and abs(value) < 1e9 for value in part)
+    return is_number and len(part) % 2 == 0
+
+
+def _arrays(table: Table) -> TrueObjects:
+    return TrueObjects(
+        category_ids=np.array([entry["category_id"] for entry in table], dtype=np.int64),
+        boxes=np.array([entry["bbox"] for entry in table], dtype=np.float64).reshape(-1, 4),
+        masks=[entry["segmentation"] for entry in table if "segmentation" in entry],
+        is_crowd=np.array([entry["iscrowd"] for entry in table], dtype=bool),
+        is_difficult=np.array([entry["difficult"] for entry in table], dtype=bool),
+    )
