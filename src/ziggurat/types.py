@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 Task = Literal["classification", "detection", "instance_segmentation", "semantic_segmentation"]
@@ -164,7 +164,15 @@ class LabelMap:
         labels: 0..K-1; in true maps 255 where nobody labelled.
     """
 
-    labels: Int[Tensor, "H W"]
+    labels: Integer[Tensor, "H W"]
+
+    def to(self, device: torch.device | str) -> "LabelMap":
+        """Copy to a device."""
+        return LabelMap(self.labels.to(device))
+
+    def pin_memory(self) -> "LabelMap":
+        """Copy to page-locked memory."""
+        return LabelMap(self.labels.pin_memory())
 
 
 Result = Detections | ClassScores
@@ -200,13 +208,13 @@ class Sample:
 
     Attributes:
         image: Normalised RGB image.
-        target: Label of the image, its objects, or None where nothing is known.
+        target: Label of the image, its objects, its label map, or None where nothing is known.
         info: Where it comes from.
         skipped: Files that could not be decoded and in whose place this one stands.
     """
 
     image: Float[Tensor, "3 H W"]
-    target: int | Detections | None
+    target: int | Detections | LabelMap | None
     info: ImageInfo
     skipped: tuple[BadFile, ...] = ()
 
@@ -218,15 +226,15 @@ class Batch:
     Attributes:
         images: Normalised RGB images in channels_last memory.
         image_sizes: Valid height and width of each image.
-        targets: Labels (B,), or one `Detections` an image in pixels of the resized image, or
-            None where nothing is known.
+        targets: Labels (B,), or one `Detections` an image in pixels of the resized image, or one
+            `LabelMap` an image, or None where nothing is known.
         infos: Where each image comes from.
         skipped: Files that could not be decoded.
     """
 
     images: Float[Tensor, "B 3 H W"]
     image_sizes: list[ImageSize]
-    targets: Tensor | list[Detections] | None
+    targets: Tensor | list[Detections] | list[LabelMap] | None
     infos: list[ImageInfo]
     skipped: tuple[BadFile, ...] = ()
 

@@ -69,6 +69,7 @@ def coco_folder(tmp_path: Path) -> Path:
                     "image_id": image_id,
                     "category_id": 10 * (category + 1),
                     "bbox": [x, y, 32, 32],
+                    "segmentation": [[x, y, x + 32, y, x + 32, y + 32, x, y + 32]],
                     "area": 1024,
                     "iscrowd": 0,
                 }

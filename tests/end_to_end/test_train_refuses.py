@@ -30,6 +30,10 @@ Train = Callable[..., int]
         (["--data.batch_size=64"], ["12 images", "64"]),
         (["--data.auto_augment=randaugment"], ["randaugment"]),
         (["--trainer.precision=fp16"], ["trainer.precision", "fp16", "CPU"]),
+        (
+            ["--trainer.sync_batch_norm=true", "--trainer.devices=2"],
+            ["trainer.sync_batch_norm must be false", "only GPUs"],
+        ),
         (["--schedule.warmup_start=0.1"], ["schedule.warmup_start", "null", "got 0.1"]),
         (["--schedule.gamma=0.5"], ["schedule.gamma", "null", "cosine"]),
         (["--resume"], ["no run to resume"]),

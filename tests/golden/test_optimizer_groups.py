@@ -1,11 +1,11 @@
 """The runs of the published detectors divide parameters as the official optimizers did."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import DATA
 
 import ziggurat
 from ziggurat.checkpoints.matching import match_entries, nearest_layout
@@ -15,6 +15,7 @@ from ziggurat.engine.optimizer import build_optimizer
 from ziggurat.models.detector import Detector
 from ziggurat.systems import SYSTEMS
 
+DATA = Path(__file__).parent / "data"
 CASES = {
     "det_retinanet_pvt_small": "retinanet_pvt_small_1x_coco",
     "det_retinanet_p2t_small": "retinanet_p2t_small_1x_coco",

@@ -1,4 +1,4 @@
-"""`ziggurat data synthesize DIR` and `ziggurat data check DIR`: make a data set, check one."""
+"""`ziggurat data synthesize`, `check` and `convert`: make a data set, check one, convert one."""
 
 import argparse
 import sys
@@ -11,6 +11,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ziggurat.data.check import check_dataset, find_datasets
+from ziggurat.data.convert import convert_to_coco
+from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.findings import DatasetCheck, evenly, plural
 from ziggurat.data.preview import Preview, read_preview
 from ziggurat.data.synthesize import synthesize
@@ -19,12 +21,19 @@ from ziggurat.visualize.contact_sheet import contact_sheet
 
 _MAX_CLASSES = 30
 _MAX_PICTURES = 16
-_LAYOUT_NAMES = {"image_folder": "ImageFolder", "coco": "COCO", "ade20k": "ADE20K"}
+_LAYOUT_NAMES = {
+    "image_folder": "ImageFolder",
+    "coco": "COCO",
+    "ade20k": "ADE20K",
+    **{name: layout.title for name, layout in FOREIGN.items()},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the two actions and their options."""
-    actions = parser.add_subparsers(dest="action", metavar="{synthesize,check}", required=True)
+    """Declare the actions and their options."""
+    actions = parser.add_subparsers(
+        dest="action", metavar="{synthesize,check,convert}", required=True
+    )
     make = actions.add_parser(
         "synthesize",
         help="make a data set of synthetic scenes in the layouts of all tasks",
@@ -63,12 +72,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="picture of examples to write (default contact_sheet.jpg)",
     )
+    turn = actions.add_parser(
+        "convert",
+        help="convert Pascal VOC, YOLO or LabelMe to COCO",
+        description="Convert a data set in the layout of Pascal VOC, YOLO or LabelMe to another "
+        "layout; images are copied.",
+    )
+    turn.add_argument("dir", type=Path, help="folder of the data set")
+    turn.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
+    turn.add_argument(
+        "--format", choices=["coco"], default="coco", help="layout to convert to (default coco)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Do what was asked; faults in a data set are an error, after all of them were named."""
     if args.action == "synthesize":
         _synthesize(args)
+    elif args.action == "convert":
+        _convert(args)
     else:
         _check(args)
 
@@ -105,6 +127,18 @@ def _synthesize(args: argparse.Namespace) -> None:
     print(f"  {args.dir / 'classification'}  (ImageFolder)")
     print(f"  {args.dir / 'detection'}  (COCO, boxes and masks)")
     print(f"  {args.dir / 'segmentation'}  (ADE20K)")
+
+
+def _convert(args: argparse.Namespace) -> None:
+    ticker = _Ticker()
+    counts = convert_to_coco(
+        args.dir,
+        args.output,
+        on_progress=lambda done, total: ticker.show(f"image {done} of {total}"),
+    )
+    for split, (num_images, num_objects) in counts.items():
+        print(f"{split}: {plural(num_images, 'image')}, {plural(num_objects, 'object')}")
+    print(f"{args.output}  (COCO)")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jsonargparse
@@ -97,7 +98,7 @@ def read_values(tree: Tree, overrides: Sequence[str], task: str, source: str) ->
     Raises:
         ZigguratError: If a value has the wrong type, is out of range, or is missing.
     """
-    parser = _parser(task)
+    parser = _reader(task)
     sections = sections_of(task)
     complete = _with_required(tree, overrides, sections, source)
     try:
@@ -148,6 +149,12 @@ def describe_fields(task: str, tree: Tree) -> str:
             for name, value in content.items():
                 parser.set_defaults({f"{section}.{name}": value})
     return parser.format_help()
+
+
+@cache
+def _reader(task: str) -> jsonargparse.ArgumentParser:
+    """Build the parser that reads a task's runs, once: it costs more than what it reads."""
+    return _parser(task)
 
 
 def _parser(task: str) -> jsonargparse.ArgumentParser:

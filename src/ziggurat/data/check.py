@@ -3,6 +3,11 @@
     image_folder   <split>/<class>/*.jpg, whatever the splits are called
     coco           annotations/instances_<split>.json and <split>/*.jpg
     ade20k         images/<split>/*.jpg and annotations/<split>/*.png
+    voc            Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/<split>.txt, or
+                   <split>/*.xml beside <split>/*.jpg
+    yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
+                   <split>/labels
+    labelme        <split>/*.json beside <split>/*.jpg
 
 Every image is decoded whole, for a file can be cut short anywhere.
 """
@@ -11,17 +16,21 @@ from pathlib import Path
 
 from ziggurat.data.check_ade20k import check_ade20k, is_ade20k
 from ziggurat.data.check_coco import check_coco, is_coco
+from ziggurat.data.check_foreign import check_foreign
 from ziggurat.data.check_image_folder import (
     check_image_folder,
     is_image_folder,
     is_unusual_image_folder,
 )
+from ziggurat.data.detection_layouts import foreign_layout
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
 from ziggurat.errors import ZigguratError
 
 _EXPECTED = (
     "expected <split>/<class>/*.jpg (ImageFolder), annotations/instances_<split>.json with "
-    "<split>/*.jpg (COCO), or images/<split>/*.jpg with annotations/<split>/*.png (ADE20K), "
+    "<split>/*.jpg (COCO), images/<split>/*.jpg with annotations/<split>/*.png (ADE20K), "
+    "Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml (Pascal VOC), "
+    "labels/<split>/*.txt with images/<split>/*.jpg (YOLO) or <split>/*.json (LabelMe), "
     "in it or in folders directly below it"
 )
 
@@ -62,7 +71,7 @@ def _layout(root: Path) -> Layout | None:
         return "coco"
     if is_ade20k(root):
         return "ade20k"
-    return "image_folder" if is_image_folder(root) else None
+    return foreign_layout(root) or ("image_folder" if is_image_folder(root) else None)
 
 
 def check_dataset(root: Path, *, on_progress: Progress | None = None) -> DatasetCheck:
@@ -84,4 +93,6 @@ def check_dataset(root: Path, *, on_progress: Progress | None = None) -> Dataset
         return check_coco(path, on_progress)
     if layout == "ade20k":
         return check_ade20k(path, on_progress)
-    return check_image_folder(path, on_progress)
+    if layout == "image_folder":
+        return check_image_folder(path, on_progress)
+    return check_foreign(path, layout, on_progress)

@@ -5,12 +5,13 @@ names them all.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ziggurat.data.check_coco_objects import Entry, check_object, read_object
 from ziggurat.data.coco import find_coco
-from ziggurat.data.coco_file import image_size
+from ziggurat.data.coco_file import SOURCE, image_size
 from ziggurat.data.decode import ImageDecodeError, is_image_file
 from ziggurat.data.findings import (
     TRAIN_SPLITS,
@@ -48,8 +49,15 @@ def _split_name(path: Path) -> str:
 
 
 @dataclass
-class _Split:
-    """One annotation file while it is checked."""
+class SplitCheck:
+    """One split while it is checked.
+
+    Attributes:
+        root: Folder of the data set.
+        file: Annotation file or folder that findings are about, relative to the root.
+        name: Name of the split.
+        findings: What was found so far.
+    """
 
     root: Path
     file: str
@@ -57,6 +65,13 @@ class _Split:
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, reason: str, *, file: str | None = None, is_note: bool = False) -> None:
+        """Note a fault, or what is worth knowing.
+
+        Args:
+            reason: What is the matter.
+            file: What it is about, where that is not the annotation file.
+            is_note: Whether it is no fault.
+        """
         self.findings.append(Finding(file or self.file, reason, "note" if is_note else "fault"))
 
 
@@ -67,7 +82,7 @@ def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     examples: list[Example] = []
     trained: dict[int, str] | None = None
     for path in _annotation_files(root):
-        split = _Split(root, path.relative_to(root).as_posix(), _split_name(path))
+        split = SplitCheck(root, path.relative_to(root).as_posix(), _split_name(path))
         tables = _read(split, path)
         if tables is not None:
             classes = _classes(split, tables["categories"])
@@ -75,14 +90,15 @@ def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
                 _compare(split, classes, trained)
             elif split.name in TRAIN_SPLITS:
                 trained = classes
-            count, shown = _check_split(split, tables, classes, on_progress)
+            folder = _folder(split)
+            count, shown = check_split(split, tables, classes, folder, on_progress)
             counts.append(count)
             examples += shown
         findings += split.findings
     return DatasetCheck(root, "coco", tuple(counts), in_order(findings), tuple(examples))
 
 
-def _read(split: _Split, path: Path) -> dict[str, list[object]] | None:
+def _read(split: SplitCheck, path: Path) -> dict[str, list[object]] | None:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -100,7 +116,7 @@ def _read(split: _Split, path: Path) -> dict[str, list[object]] | None:
     return tables
 
 
-def _by_id(split: _Split, table: str, entries: list[object]) -> dict[int, Entry]:
+def _by_id(split: SplitCheck, table: str, entries: Sequence[object]) -> dict[int, Entry]:
     found: dict[int, Entry] = {}
     for position, entry in enumerate(entries):
         number = entry.get("id") if isinstance(entry, dict) else None
@@ -113,7 +129,7 @@ def _by_id(split: _Split, table: str, entries: list[object]) -> dict[int, Entry]
     return found
 
 
-def _classes(split: _Split, entries: list[object]) -> dict[int, str]:
+def _classes(split: SplitCheck, entries: list[object]) -> dict[int, str]:
     classes: dict[int, str] = {}
     for number, entry in sorted(_by_id(split, "categories", entries).items()):
         name = entry.get("name")
@@ -125,7 +141,7 @@ def _classes(split: _Split, entries: list[object]) -> dict[int, str]:
     return classes
 
 
-def _compare(split: _Split, classes: dict[int, str], trained: dict[int, str]) -> None:
+def _compare(split: SplitCheck, classes: dict[int, str], trained: dict[int, str]) -> None:
     for number, name in classes.items():
         if number not in trained:
             split.add(f"category {number} ({name!r}) is unknown in the training split")
@@ -138,12 +154,36 @@ def _compare(split: _Split, classes: dict[int, str], trained: dict[int, str]) ->
         split.add(f"categories of the training split are missing: {some(missing)}")
 
 
-def _check_split(
-    split: _Split,
-    tables: dict[str, list[object]],
-    classes: dict[int, str],
+def _folder(split: SplitCheck) -> Path | None:
+    try:
+        return find_coco(split.root, split.name)[1]
+    except ZigguratError as error:
+        split.add(str(error))
+        return None
+
+
+def check_split(
+    split: SplitCheck,
+    tables: Mapping[str, Sequence[object]],
+    classes: Mapping[int, str],
+    folder: Path | None,
     on_progress: Progress | None,
+    *,
+    is_shared: bool = False,
 ) -> tuple[SplitCount, list[Example]]:
+    """Look at all entries and images of a split.
+
+    Args:
+        split: Takes the findings.
+        tables: Images and annotations, as COCO lays them out.
+        classes: Name of each category id.
+        folder: Where the images lie; None where that is not known.
+        on_progress: Called as files are looked at.
+        is_shared: Whether images of other splits lie in the folder too.
+
+    Returns:
+        What the split holds, and some of its images.
+    """
     images = _by_id(split, "images", tables["images"])
     sizes = {number: _size(split, number, entry) for number, entry in images.items()}
     objects: dict[int, list[ExampleObject]] = {number: [] for number in images}
@@ -153,11 +193,13 @@ def _check_split(
     faulty: set[object] = set()
     for number, entry in _by_id(split, "annotations", tables["annotations"]).items():
         image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        place = f"annotation {number}"
+        source = entry.get(SOURCE)
+        file, place = source if isinstance(source, tuple) else (split.file, f"annotation {number}")
         if not (type(image_id) is int and image_id in images):
-            split.add(f"{place}: unknown image id {image_id!r}")
+            split.add(f"{place}: unknown image id {image_id!r}", file=file)
             continue
-        place = f"{place} (image {images[image_id].get('file_name')})"
+        if source is None:
+            place = f"{place} (image {images[image_id].get('file_name')})"
         annotated.add(image_id)
         reasons = check_object(entry, sizes[image_id])
         if not (type(category_id) is int and category_id in classes):
@@ -170,12 +212,17 @@ def _check_split(
         if reasons:
             faulty.add(image_id)
         for reason in reasons:
-            split.add(f"{place}: {reason}")
+            split.add(f"{place}: {reason}", file=file)
     _empty_classes(split, per_class)
     bare = [str(images[number].get("file_name")) for number in images if number not in annotated]
     if bare:
         split.add(f"{plural(len(bare), 'image')} without annotations: {some(bare)}", is_note=True)
-    paths = _check_files(split, images, sizes, on_progress)
+    paths: dict[int, Path] = {}
+    if folder is not None:
+        named = _name_files(split, images, folder)
+        paths = _check_files(split, images, sizes, named, on_progress)
+        if not is_shared:
+            _find_strangers(split, folder, set(named.values()))
     good = [number for number in paths if number not in faulty]
     names = tuple(classes.values())
     examples = []
@@ -186,7 +233,7 @@ def _check_split(
     return SplitCount(split.name, len(images), "objects", per_class), examples
 
 
-def _size(split: _Split, number: int, entry: Entry) -> ImageSize | None:
+def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:
     size = image_size(entry)
     if size is None:
         split.add(
@@ -196,25 +243,14 @@ def _size(split: _Split, number: int, entry: Entry) -> ImageSize | None:
     return size
 
 
-def _empty_classes(split: _Split, per_class: dict[str, int]) -> None:
+def _empty_classes(split: SplitCheck, per_class: dict[str, int]) -> None:
     for name, count in per_class.items():
         if count == 0:
             is_note = split.name not in TRAIN_SPLITS
             split.add(f"class {name!r} is empty: no annotation has it", is_note=is_note)
 
 
-def _check_files(
-    split: _Split,
-    images: dict[int, Entry],
-    sizes: dict[int, ImageSize | None],
-    on_progress: Progress | None,
-) -> dict[int, Path]:
-    """Decode the images; returns the files of those that are as they should be."""
-    try:
-        _, folder = find_coco(split.root, split.name)
-    except ZigguratError as error:
-        split.add(str(error))
-        return {}
+def _name_files(split: SplitCheck, images: Mapping[int, Entry], folder: Path) -> dict[int, Path]:
     paths: dict[int, Path] = {}
     by_name: dict[str, int] = {}
     for number, entry in images.items():
@@ -226,6 +262,17 @@ def _check_files(
         else:
             by_name[name] = number
             paths[number] = folder / name
+    return paths
+
+
+def _check_files(
+    split: SplitCheck,
+    images: Mapping[int, Entry],
+    sizes: Mapping[int, ImageSize | None],
+    paths: Mapping[int, Path],
+    on_progress: Progress | None,
+) -> dict[int, Path]:
+    """Decode the images; returns the files of those that are as they should be."""
     good: dict[int, Path] = {}
     results = decode_sizes(list(paths.values()), on_progress)
     for (number, path), result in zip(paths.items(), results, strict=True):
@@ -236,20 +283,21 @@ def _check_files(
         elif expected is not None and result != expected:
             turned = "; it may be turned by its EXIF data" if result == expected[::-1] else ""
             split.add(
-                f"its size {result[0]} x {result[1]} (height x width) differs from "
-                f"{expected[0]} x {expected[1]} in {split.file}{turned}",
+                f"its size {result[0]} x {result[1]} (height x width) differs from {expected[0]} "
+                f"x {expected[1]} in {images[number].get(SOURCE, split.file)}{turned}",
                 file=name,
             )
         else:
             good[number] = path
-    on_disk = {
-        path.relative_to(folder).as_posix() for path in folder.rglob("*") if is_image_file(path)
-    }
-    strangers = sorted(on_disk - set(by_name))
+    return good
+
+
+def _find_strangers(split: SplitCheck, folder: Path, known: set[Path]) -> None:
+    on_disk = {path for path in folder.rglob("*") if is_image_file(path)}
+    strangers = sorted(path.relative_to(folder).as_posix() for path in on_disk - known)
     if strangers:
         reason = f"{plural(len(strangers), 'image')} not named in {split.file}: {some(strangers)}"
         split.add(reason, file=_relative(folder, split.root), is_note=True)
-    return good
 
 
 def _relative(path: Path, root: Path) -> str:

@@ -50,7 +50,7 @@ class CocoFile:
         labels: Class of each box, 0..K-1.
         offsets: First box of each image, and the number of all boxes at the end.
         segments: Masks of the boxes' objects, where they were asked for.
-        left_out: Number of objects left out for each reason.
+        left_out: What was left out, and how often.
     """
 
     path: Path
@@ -64,6 +64,11 @@ class CocoFile:
     offsets: Int64[np.ndarray, " n"]
     segments: SegmentTable | None
     left_out: Mapping[str, int]
+
+
+SOURCE = "source"
+"""Key of what was read from another format: of an image its file, of an annotation file and
+entry."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,9 @@ def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> C
         boxes.append(box)
         labels.append(label)
         if with_masks:
-            segments.append(_segment(path, annotation, sizes[row]))
+            segment, num_slivers = _segment(path, annotation, sizes[row])
+            segments.append(segment)
+            left_out["polygon below three corners"] += num_slivers
     order = np.argsort(np.asarray(rows, dtype=np.int64), kind="stable")
     counts = np.bincount(np.asarray(rows, dtype=np.int64), minlength=len(images))
     return CocoFile(
@@ -127,7 +134,7 @@ def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> C
         labels=np.asarray(labels, dtype=np.int64)[order],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         segments=SegmentTable.of([segments[i] for i in order]) if with_masks else None,
-        left_out=dict(left_out),
+        left_out=dict(+left_out),
     )
 
 
@@ -256,10 +263,27 @@ def _why_left_out(
     return None if has_area else "no area"
 
 
-def _segment(path: Path, annotation: Mapping[str, object], size: ImageSize) -> Segment:
+def _segment(path: Path, annotation: Mapping[str, object], size: ImageSize) -> tuple[Segment, int]:
+    """Take a mask over; parts of one or two corners, which cover nothing, are counted.
+
+    Raises:
+        ZigguratError: If it is no mask, or every part is such a part.
+    """
+    segmentation = annotation.get("segmentation")
+    num_slivers = 0
+    if isinstance(segmentation, list):
+        parts = [part for part in segmentation if not (isinstance(part, list) and len(part) < 6)]
+        # An object of such parts alone is told by their fault.
+        num_slivers = len(segmentation) - len(parts) if parts else 0
+        segmentation = parts or segmentation
     try:
-        return read_segment(annotation.get("segmentation"), size)
+        return read_segment(segmentation, size), num_slivers
     except ValueError as error:
-        raise ZigguratError(
-            f"{path}: annotation id {annotation['id']} has no usable mask: {error}"
-        ) from error
+        raise ZigguratError(f"{_where(path, annotation)} has no usable mask: {error}") from error
+
+
+def _where(path: Path, annotation: Mapping[str, object]) -> str:
+    source = annotation.get(SOURCE)
+    if isinstance(source, tuple):
+        return f"{path / source[0]}: {source[1]}"
+    return f"{path}: annotation id {annotation['id']}"

@@ -11,7 +11,7 @@ from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_
 from ziggurat.data.segments import Segment
 from ziggurat.types import ImageSize
 
-Layout = Literal["image_folder", "coco", "ade20k"]
+Layout = Literal["image_folder", "coco", "ade20k", "voc", "yolo", "labelme"]
 Severity = Literal["fault", "note"]
 
 TRAIN_SPLITS = frozenset({"train", "training", "train2017"})

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ziggurat.data.coco_file import SOURCE
 from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
@@ -70,7 +71,15 @@ class ContentBuilder:
         self._image_of[file_name] = source
         number = len(self.images) + 1
         height, width = size
-        self.images.append({"id": number, "file_name": file_name, "height": height, "width": width})
+        self.images.append(
+            {
+                "id": number,
+                "file_name": file_name,
+                "height": height,
+                "width": width,
+                SOURCE: source,
+            }
+        )
         return number
 
     def add_object(
@@ -122,10 +131,6 @@ class ContentBuilder:
             "annotations": self.annotations,
             "categories": categories,
         }
-
-
-SOURCE = "source"
-"""Key of an annotation under which file and entry of the original stand."""
 
 
 def _area(polygon: Sequence[float]) -> float:

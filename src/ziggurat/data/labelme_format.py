@@ -8,7 +8,7 @@ The classes are all labels that occur, in the order of the alphabet, or those of
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ziggurat.data.coordinates import is_coordinate
@@ -119,8 +119,20 @@ def _labels_that_occur(root: Path) -> tuple[str, ...]:
 def _add_objects(
     builder: ContentBuilder, image_id: int, content: Mapping[str, object], source: str
 ) -> None:
+    shapes = content["shapes"]
+    assert isinstance(shapes, list)
     objects: dict[object, tuple[str, str, list[list[float]]]] = {}
-    for number, (label, group, outline) in _shapes(content, source, builder.report):
+    for number, shape in enumerate(shapes, start=1):
+        label = shape.get("label") if isinstance(shape, dict) else None
+        if not isinstance(shape, dict) or not isinstance(label, str) or not label:
+            builder.report(source, f"shape {number} has the label {label!r}; expected a name")
+            continue
+        try:
+            outline = _outline(shape)
+        except ValueError as error:
+            builder.report(source, f"shape {number} ({label}): {error}")
+            continue
+        group = shape.get("group_id")
         key = number if group is None else (label, group)
         place = f"shape {number} ({label})"
         objects.setdefault(key, (label, place, []))[2].append(outline)
@@ -129,25 +141,6 @@ def _add_objects(
         ys = [y for outline in outlines for y in outline[1::2]]
         box = (min(xs), min(ys), max(xs), max(ys))
         builder.add_object(image_id, label, box, (source, place), polygons=outlines)
-
-
-def _shapes(
-    content: Mapping[str, object], source: str, report: Report
-) -> Iterator[tuple[int, tuple[str, object, list[float]]]]:
-    """Give number, label, group and outline of every shape that is an object."""
-    shapes = content["shapes"]
-    assert isinstance(shapes, list)
-    for number, shape in enumerate(shapes, start=1):
-        label = shape.get("label") if isinstance(shape, dict) else None
-        if not isinstance(shape, dict) or not isinstance(label, str) or not label:
-            report(source, f"shape {number} has the label {label!r}; expected a name")
-            continue
-        try:
-            outline = _outline(shape)
-        except ValueError as error:
-            report(source, f"shape {number} ({label}): {error}")
-            continue
-        yield number, (label, shape.get("group_id"), outline)
 
 
 def _outline(shape: Mapping[str, object]) -> list[float]:

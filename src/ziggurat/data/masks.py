@@ -87,31 +87,3 @@ def run_lengths(mask: Bool[np.ndarray, "H W"]) -> list[int]:
     changes = np.flatnonzero(np.diff(flat)) + 1
     counts: list[int] = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
     return [0, *counts] if flat.size and flat[0] else counts
-
-
-def runs_from_text(text: str) -> list[int]:
-    """Read COCO's compressed run lengths.
-
-    Each count is a little-endian number of 5-bit digits, the sixth bit of a character saying
-    that another follows; from the fourth count on it is the difference to the last but one.
-
-    Raises:
-        ValueError: If a character is outside the alphabet or the text ends in mid-number.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for character in text:
-        digit = ord(character) - 48
-        if not 0 <= digit < 64:
-            raise ValueError(f"compressed run lengths cannot hold the character {character!r}")
-        value |= (digit & 31) << shift
-        shift += 5
-        if digit & 32:
-            continue
-        if digit & 16:  # the highest digit carries the sign
-            value -= 1 << shift
-        counts.append(value + (counts[-2] if len(counts) > 2 else 0))
-        value = shift = 0
-    if shift:
-        raise ValueError("compressed run lengths end in the middle of a number")
-    return counts

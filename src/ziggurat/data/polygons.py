@@ -31,7 +31,7 @@ def to_fifths(coordinates: Real[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
 
 def fill_polygons(
     corners: Int32[np.ndarray, "P 2"], first: Int64[np.ndarray, " n"], size: ImageSize
-) -> tuple[list[Bool[np.ndarray, "h w"]], Int64[np.ndarray, "n 4"]]:
+) -> tuple[list[Bool[np.ndarray, "_ _"]], Int64[np.ndarray, "n 4"]]:
     """Fill polygons inside their windows.
 
     Args:

@@ -20,7 +20,7 @@ from ziggurat.types import FitAligned, ImageSize, LabelMap
 IGNORED = 255
 """Label of pixels that do not count."""
 CROP_TRIES = 10
-"""Crops that are looked at before one is taken that is nearly all of one class."""
+"""Crops that are looked at before one is taken whatever it shows."""
 
 Labels = UInt8[np.ndarray, "H W"]
 
@@ -123,21 +123,24 @@ def draw_crop(labels: Labels, side: int, largest_share: float) -> tuple[int, int
     """Choose top and left of a crop in which no class is all there is.
 
     A crop is taken when it holds at least two classes and none fills more than `largest_share` of
-    what is labelled, else the last of ten draws.
+    what is labelled; after ten draws in vain one more is taken as it is.
 
     Args:
         labels: Class of each pixel.
         side: Side of the crop; a smaller image is taken whole along that side.
         largest_share: From 0 to 1.
     """
-    height, width = labels.shape
-    top = left = 0
     for _ in range(CROP_TRIES):
-        top = int(torch.randint(max(height - side, 0) + 1, ()))
-        left = int(torch.randint(max(width - side, 0) + 1, ()))
+        top, left = _draw_corner(labels.shape, side)
         if is_varied(labels[top : top + side, left : left + side], largest_share):
-            break
-    return top, left
+            return top, left
+    return _draw_corner(labels.shape, side)
+
+
+def _draw_corner(size: tuple[int, ...], side: int) -> tuple[int, int]:
+    height, width = size
+    top = int(torch.randint(max(height - side, 0) + 1, ()))
+    return top, int(torch.randint(max(width - side, 0) + 1, ()))
 
 
 def is_varied(labels: Labels, largest_share: float) -> bool:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int32, Int64
 
-from ziggurat.data.masks import runs_from_text
 from ziggurat.data.polygons import fill_polygons, to_fifths
 from ziggurat.ops.object_masks import from_crops
+from ziggurat.ops.run_lengths import read_counts
 from ziggurat.types import ImageSize, ObjectMasks
 
-Crop = Bool[np.ndarray, "h w"]
+Crop = Bool[np.ndarray, "_ _"]
 Window = tuple[int, int, int, int]
 
 _FAR = 20
@@ -80,7 +80,7 @@ def _runs(segmentation: Mapping[str, object], size: ImageSize) -> Int32[np.ndarr
             f"its run lengths have the size {own_size}, the image {list(size)} (height, width)"
         )
     if isinstance(counts, str):
-        counts = runs_from_text(counts)
+        counts = read_counts(counts).tolist()
     if not isinstance(counts, list) or not all(type(count) is int for count in counts):
         raise ValueError("its run lengths are neither whole numbers nor text")
     if any(count < 0 for count in counts) or sum(counts) != size[0] * size[1]:
@@ -131,8 +131,10 @@ class SegmentTable:
         found: list[list[tuple[Crop, Window]]] = [[] for _ in range(stop - start)]
         polygons = parts[~is_runs]
         crops, windows = self._fill(polygons, size)
-        for number, crop, window in zip(owner[~is_runs], crops, windows.tolist(), strict=True):
-            found[number].append((crop, window))
+        for number, crop, (x, y, w, h) in zip(
+            owner[~is_runs], crops, windows.tolist(), strict=True
+        ):
+            found[number].append((crop, (x, y, w, h)))
         for number, part in zip(owner[is_runs], parts[is_runs], strict=True):
             counts = self.numbers[self.part_starts[part] : self.part_starts[part + 1]]
             found[number].append(_unroll(counts, size))

@@ -23,7 +23,6 @@ from ziggurat.data.foreign import (
     header_size,
     to_number,
 )
-from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 _MAX_BYTES = 16 * 2**20
@@ -44,10 +43,7 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     """
     if (root / "Annotations").is_dir():
         files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        names = [path.stem for path in files if not path.stem.endswith(_WITH_CLASS)]
-        if {"train", "val"} <= set(names):
-            names = [name for name in names if name != "trainval"]  # their union
-        return tuple(names)
+        return tuple(path.stem for path in files if not path.stem.endswith(_WITH_CLASS))
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return tuple(path.name for path in folders if any(path.glob("*.xml")))
 
@@ -57,7 +53,7 @@ def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object],
 
     Args:
         root: Folder of the data set.
-        split: One of `voc_splits`, or "trainval".
+        split: One of `voc_splits`.
         report: Is told of what cannot be taken over.
 
     Returns:
@@ -135,10 +131,14 @@ def _add_objects(builder: ContentBuilder, image_id: int, tree: Element, source: 
             builder.report(source, f"{place} has the {wrong[0]}; expected a finite number")
             continue
         x1, y1, x2, y2 = (value for value in corners.values() if value is not None)
-        # Where a tool counts from 0, the pixel before the first one is no place.
-        box = (max(x1 - 1, 0.0) if x1 == 0 else x1 - 1, 0.0 if y1 == 0 else y1 - 1, x2, y2)
+        box = (_from_zero(x1), _from_zero(y1), x2, y2)
         is_difficult = (found.findtext("difficult") or "0").strip() == "1"
         builder.add_object(image_id, name, box, (source, place), is_difficult=is_difficult)
+
+
+def _from_zero(value: float) -> float:
+    # Some tools count from 0: the pixel before the first one is no place.
+    return 0.0 if 0 <= value < 1 else value - 1
 
 
 def parse_xml(path: Path) -> Element:
@@ -176,19 +176,3 @@ def parse_xml(path: Path) -> Element:
     if tree.tag != "annotation":
         raise ValueError(f"it holds <{tree.tag}>, not the <annotation> of Pascal VOC")
     return tree
-
-
-def require_voc_split(root: Path, split: str) -> None:
-    """Raise unless a split can be read.
-
-    Args:
-        root: Folder of the data set.
-        split: Its name.
-
-    Raises:
-        ZigguratError: If there is no such split.
-    """
-    listed = root / "ImageSets" / "Main" / f"{split}.txt"
-    if split not in voc_splits(root) and not listed.is_file():
-        known = ", ".join(voc_splits(root))
-        raise ZigguratError(f"{root} (Pascal VOC) has no split {split!r}; it has {known}")

@@ -7,8 +7,10 @@ from pathlib import Path
 from ziggurat.config.data import ClassificationData, DetectionData
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import eval_transform, train_transform
-from ziggurat.data.coco import CocoDetection, find_coco
-from ziggurat.data.detection import DetectionTransform
+from ziggurat.data.coco import CocoDetection
+from ziggurat.data.coco_file import Annotations
+from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
+from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.errors import ZigguratError
@@ -47,7 +49,9 @@ def build_data(config: TrainConfig) -> RunData:
     """
     if isinstance(config.data, ClassificationData):
         return _classification(config.data, config.trainer.seed)
-    return _detection(config.data, config.trainer.seed)
+    return _detection(
+        config.data, config.trainer.seed, with_masks=config.task == "instance_segmentation"
+    )
 
 
 def training_loader(
@@ -127,16 +131,21 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     return RunData(train, val, train.classes, preprocessing, ClassificationMetric, divisor=1)
 
 
-def _detection(data: DetectionData, seed: int) -> RunData:
+def _detection(data: DetectionData, seed: int, *, with_masks: bool) -> RunData:
+    if data.copy_paste and not with_masks:
+        raise ZigguratError(
+            f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task detection "
+            "learns boxes only; set it to 0 or train a model with masks (mask_rcnn_...)"
+        )
     preprocessing = FitInside(short_side=data.short_side, long_side=data.long_side)
-    train_files, val_files = (_coco_files(data, split) for split in ("train", "val"))
+    train_files, val_files = (_files(data, split) for split in ("train", "val"))
     train = CocoDetection(
         *train_files,
-        DetectionTransform(
-            preprocessing, flip=data.flip, scales=data.train_short_sides, exact_resize=False
-        ),
+        _train_transform(data, preprocessing),
         train=True,
         keep_empty=False,
+        with_masks=with_masks,
+        copy_paste=data.copy_paste,
         seed=seed,
     )
     val = CocoDetection(
@@ -144,33 +153,56 @@ def _detection(data: DetectionData, seed: int) -> RunData:
         DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True),
         train=False,
         keep_empty=True,
+        with_masks=with_masks,
         seed=seed,
     )
     if train.classes != val.classes:
         raise ZigguratError(
-            f"{train_files[0]} and {val_files[0]} must have the same categories, got "
+            f"{_name(train_files[0])} and {_name(val_files[0])} must have the same categories, got "
             f"{_difference(train.classes, val.classes)}; give both files one list"
         )
+    truth = val_files[0].content if isinstance(val_files[0], Annotations) else val_files[0]
 
     def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.
         ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
-        return CocoMetric(val_files[0], ids, classes)
+        return CocoMetric(truth, ids, classes)
 
     return RunData(
         train, val, train.classes, preprocessing, new_metric, divisor=preprocessing.divisor
     )
 
 
-def _coco_files(data: DetectionData, split: str) -> tuple[Path, Path]:
+def _train_transform(data: DetectionData, preprocessing: FitInside) -> DetectionTransform:
+    crop_first = jitter = None
+    if data.crop_first > 0:
+        crop_first = CropFirst(data.crop_first, data.crop_first_short_sides, data.crop_first_sides)
+    if data.scale_jitter is not None:
+        jitter = ScaleJitter(data.scale_jitter, data.jitter_side)
+    return DetectionTransform(
+        preprocessing,
+        flip=data.flip,
+        scales=data.train_short_sides,
+        exact_resize=data.exact_train_resize,
+        crop_first=crop_first,
+        max_side=data.max_train_side,
+        jitter=jitter,
+    )
+
+
+def _files(data: DetectionData, split: str) -> tuple[Path | Annotations, Path]:
     annotations, images, name = {
         "train": (data.train_annotations, data.train_images, data.train_split),
         "val": (data.val_annotations, data.val_images, data.val_split),
     }[split]
     root = Path(data.root)
     if annotations is None or images is None:
-        return find_coco(root, name)
+        return find_split(root, name)
     return root / annotations, root / images
+
+
+def _name(annotations: Path | Annotations) -> Path:
+    return annotations if isinstance(annotations, Path) else annotations.path
 
 
 def _difference(train: tuple[str, ...], val: tuple[str, ...]) -> str:

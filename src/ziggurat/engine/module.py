@@ -80,6 +80,26 @@ class TrainingModule(LightningModule):
         is_fused = self.config.trainer.precision != "fp16"
         return build_optimizer(self.model, self.config.optimizer, self.base_lr, is_fused=is_fused)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Limit the norm of all gradients together.
+
+        Args:
+            optimizer: The optimizer.
+            gradient_clip_val: Largest norm, or None for no limit.
+            gradient_clip_algorithm: Which norm; Lightning's default is the L2 norm.
+        """
+        if self.config.trainer.precision == "bf16" and gradient_clip_val is not None:
+            # Lightning lets no fused optimizer clip in mixed precision, since one could still have
+            # to unscale the gradients. In bf16 they have no scale.
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def transfer_batch_to_device(
         self, batch: Batch, device: torch.device, dataloader_idx: int
     ) -> Batch:

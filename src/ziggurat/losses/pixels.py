@@ -1,8 +1,12 @@
 """Losses of label maps: every pixel is an example, except those that nobody labelled."""
 
+from collections.abc import Sequence
+
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
+
+from ziggurat.types import LabelMap
 
 IGNORED_LABEL = 255
 """Label of pixels that do not count."""
@@ -10,7 +14,7 @@ IGNORED_LABEL = 255
 
 def pixel_cross_entropy(
     logits: Float[Tensor, "B K h w"],
-    labels: Int[Tensor, "B H W"],
+    labels: Integer[Tensor, "B H W"],
     class_weights: Float[Tensor, " K"] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the cross entropy of the pixels, divided by the number of all pixels.
@@ -34,3 +38,16 @@ def pixel_cross_entropy(
         reduction="sum",
     )
     return total / labels.numel()
+
+
+def stack_labels(maps: Sequence[LabelMap]) -> Integer[Tensor, "B H W"]:
+    """Put label maps into one tensor, with ignored pixels at the right and the bottom.
+
+    Args:
+        maps: Label maps, one an image, of the sizes of the images.
+    """
+    height, width = (max(m.labels.shape[side] for m in maps) for side in (0, 1))
+    stacked = maps[0].labels.new_full((len(maps), height, width), IGNORED_LABEL)
+    for row, found in zip(stacked, maps, strict=True):
+        row[: found.labels.shape[0], : found.labels.shape[1]] = found.labels
+    return stacked

@@ -6,16 +6,17 @@ numbers between 0 and 1, one row a class, and the confusion matrix where there i
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
 
+from ziggurat.metrics.errors import ErrorBreakdown
 from ziggurat.types import Batch, Result
 
 ClassRow = dict[str, str | int | float | None]
-"""One class of a report; the key "class" holds its name, None stands where nothing was to count."""
+"""One class or size of a report, named by its first key; None where nothing was to count."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Report:
         per_class: One row a class, all with the same keys.
         num_images: Images that were evaluated.
         confusion: Images of true class (row) by predicted class (column), or None.
+        per_size: One row for small, medium and large objects, of a detector.
+        errors: What was wrong and what it cost, of boxes and of masks, where it was asked for.
     """
 
     primary: str
@@ -35,6 +38,8 @@ class Report:
     per_class: list[ClassRow]
     num_images: int
     confusion: Int[np.ndarray, "K K"] | None = None
+    per_size: list[ClassRow] = field(default_factory=list)
+    errors: tuple[ErrorBreakdown, ...] = ()
 
     @property
     def value(self) -> float:
@@ -54,6 +59,10 @@ class Report:
         }
         if self.confusion is not None:
             content["confusion"] = self.confusion.tolist()
+        if self.per_size:
+            content["per_size"] = self.per_size
+        if self.errors:
+            content["errors"] = {breakdown.of: breakdown.to_json() for breakdown in self.errors}
         return content
 
 

@@ -1,62 +1,52 @@
-"""Average precision as COCO defines it, over the images that were evaluated.
+"""Average precision as COCO defines it, of boxes and of masks, over the images evaluated.
 
-The matching is done by hotcoco; the numbers are those of pycocotools to the last digit.
+Masks are kept as run lengths, made from their windows as the results arrive: never is there a mask
+of a whole image.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hotcoco
 import numpy as np
-from jaxtyping import Float
+from hotcoco import mask as coco_mask
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import ClassRow, Report
+from ziggurat.metrics.coco_counts import NUMBERS, SIZES, CocoArrays, FoundObjects, Kind, count
+from ziggurat.metrics.coco_truth import CocoTruth, read_truth
+from ziggurat.metrics.errors import ErrorBreakdown, ImageObjects, break_down
+from ziggurat.metrics.voc import voc_report
+from ziggurat.ops.run_lengths import encode_masks
 from ziggurat.types import Batch, Detections, Result, check_same_length
 
-Rows = Float[np.ndarray, "N 7"]
-"""Detections as hotcoco reads them: image id, x, y, width, height, score, category id."""
-
-# Name -> (which array, IoU threshold or None for all ten, area range, detections an image);
-# the last two are positions in COCO's (all, small, medium, large) and (1, 10, 100).
-_NUMBERS: dict[str, tuple[str, float | None, int, int]] = {
-    "AP": ("precision", None, 0, 2),
-    "AP50": ("precision", 0.5, 0, 2),
-    "AP75": ("precision", 0.75, 0, 2),
-    "AP_small": ("precision", None, 1, 2),
-    "AP_medium": ("precision", None, 2, 2),
-    "AP_large": ("precision", None, 3, 2),
-    "AR_1": ("recall", None, 0, 0),
-    "AR_10": ("recall", None, 0, 1),
-    "AR_100": ("recall", None, 0, 2),
-    "AR_small": ("recall", None, 1, 2),
-    "AR_medium": ("recall", None, 2, 2),
-    "AR_large": ("recall", None, 3, 2),
-}
+PREFIXES: dict[Kind, str] = {"boxes": "", "masks": "mask_"}
+"""What the names of the numbers begin with."""
 
 
 class CocoMetric:
-    """Counts the twelve COCO numbers and the AP of each class.
+    """Counts the twelve COCO numbers and the AP of each class, for boxes and for masks.
 
     Args:
         annotations: COCO annotation file, or its content.
         category_ids: Category id of each of the K labels; None for a class that the data do not
             know, whose detections are left out.
         classes: Names of the K classes.
+        with_masks: Whether masks are evaluated, too; their numbers are called "mask_AP" and so on,
+            and "mask_AP" is the primary one.
 
     Raises:
         ZigguratError: If the annotations cannot be read.
     """
-
-    primary = "AP"
 
     def __init__(
         self,
         annotations: Path | Mapping[str, Any],
         category_ids: Sequence[int | None],
         classes: Sequence[str],
+        *,
+        with_masks: bool = False,
     ) -> None:
         check_same_length("CocoMetric", category_ids=category_ids, classes=classes)
         if not any(category is not None for category in category_ids):
@@ -66,12 +56,14 @@ class CocoMetric:
             )
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids)
-        self._truth = _read_truth(annotations)
+        self.with_masks = with_masks
+        self.primary = "mask_AP" if with_masks else "AP"
+        self._truth = read_truth(annotations, with_masks=with_masks)
         self.reset()
 
     def reset(self) -> None:
         """Forget all results."""
-        self._found: dict[int, Rows] = {}
+        self._found: dict[int, FoundObjects] = {}
 
     def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the detections of a batch.
@@ -81,19 +73,24 @@ class CocoMetric:
             batch: Where the images come from; its `image_id`s are those of the annotations.
 
         Raises:
-            TypeError: If a result holds no detections.
+            TypeError: If a result holds no detections, or no masks where those are evaluated.
         """
         check_same_length("update", results=results, images=batch.infos)
         for result, info in zip(results, batch.infos, strict=True):
             if not isinstance(result, Detections):
                 raise TypeError(f"a COCO metric needs detections, got {type(result)}")
-            self._found[info.image_id] = _to_rows(result, info.image_id, self.category_ids)
+            if self.with_masks and result.masks is None:
+                raise TypeError("a COCO metric of masks needs masks, got detections without")
+            objects = _to_objects(result, info.image_id, self.category_ids)
+            if not self.with_masks:
+                objects = FoundObjects(objects.rows)
+            self._found[info.image_id] = objects
 
-    def state(self) -> dict[int, Rows]:
-        """Return the detections of each image id."""
+    def state(self) -> dict[int, FoundObjects]:
+        """Return what was found in each image id."""
         return dict(self._found)
 
-    def merge(self, states: Sequence[Mapping[int, Rows]]) -> None:
+    def merge(self, states: Sequence[Mapping[int, FoundObjects]]) -> None:
         """Replace what was collected by the images of all processes."""
         self.reset()
         for state in states:
@@ -101,10 +98,10 @@ class CocoMetric:
 
     def coco_results(self) -> list[dict[str, Any]]:
         """Return all detections in COCO's result format, by image id and falling score."""
-        return [entry for _, rows in sorted(self._found.items()) for entry in _to_json(rows)]
+        return [entry for _, objects in sorted(self._found.items()) for entry in _to_json(objects)]
 
     def compute(self) -> Report:
-        """Return the twelve numbers and one row a class.
+        """Return the numbers, one row a class and one row a size.
 
         Raises:
             ZigguratError: If no image was evaluated.
@@ -114,29 +111,100 @@ class CocoMetric:
                 "no image was evaluated, so there is no AP: check that the split has images "
                 "that can be decoded"
             )
-        image_ids = sorted(self._found)
-        known = sorted({category for category in self.category_ids if category is not None})
-        arrays = _match(self._truth, np.concatenate(list(self._found.values())), image_ids, known)
-        numbers = {name: _mean(_select(arrays, name)) for name in _NUMBERS}
-        counts = self._count_objects()
-        rows: list[ClassRow] = []
-        for name, category in zip(self.classes, self.category_ids, strict=True):
-            if category is None:
-                continue
-            row: ClassRow = {"class": name, "objects": counts.get(category, 0)}
-            for number in ("AP", "AP50", "AP75"):
-                of_class = _select(arrays, number)[..., known.index(category)]
-                value = _mean(of_class)
-                row[number] = None if np.isnan(value) else value
-            rows.append(row)
-        return Report(self.primary, numbers, rows, len(image_ids))
+        kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
+        return count_report(self._truth, self._found, self.category_ids, self.classes, kinds)
 
-    def _count_objects(self) -> dict[int, int]:
-        counts: dict[int, int] = {}
-        for entry in self._truth["annotations"]:
-            if entry["image_id"] in self._found and not entry["iscrowd"]:
-                counts[entry["category_id"]] = counts.get(entry["category_id"], 0) + 1
-        return counts
+    def compute_voc(self) -> Report:
+        """Return Pascal VOC's average precision of the boxes instead of COCO's numbers."""
+        return voc_report(self._truth, self._found, self.category_ids, self.classes)
+
+    def errors(self) -> tuple[ErrorBreakdown, ...]:
+        """Sort the mistakes of boxes and, where they are evaluated, of masks."""
+        kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
+        return count_errors(self._truth, self._found, self.category_ids, kinds)
+
+
+def count_report(
+    truth: CocoTruth,
+    found: Mapping[int, FoundObjects],
+    category_ids: Sequence[int | None],
+    classes: Sequence[str],
+    kinds: Sequence[Kind],
+) -> Report:
+    """Count what was found against the truth.
+
+    Args:
+        truth: True objects.
+        found: What was found in each image that is evaluated, by image id.
+        category_ids: Category id of each class; None for one that the data do not know.
+        classes: Names of the classes.
+        kinds: What is compared; the last one is the primary.
+    """
+    known = _known(category_ids)
+    counted: dict[Kind, CocoArrays] = {kind: count(truth, found, known, kind) for kind in kinds}
+    objects = [
+        entry
+        for entry in truth.objects
+        if entry["image_id"] in found and not entry["iscrowd"] and entry["category_id"] in known
+    ]
+    amounts = Counter(entry["category_id"] for entry in objects)
+    rows: list[ClassRow] = []
+    for name, category in zip(classes, category_ids, strict=True):
+        if category is None:
+            continue
+        row: ClassRow = {"class": name, "objects": amounts[category]}
+        for kind, arrays in counted.items():
+            for key in ("AP", "AP50", "AP75"):
+                row[PREFIXES[kind] + key] = _or_none(arrays.value(key, known.index(category)))
+        rows.append(row)
+    per_size: list[ClassRow] = []
+    for size, (low, high) in SIZES.items():
+        number = sum(low <= entry["area"] <= high for entry in objects)
+        row = {"size": size, "objects": number}
+        for kind, arrays in counted.items():
+            for key in ("AP", "AR"):
+                row[PREFIXES[kind] + key] = _or_none(arrays.value(f"{key}_{size}"))
+        per_size.append(row)
+    numbers = {
+        PREFIXES[kind] + key: arrays.value(key) for kind, arrays in counted.items() for key in NUMBERS
+    }
+    return Report(f"{PREFIXES[kinds[-1]]}AP", numbers, rows, len(found), per_size=per_size)
+
+
+def count_errors(
+    truth: CocoTruth,
+    found: Mapping[int, FoundObjects],
+    category_ids: Sequence[int | None],
+    kinds: Sequence[Kind],
+) -> tuple[ErrorBreakdown, ...]:
+    """Sort the mistakes, a breakdown for each kind of overlap; arguments as of `count_report`."""
+    known = _known(category_ids)
+    return tuple(
+        break_down(_images(truth, found, known, kind), len(known), of=kind) for kind in kinds
+    )
+
+
+def _images(
+    truth: CocoTruth, found: Mapping[int, FoundObjects], known: Sequence[int], kind: Kind
+) -> Iterator[ImageObjects]:
+    for image_id, objects in sorted(found.items()):
+        true = truth.by_image[image_id]
+        (counted,) = np.nonzero(np.isin(true.category_ids, known))
+        crowd = true.is_crowd[counted]
+        ious = np.zeros((len(objects.rows), len(counted)))
+        if ious.size and kind == "boxes":
+            ious = coco_mask.bbox_iou(objects.rows[:, 1:5], true.boxes[counted], crowd)
+        elif ious.size:
+            masks = [true.masks[number] for number in counted.tolist()]
+            ious = coco_mask.iou(objects.run_lengths(), masks, crowd)
+        yield ImageObjects(
+            image_id=image_id,
+            labels=np.searchsorted(known, objects.rows[:, 6].astype(np.int64)),
+            scores=objects.rows[:, 5],
+            true_labels=np.searchsorted(known, true.category_ids[counted]),
+            is_crowd=crowd,
+            ious=ious,
+        )
 
 
 def to_coco_json(
@@ -150,12 +218,15 @@ def to_coco_json(
         category_ids: Category id of each label; objects of a label with None are left out.
 
     Returns:
-        One entry an object with `image_id`, `category_id`, `bbox` (x, y, width, height), `score`.
+        One entry an object with `image_id`, `category_id`, `bbox` (x, y, width, height), `score`
+        and, where there are masks, `segmentation` (compressed run lengths).
     """
-    return _to_json(_to_rows(detections, image_id, category_ids))
+    return _to_json(_to_objects(detections, image_id, category_ids))
 
 
-def _to_rows(detections: Detections, image_id: int, category_ids: Sequence[int | None]) -> Rows:
+def _to_objects(
+    detections: Detections, image_id: int, category_ids: Sequence[int | None]
+) -> FoundObjects:
     # float64 from here on: x2 - x1 in float32 would move boxes by up to 1e-4 of a pixel.
     boxes = detections.boxes.detach().double().cpu().numpy()
     scores = detections.scores.detach().double().cpu().numpy()
@@ -172,105 +243,32 @@ def _to_rows(detections: Detections, image_id: int, category_ids: Sequence[int |
     rows[:, 3:5] = boxes[keep, 2:] - boxes[keep, :2]
     rows[:, 5] = scores[keep]
     rows[:, 6] = [categories[index] for index in keep]
-    return rows
+    if detections.masks is None:
+        return FoundObjects(rows)
+    texts = encode_masks(detections.masks)
+    return FoundObjects(rows, tuple(texts[index] for index in keep), detections.masks.size)
 
 
-def _to_json(rows: Rows) -> list[dict[str, Any]]:
-    return [
-        {
+def _to_json(objects: FoundObjects) -> list[dict[str, Any]]:
+    rows, masks = objects.rows, objects.run_lengths()
+    entries = []
+    for number in np.argsort(-rows[:, 5], kind="stable").tolist():
+        row = rows[number]
+        entry: dict[str, Any] = {
             "image_id": int(row[0]),
             "category_id": int(row[6]),
             "bbox": row[1:5].tolist(),
             "score": float(row[5]),
         }
-        for row in rows[np.argsort(-rows[:, 5], kind="stable")]
-    ]
+        if masks:
+            entry["segmentation"] = masks[number]
+        entries.append(entry)
+    return entries
 
 
-def _read_truth(annotations: Path | Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Keep of an annotation file what the evaluation of boxes reads.
-
-    Raises:
-        ZigguratError: If it cannot be read or lacks what is needed.
-    """
-    name, content = "the annotations", annotations
-    if isinstance(content, Path):
-        name = str(content)
-        try:
-            content = json.loads(content.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ZigguratError(
-                f"{name} cannot be read as a COCO annotation file ({error}): give a JSON file "
-                "with images, annotations and categories"
-            ) from error
-    try:
-        return _keep_boxes(content)
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ZigguratError(
-            f"{name} has no COCO layout ({type(error).__name__}: {error}): expected images, "
-            "annotations with image_id, category_id and bbox, and categories; `ziggurat data "
-            "check` names every fault"
-        ) from error
+def _known(category_ids: Sequence[int | None]) -> list[int]:
+    return sorted({category for category in category_ids if category is not None})
 
 
-def _keep_boxes(content: Any) -> dict[str, list[dict[str, Any]]]:  # noqa: ANN401  any JSON
-    # Ids are counted anew from 1: the evaluation takes an object with the id 0 for "not matched",
-    # and nothing else depends on them.
-    objects = [
-        {
-            "id": number,
-            "image_id": entry["image_id"],
-            "category_id": entry["category_id"],
-            "bbox": entry["bbox"],
-            "area": entry.get("area", entry["bbox"][2] * entry["bbox"][3]),
-            "iscrowd": int(entry.get("iscrowd", 0)),
-        }
-        for number, entry in enumerate(content["annotations"], start=1)
-    ]
-    images = [{"id": entry["id"]} for entry in content["images"]]
-    categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
-    return {"images": images, "annotations": objects, "categories": categories}
-
-
-def _match(
-    truth: dict[str, list[dict[str, Any]]],
-    found: Rows,
-    image_ids: Sequence[int],
-    category_ids: Sequence[int],
-) -> dict[str, np.ndarray]:
-    """Match found with true objects.
-
-    Returns:
-        "precision" (T, R, K, A, M) and "recall" (T, K, A, M) at T IoU thresholds and R recalls
-        for K categories, A area ranges and M limits of detections an image; -1 without truth.
-    """
-    true_objects = hotcoco.COCO(truth)
-    evaluation = hotcoco.COCOeval(
-        true_objects, true_objects.load_res(found if len(found) else []), "bbox"
-    )
-    evaluation.params.img_ids = list(image_ids)
-    evaluation.params.cat_ids = list(category_ids)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    arrays = evaluation.eval
-    assert arrays is not None  # it was accumulated
-    thresholds = np.asarray(evaluation.params.iou_thrs)
-    return {
-        "precision": arrays["precision"],
-        "recall": arrays["recall"],
-        "thresholds": thresholds,
-    }
-
-
-def _select(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Values that a number is the mean of; the last axis is the category."""
-    which, threshold, area, limit = _NUMBERS[name]
-    values = arrays[which]
-    if threshold is not None:
-        values = values[np.isclose(arrays["thresholds"], threshold)]
-    return values[..., area, limit]
-
-
-def _mean(values: np.ndarray) -> float:
-    counted = values[values > -1]
-    return float(counted.mean()) if counted.size else float("nan")
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else value

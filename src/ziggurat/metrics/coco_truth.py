@@ -62,7 +62,7 @@ class CocoTruth:
         """True objects of each image id."""
         entries: dict[int, Table] = {image["id"]: [] for image in self.images}
         for entry in self.objects:
-            entries[entry["image_id"]].append(entry)
+            entries.setdefault(entry["image_id"], []).append(entry)
         return {image_id: _arrays(table) for image_id, table in entries.items()}
 
 

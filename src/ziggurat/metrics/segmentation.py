@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from ziggurat.errors import ZigguratError
@@ -43,7 +43,7 @@ class SegmentationMetric:
         self._confusion = np.zeros((count, count), dtype=np.int64)
         self._num_images = 0
 
-    def update(self, results: Sequence[Result], batch: Batch) -> None:
+    def update(self, results: Sequence[Result | LabelMap], batch: Batch) -> None:
         """Add the results of a batch.
 
         Args:
@@ -64,9 +64,14 @@ class SegmentationMetric:
             self._num_images += 1
 
     def _count(
-        self, predicted: Int[Tensor, "H W"], true: Int[Tensor, "H W"], path: str
+        self, predicted: Integer[Tensor, "H W"], true: Integer[Tensor, "H W"], path: str
     ) -> Int[np.ndarray, "K K"]:
-        """Count the pixels of one image, on the device of the prediction."""
+        """Count the pixels of one image, on the device of the prediction.
+
+        Raises:
+            ValueError: If the two have different sizes.
+            ZigguratError: If a label is no class.
+        """
         num_classes = len(self.classes)
         if predicted.shape != true.shape:
             raise ValueError(

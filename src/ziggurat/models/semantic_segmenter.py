@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
-from ziggurat.losses.pixels import pixel_cross_entropy
+from ziggurat.losses.pixels import pixel_cross_entropy, stack_labels
 from ziggurat.ops.label_maps import label_map
 from ziggurat.types import FitAligned, ImageSize, LabelMap, ModelIdentity, full_sizes
 
@@ -92,23 +92,24 @@ class SemanticSegmenter(nn.Module):
     def loss(
         self,
         raw: Float[Tensor, "B K h w"] | TrainingLogits,
-        targets: Int[Tensor, "B H W"],
+        targets: Sequence[LabelMap],
         image_sizes: Sequence[ImageSize] | None = None,
     ) -> dict[str, Tensor]:
         """Return the cross entropy of the pixels, and that of the auxiliary head, weighted.
 
-        Padding is labelled as ignored, so that `image_sizes`, which every model takes, say nothing
-        new.
+        Padding counts as ignored pixels; `image_sizes`, which every model takes, say nothing that
+        the label maps do not.
 
         Args:
             raw: What `forward` returned.
-            targets: Class of each pixel of the padded images, 255 where it does not count.
+            targets: Class of each pixel of each image, 255 where it does not count.
             image_sizes: Height and width of each image without its padding.
         """
+        labels = stack_labels(targets)
         if not isinstance(raw, TrainingLogits):
-            return {"pixels": pixel_cross_entropy(raw, targets)}
-        auxiliary = AUXILIARY_WEIGHT * pixel_cross_entropy(raw.auxiliary, targets)
-        return {"pixels": pixel_cross_entropy(raw.main, targets), "auxiliary": auxiliary}
+            return {"pixels": pixel_cross_entropy(raw, labels)}
+        auxiliary = AUXILIARY_WEIGHT * pixel_cross_entropy(raw.auxiliary, labels)
+        return {"pixels": pixel_cross_entropy(raw.main, labels), "auxiliary": auxiliary}
 
     def decode(
         self,

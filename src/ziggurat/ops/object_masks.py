@@ -14,7 +14,7 @@ from ziggurat.types import ImageSize, ObjectMasks
 
 
 def from_crops(
-    crops: Sequence[Bool[np.ndarray, "h w"]],
+    crops: Sequence[Bool[np.ndarray, "_ _"]],
     windows: Int64[np.ndarray, "N 4"],
     size: ImageSize,
 ) -> ObjectMasks:
@@ -100,7 +100,7 @@ def pad_masks(masks: ObjectMasks, size: ImageSize) -> ObjectMasks:
     return ObjectMasks(masks.pixels, masks.windows, size)
 
 
-def _crops(masks: ObjectMasks) -> list[Bool[np.ndarray, "h w"]]:
+def _crops(masks: ObjectMasks) -> list[Bool[np.ndarray, "_ _"]]:
     pixels = masks.pixels.numpy()
     sides = masks.windows[:, 2:].numpy()
     stops = np.cumsum(sides.prod(axis=1)).tolist()

@@ -16,6 +16,7 @@ from ziggurat.config import (
 )
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import read_tree
+from ziggurat.config.tree import RUNS
 from ziggurat.errors import ZigguratError
 
 DETECTION = "retinanet_p2t_tiny_1x_coco"
@@ -93,6 +94,7 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
             "--schedule.milestones=[3, 5]",
             "--data.train_short_sides=[400,480]",
             "--optimizer.reference_batch=null",
+            "--optimizer.no_decay=[norms,biases]",
             "--model.reset_classes=false",
         ],
     )
@@ -102,6 +104,7 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
     assert run.schedule.milestones == (3, 5)
     assert run.data.train_short_sides == (400, 480)
     assert run.optimizer.reference_batch is None
+    assert run.optimizer.no_decay == ("norms", "biases")
 
 
 @pytest.mark.parametrize(
@@ -120,6 +123,11 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--schedule.kind=cosine", ["schedule.milestones", "step"]),
         ("--optimizer.betas=[0.9]", ["optimizer.betas", "a list of 2 of float", "[0.9]"]),
         ("--optimizer.betas=[0.9,1.0]", ["optimizer.betas", "below 1"]),
+        ("--optimizer.no_decay=norms", ["optimizer.no_decay", "a list of any number of", "norms"]),
+        ("--optimizer.no_decay=[norm]", ["optimizer.no_decay", "'vectors' or 'norms'", "norm"]),
+        ("--optimizer.no_decay=[norms,norms]", ["optimizer.no_decay", "nothing twice"]),
+        ("--optimizer.backbone_lr_factor=0", ["optimizer.backbone_lr_factor", "above 0", "0"]),
+        ("--trainer.sync_batch_norm=2", ["trainer.sync_batch_norm", "bool", "2"]),
         ("--trainer.max_epochs=0", ["trainer.max_epochs", "at least 1"]),
         ("--trainer.ema_decay=1", ["trainer.ema_decay", "below 1"]),
         ("--data.long_side=100", ["data.long_side", "800", "100"]),
@@ -199,7 +207,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
     assert str(tmp_path) in message_of(tmp_path)
 
 
-@pytest.mark.parametrize("task", ["classification", "detection"])
+@pytest.mark.parametrize("task", RUNS)
 def test_help_describes_every_field(task: str) -> None:
     text = describe_fields(task, {})
     for name in field_names(task):

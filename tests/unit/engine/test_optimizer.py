@@ -1,12 +1,14 @@
 """Which parameters decay, and how the learning rate follows the batch."""
 
 import pytest
+import torch
 from torch import nn
 
 from ziggurat.config import OptimizerConfig
 from ziggurat.config.tree import NoDecay
 from ziggurat.engine.optimizer import build_optimizer, parameter_groups, scaled_lr
 from ziggurat.errors import ZigguratError
+from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.zoo import create_model
 
 
@@ -40,6 +42,69 @@ def test_every_parameter_of_a_model_is_in_one_group(no_decay: tuple[NoDecay, ...
     assert len(seen) == len(set(seen))
     assert set(seen) == {id(p) for p in model.parameters()}
     assert all(group["lr"] == 0.5 for group in optimizer.param_groups)
+
+
+class Parts(nn.Module):
+    """A parameter of every kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.pos_embed = nn.Parameter(torch.ones(1, 4, 2))
+        self.backbone.level_embed = nn.Parameter(torch.ones(3, 2))
+        self.backbone.cls_token = nn.Parameter(torch.ones(1, 1, 2))
+        self.backbone.blocks = nn.ModuleList([nn.LayerNorm(2), nn.BatchNorm2d(2)])
+        self.backbone.gamma = nn.Parameter(torch.ones(2))
+        self.head = nn.ModuleDict(
+            {
+                "conv": ConvNorm(2, 2, 3),
+                "grouped": ConvNorm(2, 2, 3, norm=lambda channels: nn.GroupNorm(1, channels)),
+                "fc": nn.Linear(2, 2),
+            }
+        )
+
+
+VECTORS = {
+    "backbone.blocks.0.weight",
+    "backbone.blocks.0.bias",
+    "backbone.blocks.1.weight",
+    "backbone.blocks.1.bias",
+    "backbone.gamma",
+    "head.conv.norm.weight",
+    "head.conv.norm.bias",
+    "head.grouped.norm.weight",
+    "head.grouped.norm.bias",
+    "head.fc.bias",
+}
+
+
+@pytest.mark.parametrize(
+    ("no_decay", "undecayed"),
+    [
+        ((), set()),
+        (("vectors",), VECTORS),
+        (("norms",), {name for name in VECTORS if name.startswith("backbone.blocks")}),
+        (("biases",), {name for name in VECTORS if name.endswith("bias")}),
+        (("positions",), {"backbone.pos_embed", "backbone.level_embed"}),
+        (("tokens", "vectors"), VECTORS | {"backbone.cls_token"}),
+    ],
+)
+def test_kinds_that_do_not_decay(no_decay: tuple[NoDecay, ...], undecayed: set[str]) -> None:
+    model = Parts()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    groups = parameter_groups(model, OptimizerConfig(1e-3, no_decay=no_decay))
+    assert {names[id(p)] for g in groups if not g["weight_decay"] for p in g["params"]} == undecayed
+    assert sorted(names[id(p)] for g in groups for p in g["params"]) == sorted(names.values())
+
+
+def test_the_backbone_may_learn_slower() -> None:
+    model = Parts()
+    config = OptimizerConfig(1e-3, no_decay=("biases",), backbone_lr_factor=0.1)
+    optimizer = build_optimizer(model, config, lr=0.5, is_fused=False)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.5, 0.05, 0.05]
+    slow = {id(p) for group in optimizer.param_groups[2:] for p in group["params"]}
+    assert slow == {id(p) for p in model.backbone.parameters()}
+    assert [group["lr_factor"] for group in optimizer.param_groups] == [1.0, 1.0, 0.1, 0.1]
 
 
 def test_frozen_parameters_are_left_out() -> None:

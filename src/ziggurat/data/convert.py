@@ -1,0 +1,102 @@
+"""Write a data set in the layout of Pascal VOC, YOLO or LabelMe anew, as COCO."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ziggurat.data.check import find_datasets
+from ziggurat.data.coco_file import SOURCE
+from ziggurat.data.detection_layouts import FOREIGN
+from ziggurat.data.foreign import stop_at
+from ziggurat.errors import ZigguratError
+
+_UNFINISHED = ".unfinished-"
+"""The data set grows in a hidden folder of this name beside its final place."""
+
+_COCO_NAMES = {"training": "train", "valid": "val", "validation": "val"}
+"""Names of splits that training does not look for."""
+
+
+def convert_to_coco(
+    root: Path, output: Path, *, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, tuple[int, int]]:
+    """Write annotations/instances_<split>.json and copy the images to <split>/, all or nothing.
+
+    Args:
+        root: Folder of the data set.
+        output: Folder to write to, without a data set in it.
+        on_progress: Called with the number of images copied and the number of all.
+
+    Returns:
+        Number of images and of objects of each split.
+
+    Raises:
+        ZigguratError: If the data set cannot be read, or the output not be written.
+    """
+    found = find_datasets(root)
+    if len(found) > 1:
+        names = ", ".join(path.name for path, _ in found)
+        raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); convert one of them")
+    path, name = found[0]
+    if name not in FOREIGN:
+        raise ZigguratError(
+            f"{root} has the layout {name!r}; what is converted to COCO is {', '.join(FOREIGN)}"
+        )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise ZigguratError(f"{output} is not empty; name a new folder with -o")
+    layout = FOREIGN[name]
+    splits = {
+        _COCO_NAMES.get(split, split): layout.read(path, split, stop_at(path))
+        for split in layout.checked_splits(path)
+    }
+    is_ours = not output.exists()
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=_UNFINISHED, dir=output) as unfinished:
+            counts = _write(Path(unfinished), splits, on_progress)
+            for part in sorted(Path(unfinished).iterdir()):
+                part.rename(output / part.name)
+    except OSError as error:
+        if is_ours:
+            with suppress(OSError):
+                output.rmdir()
+        raise ZigguratError(
+            f"cannot convert {root} to {output}: {error} (nothing unfinished was left there)"
+        ) from error
+    return counts
+
+
+def _write(
+    output: Path,
+    splits: dict[str, tuple[dict[str, object], Path]],
+    on_progress: Callable[[int, int], None] | None,
+) -> dict[str, tuple[int, int]]:
+    tables = {split: _plain(content) for split, (content, _) in splits.items()}
+    total = sum(len(table["images"]) for table in tables.values())
+    done = 0
+    (output / "annotations").mkdir()
+    for split, table in tables.items():
+        text = json.dumps(table, separators=(",", ":"))
+        (output / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
+        for image in table["images"]:
+            name = str(image["file_name"])
+            (output / split / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(splits[split][1] / name, output / split / name)
+            done += 1
+            if on_progress is not None:
+                on_progress(done, total)
+    return {
+        split: (len(table["images"]), len(table["annotations"])) for split, table in tables.items()
+    }
+
+
+def _plain(content: dict[str, object]) -> dict[str, list[dict[str, object]]]:
+    """Leave out where entries come from."""
+    return {
+        key: [{name: value for name, value in entry.items() if name != SOURCE} for entry in table]
+        for key, table in content.items()
+        if isinstance(table, list)
+    }

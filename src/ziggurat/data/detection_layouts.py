@@ -1,0 +1,91 @@
+"""The layouts of detection data: which one a folder has, its splits, and how to open one.
+
+This is the only place that knows all of them; everything behind it sees COCO annotations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ziggurat.data.coco import find_coco
+from ziggurat.data.coco_file import Annotations
+from ziggurat.data.findings import Layout
+from ziggurat.data.foreign import Report, stop_at
+from ziggurat.data.labelme_format import is_labelme, labelme_splits, read_labelme
+from ziggurat.data.voc_format import is_voc, read_voc, voc_splits
+from ziggurat.data.yolo_format import is_yolo, read_yolo, yolo_splits
+from ziggurat.errors import ZigguratError
+
+_OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation")}
+
+
+@dataclass(frozen=True)
+class ForeignLayout:
+    """A layout that is not COCO's.
+
+    Attributes:
+        title: What it is called in messages.
+        is_here: Tells whether a folder has it.
+        splits: Names a folder's splits.
+        read: Lays a split out as a COCO file; gives its content and the folder of the images.
+    """
+
+    title: str
+    is_here: Callable[[Path], bool]
+    splits: Callable[[Path], tuple[str, ...]]
+    read: Callable[[Path, str, Report], tuple[dict[str, object], Path]]
+
+    def checked_splits(self, root: Path) -> tuple[str, ...]:
+        """Name the splits that together hold every image once.
+
+        Args:
+            root: Folder of the data set.
+        """
+        splits = self.splits(root)
+        is_union = {"train", "val"} <= set(splits)
+        return tuple(split for split in splits if split != "trainval" or not is_union)
+
+
+FOREIGN: dict[Layout, ForeignLayout] = {
+    "voc": ForeignLayout("Pascal VOC", is_voc, voc_splits, read_voc),
+    "yolo": ForeignLayout("YOLO", is_yolo, yolo_splits, read_yolo),
+    "labelme": ForeignLayout("LabelMe", is_labelme, labelme_splits, read_labelme),
+}
+
+
+def foreign_layout(root: Path) -> Layout | None:
+    """Tell which other layout a folder has, if any.
+
+    Args:
+        root: Folder of the data set.
+    """
+    return next((name for name, layout in FOREIGN.items() if layout.is_here(root)), None)
+
+
+def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
+    """Find the annotations and the image folder of a split, whatever the layout.
+
+    A COCO file is not read yet, the others are.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split: "train" may be "train2017" or "training" on disk, "val" also
+            "valid".
+
+    Raises:
+        ZigguratError: If there is no such split, or something in it cannot be read.
+    """
+    name = None
+    if root.is_dir() and not any((root / "annotations").glob("instances_*.json")):
+        name = foreign_layout(root)
+    if name is None:
+        return find_coco(root, split)
+    layout = FOREIGN[name]
+    splits = layout.splits(root)
+    found = [one for one in (split, *_OTHER_NAMES.get(split, ())) if one in splits]
+    if not found:
+        raise ZigguratError(
+            f"{root} ({layout.title}) has no split {split!r}; it has {', '.join(splits)}"
+        )
+    content, images = layout.read(root, found[0], stop_at(root))
+    return Annotations(root, content), images

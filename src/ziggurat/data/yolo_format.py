@@ -1,0 +1,228 @@
+"""Read YOLO: a text file an image, one object a line, in fractions of the image's sides.
+
+    images/<split>/*.jpg, labels/<split>/*.txt      or <split>/images/*.jpg, <split>/labels/*.txt
+    data.yaml                                       names of the classes, and where splits lie
+
+A line is "class x y width height" (of a box, by its centre) or "class x1 y1 x2 y2 x3 y3 ..." (a
+polygon). An image without a text file has no objects. Where data.yaml is absent, classes.txt or
+obj.names lists the names, one a line. What data.yaml says of places counts where these lie in
+the data set; places of another machine are passed over.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from ziggurat.data.decode import is_image_file
+from ziggurat.data.foreign import ContentBuilder, Report, class_list, header_size, to_number
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ImageSize
+
+_TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+_SPLITS = ("train", "val", "valid", "test")
+_ROUNDING = 0.01
+"""Fractions may leave [0, 1] by this: tools round."""
+
+
+def is_yolo(root: Path) -> bool:
+    """Tell whether a folder holds YOLO's text files beside images."""
+    return bool(yolo_splits(root))
+
+
+def yolo_splits(root: Path) -> tuple[str, ...]:
+    """Name the splits that there are.
+
+    Args:
+        root: Folder of the data set.
+    """
+    known = dict.fromkeys(_SPLITS)
+    for folder in (root / "images", root / "labels"):
+        if folder.is_dir():
+            known |= dict.fromkeys(sorted(path.name for path in folder.iterdir() if path.is_dir()))
+    found = {split: _image_folder(root, split) for split in known}
+    splits = [
+        split
+        for split, folder in found.items()
+        if folder is not None and _label_folder(folder).is_dir()
+    ]
+    # data.yaml calls "val" what may lie in the folder "valid".
+    return tuple(s for s in splits if s != "valid" or found["valid"] != found["val"])
+
+
+def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object], Path]:
+    """Lay a split out as a COCO file.
+
+    Args:
+        root: Folder of the data set.
+        split: One of `yolo_splits`.
+        report: Is told of what cannot be taken over.
+
+    Returns:
+        The content of the COCO file, and the folder that its file names are relative to.
+    """
+    names = _names(root)
+    builder = ContentBuilder(tuple(names.values()), report)
+    images = _image_folder(root, split)
+    assert images is not None
+    labels = _label_folder(images)
+    files = {path.relative_to(images) for path in images.rglob("*") if is_image_file(path)}
+    for name in sorted(files):
+        size = header_size(images / name)
+        if size is None:
+            place = (images / name).relative_to(root).as_posix()
+            report(place, "it is no image that can be read, so that its objects have no size")
+            continue
+        text = labels / name.with_suffix(".txt")
+        source = text.relative_to(root).as_posix()
+        image_id = builder.add_image(name.as_posix(), size, source)
+        if image_id is not None and text.is_file():
+            _add_objects(builder, image_id, names, size, (text, source))
+    stems = {name.with_suffix("") for name in files}
+    for text in sorted(labels.rglob("*.txt")):
+        if text.relative_to(labels).with_suffix("") not in stems and text.name != "classes.txt":
+            report(text.relative_to(root).as_posix(), "there is no image that it belongs to")
+    return builder.content(), images
+
+
+def _add_objects(
+    builder: ContentBuilder,
+    image_id: int,
+    names: Mapping[int, str],
+    size: ImageSize,
+    file: tuple[Path, str],
+) -> None:
+    path, source = file
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        builder.report(source, f"it cannot be read as text: {error}")
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            label, values = _parse(line, names)
+        except ValueError as error:
+            builder.report(source, f"line {number}: {error}")
+            continue
+        place = (source, f"line {number} ({names[label]})")
+        height, width = size
+        if len(values) == 4:
+            x, y, w, h = values
+            box = ((x - w / 2) * width, (y - h / 2) * height)
+            far = ((x + w / 2) * width, (y + h / 2) * height)
+            builder.add_object(image_id, names[label], (*box, *far), place)
+            continue
+        xs, ys = [x * width for x in values[::2]], [y * height for y in values[1::2]]
+        outline = [value for point in zip(xs, ys, strict=True) for value in point]
+        corners = (min(xs), min(ys), max(xs), max(ys))
+        builder.add_object(image_id, names[label], corners, place, polygons=[outline])
+
+
+def _parse(line: str, names: Mapping[int, str]) -> tuple[int, list[float]]:
+    """Read class and fractions of a line.
+
+    Raises:
+        ValueError: If it is no object; says why.
+    """
+    words = line.split()
+    if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
+        raise ValueError(
+            f"{len(words)} numbers; expected class, x, y, width, height, or class and x, y of "
+            "at least three corners"
+        )
+    label = to_number(words[0])
+    if label is None or label != int(label) or int(label) not in names:
+        raise ValueError(
+            f"the class {words[0]} is out of range; the {len(names)} classes are "
+            f"{min(names)} to {max(names)}"
+        )
+    values = []
+    for word in words[1:]:
+        value = to_number(word)
+        if value is None:
+            raise ValueError(f"{word!r} is no finite number")
+        if not -_ROUNDING <= value <= 1 + _ROUNDING:
+            raise ValueError(f"{word} is no fraction of the image's side, which are 0 to 1")
+        values.append(value)
+    return int(label), values
+
+
+def _table(root: Path) -> Mapping[str, object]:
+    """Read data.yaml; empty where there is none.
+
+    Raises:
+        ZigguratError: If it is no YAML.
+    """
+    for name in _TABLES:
+        path = root / name
+        if not path.is_file():
+            continue
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            reason = " ".join(str(error).split())
+            raise ZigguratError(f"{path} cannot be read as YAML: {reason}") from error
+        if not isinstance(content, dict):
+            raise ZigguratError(f"{path} must be a table with the names of the classes")
+        return content
+    return {}
+
+
+def _names(root: Path) -> dict[int, str]:
+    """Name of each class number.
+
+    Raises:
+        ZigguratError: If no file names them, or not every one by a name of its own.
+    """
+    names = _table(root).get("names")
+    if names is None:
+        listed = class_list(root) or class_list(root / "labels") or _darknet_names(root)
+        if listed is None:
+            raise ZigguratError(
+                f"{root} (YOLO) does not name its classes; add a data.yaml with a list 'names', or "
+                "a classes.txt with one name a line"
+            )
+        names = list(listed)
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    is_table = isinstance(names, dict) and all(type(number) is int for number in names)
+    if not is_table or not names or not all(_is_name(name) for name in names.values()):
+        raise ZigguratError(f"{root / 'data.yaml'}: 'names' must list a name for each class")
+    found = {number: str(name) for number, name in sorted(names.items())}
+    if len(set(found.values())) < len(found):
+        raise ZigguratError(f"{root / 'data.yaml'}: 'names' has a name twice; rename one class")
+    return found
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str | int) and bool(str(value))
+
+
+def _darknet_names(root: Path) -> tuple[str, ...] | None:
+    path = root / "obj.names"
+    if not path.is_file():
+        return None
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _image_folder(root: Path, split: str) -> Path | None:
+    stated = _table(root).get(split) if root.is_dir() else None
+    candidates = []
+    if isinstance(stated, str):
+        parts = [part for part in Path(stated).parts if part not in (".", "..")]
+        candidates.append(root.joinpath(*parts) if not Path(stated).is_absolute() else root)
+    candidates += [root / "images" / split, root / split / "images"]
+    for folder in candidates:
+        if folder != root and folder.is_dir() and "images" in folder.relative_to(root).parts:
+            return folder
+    return None
+
+
+def _label_folder(images: Path) -> Path:
+    """Put "labels" for the last "images" in a folder's name."""
+    parts = list(images.parts)
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return Path(*parts[:last], "labels", *parts[last + 1 :])

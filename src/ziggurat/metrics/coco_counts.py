@@ -1,0 +1,150 @@
+"""The twelve COCO numbers, of boxes or of masks.
+
+The matching is done by hotcoco; the numbers are those of pycocotools to the last digit. The size
+of a found object, for the numbers of small, medium and large ones, is that of its mask where masks
+are evaluated, as officially (pycocotools takes that of its box where a results file has both).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import hotcoco
+import numpy as np
+from jaxtyping import Float
+
+from ziggurat.metrics.coco_truth import CocoTruth
+
+Kind = Literal["boxes", "masks"]
+Rows = Float[np.ndarray, "N 7"]
+"""Found objects: image id, x, y, width, height, score, category id."""
+
+# Name -> (which array, IoU threshold or None for all ten, area range, detections an image);
+# the last two are positions in COCO's (all, small, medium, large) and (1, 10, 100).
+NUMBERS: dict[str, tuple[str, float | None, int, int]] = {
+    "AP": ("precision", None, 0, 2),
+    "AP50": ("precision", 0.5, 0, 2),
+    "AP75": ("precision", 0.75, 0, 2),
+    "AP_small": ("precision", None, 1, 2),
+    "AP_medium": ("precision", None, 2, 2),
+    "AP_large": ("precision", None, 3, 2),
+    "AR_1": ("recall", None, 0, 0),
+    "AR_10": ("recall", None, 0, 1),
+    "AR_100": ("recall", None, 0, 2),
+    "AR_small": ("recall", None, 1, 2),
+    "AR_medium": ("recall", None, 2, 2),
+    "AR_large": ("recall", None, 3, 2),
+}
+SIZES: dict[str, tuple[float, float]] = {
+    "small": (0.0, 32.0**2),
+    "medium": (32.0**2, 96.0**2),
+    "large": (96.0**2, 1e10),
+}
+"""Areas in pixels, both ends included, as COCO has them."""
+
+
+@dataclass(frozen=True)
+class FoundObjects:
+    """What was found in one image.
+
+    Attributes:
+        rows: Boxes, scores and categories of N objects.
+        masks: Compressed run lengths of their masks; empty where only boxes are evaluated.
+        size: Height and width of the masks.
+    """
+
+    rows: Rows
+    masks: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+
+    def run_lengths(self) -> list[dict[str, Any]]:
+        """Return the masks as hotcoco and COCO's result format have them."""
+        return [{"size": list(self.size), "counts": counts} for counts in self.masks]
+
+
+@dataclass(frozen=True)
+class CocoArrays:
+    """All precisions and recalls of an evaluation.
+
+    Attributes:
+        precision: (T, R, K, A, M): T IoU thresholds, R recalls, K categories, A area ranges and M
+            limits of detections an image; -1 without truth.
+        recall: (T, K, A, M).
+        thresholds: The T IoU thresholds.
+    """
+
+    precision: Float[np.ndarray, "T R K A M"]
+    recall: Float[np.ndarray, "T K A M"]
+    thresholds: Float[np.ndarray, " T"]
+
+    def value(self, name: str, category: int | None = None) -> float:
+        """Return a number, of all categories or of one; NaN where there is nothing to count.
+
+        Args:
+            name: One of `NUMBERS`.
+            category: Position of the category.
+        """
+        which, threshold, area, limit = NUMBERS[name]
+        values = self.precision if which == "precision" else self.recall
+        values = values[..., area, limit]  # views up to here: cheap with a thousand categories
+        if category is not None:
+            values = values[..., category]
+        if threshold is not None:
+            values = values[np.isclose(self.thresholds, threshold)]
+        counted = values[values > -1]
+        return float(counted.mean()) if counted.size else float("nan")
+
+
+def count(
+    truth: CocoTruth,
+    found: Mapping[int, FoundObjects],
+    category_ids: Sequence[int],
+    kind: Kind,
+) -> CocoArrays:
+    """Match found with true objects.
+
+    Args:
+        truth: True objects.
+        found: What was found in each image that is evaluated, by image id.
+        category_ids: The categories that count.
+        kind: What is compared.
+    """
+    true_objects = hotcoco.COCO(
+        {
+            "images": truth.images,
+            "annotations": truth.objects,
+            "categories": truth.categories,
+        }
+    )
+    results = _rows(found) if kind == "boxes" else _masks(found)
+    evaluation = hotcoco.COCOeval(
+        true_objects,
+        true_objects.load_res(results if len(results) else []),
+        "bbox" if kind == "boxes" else "segm",
+    )
+    evaluation.params.img_ids = sorted(found)
+    evaluation.params.cat_ids = list(category_ids)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    arrays = evaluation.eval
+    assert arrays is not None  # it was accumulated
+    thresholds = np.asarray(evaluation.params.iou_thrs)
+    return CocoArrays(arrays["precision"], arrays["recall"], thresholds)
+
+
+def _rows(found: Mapping[int, FoundObjects]) -> Rows:
+    return np.concatenate([objects.rows for objects in found.values()])
+
+
+def _masks(found: Mapping[int, FoundObjects]) -> list[dict[str, Any]]:
+    # Without boxes: where there are any, the sizes of the objects are taken from them.
+    return [
+        {"image_id": image_id, "category_id": category, "score": score, "segmentation": mask}
+        for image_id, objects in found.items()
+        for category, score, mask in zip(
+            objects.rows[:, 6].astype(np.int64).tolist(),
+            objects.rows[:, 5].tolist(),
+            objects.run_lengths(),
+            strict=True,
+        )
+    ]

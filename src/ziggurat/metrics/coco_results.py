@@ -1,0 +1,154 @@
+"""Read detections in COCO's result format, to evaluate them again without the model.
+
+Every entry is checked against the annotations before anything is counted: results of other data
+would give a number, too, and a wrong one.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.coco_counts import FoundObjects, Kind
+from ziggurat.metrics.coco_truth import CocoTruth, checked_run_lengths
+
+_TOO_FAR = 1e9
+"""No box is so many pixels away; NaN and infinity are not below it either."""
+
+
+@dataclass(frozen=True)
+class CocoResults:
+    """Content of a results file.
+
+    Attributes:
+        path: The file.
+        entries: The list, as it was read.
+        kinds: What its entries have: boxes, masks, or both.
+    """
+
+    path: Path
+    entries: Sequence[Mapping[str, Any]]
+    kinds: tuple[Kind, ...]
+
+    def objects(self, truth: CocoTruth) -> dict[int, FoundObjects]:
+        """Check all entries and sort them by image; images without detections are there, too.
+
+        Args:
+            truth: The annotations, with masks if the results have some.
+
+        Raises:
+            ZigguratError: If an entry is wrong or of other data.
+        """
+        categories = {category["id"] for category in truth.categories}
+        sizes = {
+            image["id"]: (image.get("height", 0), image.get("width", 0)) for image in truth.images
+        }
+        rows: dict[int, list[list[float]]] = {image_id: [] for image_id in sizes}
+        masks: dict[int, list[str]] = {image_id: [] for image_id in sizes}
+        for position, entry in enumerate(self.entries):
+            what = f"{self.path}: entry {position}"
+            image_id = _known(what, entry, "image_id", sizes, truth.name)
+            category = _known(what, entry, "category_id", categories, truth.name)
+            score = entry.get("score")
+            if not _is_number(score):
+                raise ZigguratError(f"{what} has the score {score!r}; expected a finite number")
+            box = [0.0, 0.0, 0.0, 0.0]
+            if "boxes" in self.kinds:
+                box = _box(what, entry)
+            if "masks" in self.kinds:
+                masks[image_id].append(_mask(what, entry, sizes[image_id]))
+            rows[image_id].append([image_id, *box, score, category])
+        return {
+            image_id: FoundObjects(
+                np.array(table, dtype=np.float64).reshape(-1, 7),
+                tuple(masks[image_id]),
+                sizes[image_id],
+            )
+            for image_id, table in rows.items()
+        }
+
+
+def read_results(path: Path) -> CocoResults:
+    """Read a results file; `CocoResults.objects` checks its entries.
+
+    Args:
+        path: A JSON list of objects with image_id, category_id, score, and bbox or segmentation.
+
+    Raises:
+        ZigguratError: If it cannot be read or is no such list.
+    """
+    try:
+        entries = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ZigguratError(f"cannot read the results file {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # bad UTF-8 included
+        raise ZigguratError(f"the results file {path} is no valid JSON: {error}") from error
+    if not isinstance(entries, list):
+        hint = ""
+        if isinstance(entries, dict) and "annotations" in entries:
+            hint = "; it looks like annotations, that is, the truth"
+        raise ZigguratError(
+            f"{path} is no COCO results file: expected a list of detections with image_id, "
+            f"category_id, score, and bbox or segmentation{hint}"
+        )
+    for position, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ZigguratError(
+                f"{path}: entry {position} is {entry!r:.40}; expected an object with image_id, "
+                "category_id, score, and bbox or segmentation"
+            )
+    keys: dict[Kind, str] = {"boxes": "bbox", "masks": "segmentation"}
+    kinds = [kind for kind, key in keys.items() if any(key in entry for entry in entries)]
+    if entries and not kinds:
+        raise ZigguratError(
+            f"{path}: entry 0 has neither bbox nor segmentation, so there is nothing to compare"
+        )
+    return CocoResults(path, entries, tuple(kinds or ["boxes"]))
+
+
+def _known(
+    what: str, entry: Mapping[str, Any], key: str, known: Mapping[int, Any] | set[int], truth: str
+) -> int:
+    number = entry.get(key)
+    if type(number) is not int or number not in known:
+        raise ZigguratError(
+            f"{what} has the {key} {number!r}, which is not in {truth}: the results are of "
+            "another data set or split"
+        )
+    return number
+
+
+def _box(what: str, entry: Mapping[str, Any]) -> list[float]:
+    box = entry.get("bbox")
+    is_box = isinstance(box, list) and len(box) == 4 and all(_is_number(v) for v in box)
+    if not isinstance(box, list) or not is_box or min(box[2:]) < 0:
+        raise ZigguratError(
+            f"{what} has the bbox {box!r}; expected finite x, y, width, height, and no size below 0"
+        )
+    return [float(value) for value in box]
+
+
+def _mask(what: str, entry: Mapping[str, Any], size: tuple[int, int]) -> str:
+    mask = entry.get("segmentation")
+    found = checked_run_lengths(mask) if isinstance(mask, dict) else None
+    if found is None:
+        raise ZigguratError(
+            f"{what} has no mask that can be read in 'segmentation'; expected run lengths that "
+            "fill their image: size (height, width) and counts"
+        )
+    if tuple(found["size"]) != size:
+        raise ZigguratError(
+            f"{what} has a mask of {found['size'][0]} x {found['size'][1]} pixels, but its image "
+            f"has {size[0]} x {size[1]} (height x width): the results are of other images"
+        )
+    counts = found["counts"]
+    return counts.decode("ascii") if isinstance(counts, bytes) else counts
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < _TOO_FAR  # type: ignore[arg-type]

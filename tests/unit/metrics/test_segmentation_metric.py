@@ -1,0 +1,117 @@
+"""Intersection over union against hand counts and, where the data are there, official numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ziggurat.errors import ZigguratError
+from ziggurat.metrics.segmentation import SegmentationMetric
+from ziggurat.types import Batch, ClassScores, ImageInfo, LabelMap
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
+def batch(*maps: torch.Tensor) -> Batch:
+    infos = [ImageInfo(i, f"{i}.png", (m.shape[0], m.shape[1])) for i, m in enumerate(maps)]
+    return Batch(
+        torch.zeros(len(maps), 3, 1, 1), [(1, 1)] * len(maps), [LabelMap(m) for m in maps], infos
+    )
+
+
+def test_counts_by_hand() -> None:
+    metric = SegmentationMetric(["sky", "sea", "ship"])
+    truth = torch.tensor([[0, 0, 1, 255]])
+    metric.update([LabelMap(torch.tensor([[0, 1, 1, 0]]))], batch(truth))
+    report = metric.compute()
+    assert report.numbers["aAcc"] == pytest.approx(2 / 3)
+    assert report.numbers["mIoU"] == pytest.approx(0.5)  # the absent class does not count
+    assert report.numbers["mIoU_all"] == pytest.approx(1 / 3)  # here it does
+    assert report.numbers["mAcc"] == pytest.approx(0.75)
+    assert report.per_class[2]["IoU"] is None
+    assert report.confusion is not None
+    assert report.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
+
+
+def test_union_of_processes_equals_one_process() -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randint(4, (6, 5, 7), generator=generator)
+    found = torch.randint(4, (6, 5, 7), generator=generator)
+    metrics = [SegmentationMetric("abcd") for _ in range(3)]
+    for i in range(6):
+        for metric in (metrics[0], metrics[1 + i % 2]):
+            metric.update([LabelMap(found[i])], batch(maps[i]))
+    whole = metrics[0].compute()
+    metrics[1].merge([metrics[1].state(), metrics[2].state()])
+    assert metrics[1].compute().numbers == whole.numbers
+    assert metrics[1].compute().num_images == 6
+
+
+def test_a_label_beyond_the_classes_names_the_file() -> None:
+    metric = SegmentationMetric(["sky", "sea"])
+    with pytest.raises(ZigguratError, match=r"labels of 0\.png reach 7, but there are 2 classes"):
+        metric.update(
+            [LabelMap(torch.zeros(1, 2, dtype=torch.int16))], batch(torch.tensor([[0, 7]]))
+        )
+
+
+def test_sizes_must_agree() -> None:
+    metric = SegmentationMetric(["sky"])
+    with pytest.raises(ValueError, match=r"has \(1, 2\) pixels, the prediction \(2, 1\)"):
+        metric.update(
+            [LabelMap(torch.zeros(2, 1, dtype=torch.int16))], batch(torch.zeros(1, 2).long())
+        )
+
+
+def test_no_labelled_pixel_is_an_error() -> None:
+    metric = SegmentationMetric(["sky"])
+    metric.update([LabelMap(torch.zeros(1, 1, dtype=torch.int16))], batch(torch.tensor([[255]])))
+    with pytest.raises(ZigguratError, match="no labelled pixel was evaluated"):
+        metric.compute()
+
+
+def test_other_results_are_refused() -> None:
+    with pytest.raises(TypeError, match="needs label maps"):
+        SegmentationMetric(["sky"]).update(
+            [ClassScores(torch.ones(1))], batch(torch.zeros(1, 1).long())
+        )
+
+
+def compare(folder: str, labels: str, shift: int, classes: list[str]) -> dict[str, float]:
+    root = SHARED / folder
+    if not root.is_dir():
+        pytest.skip(f"the data set {folder} is not on this machine")
+    metric = SegmentationMetric(classes)
+    for file in sorted((root / "sample_predictions").glob("*.png")):
+        maps = [
+            np.array(Image.open(p)) - np.uint8(shift) for p in (file, root / labels / file.name)
+        ]
+        metric.update([LabelMap(torch.from_numpy(maps[0]))], batch(torch.from_numpy(maps[1])))
+    return metric.compute().numbers
+
+
+def test_camvid_numbers() -> None:
+    path = SHARED / "camvid" / "expected_metrics.json"
+    if not path.is_file():
+        pytest.skip("the data set camvid is not on this machine")
+    expected = json.loads(path.read_text())
+    numbers = compare("camvid", "annotations/val", 0, list(expected["IoU"]))
+    for name in ("aAcc", "mIoU", "mAcc", "mDice"):
+        assert numbers[name] == pytest.approx(expected[name], abs=1e-15)
+
+
+def test_ade20k_numbers_in_both_conventions() -> None:
+    path = SHARED / "ade_sample" / "expected_metrics.json"
+    if not path.is_file():
+        pytest.skip("the data set ade_sample is not on this machine")
+    expected = json.loads(path.read_text())
+    numbers = compare("ade_sample", "annotations/validation", 1, [str(i) for i in range(150)])
+    assert numbers["mIoU_all"] == pytest.approx(
+        expected["csail_official"]["mean_IoU_over_150"], abs=1e-15
+    )
+    assert numbers["aAcc"] == pytest.approx(expected["csail_official"]["pixel_accuracy"], abs=1e-15)
+    assert numbers["mIoU"] == pytest.approx(expected["mmseg_style"]["mIoU_nanmean"], abs=1e-15)
+    assert numbers["mAcc"] == pytest.approx(expected["mmseg_style"]["mAcc_nanmean"], abs=1e-15)
