@@ -9,6 +9,7 @@ from pathlib import Path
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for devices
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
@@ -29,6 +30,22 @@ settings.load_profile("repeatable")
 def seed() -> None:
     """Start every test from the same random numbers."""
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Leave out the checks of shapes, which a tracer would trace as well.
+
+    A side that varies is a symbol there, not the int that they ask for.
+
+    Yields:
+        Nothing.
+    """
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+    # All models share the code around the checks, and the compiler keeps few graphs of one code.
+    torch.compiler.reset()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,7 @@
-"""The one kind of error that a user's input can cause."""
+"""The one kind of error that a user's input can cause, and what its sentence may suggest."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class ZigguratError(ValueError):
@@ -7,3 +10,25 @@ class ZigguratError(ValueError):
     The command line prints the sentence and exits with 1; every other exception is a defect of
     ziggurat and keeps its traceback.
     """
+
+
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that an unknown one is most like, or None where none is near.
+
+    Args:
+        name: What was given.
+        known: What there is.
+    """
+    return next(iter(get_close_matches(name, list(known), n=1)), None)
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Return the end of a sentence about an unknown name.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        otherwise: The end where no known name is near.
+    """
+    near = nearest_name(name, known)
+    return otherwise if near is None else f"did you mean {near!r}?"

@@ -1,6 +1,6 @@
 """Detection systems: the neck and the head that go onto a backbone, every number written out.
 
-A system is a function, `zoo.py` finds it by its name. The published detectors were trained with two
+A system is a function, `zoo.py` finds it by its name. The published detectors were trained with three
 editions of MMDetection, whose rules differ in a few places; a system says where.
 """
 
@@ -10,13 +10,19 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
+from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_mask import MaskHead
+from ziggurat.heads.rpn import RPN, RPNSettings
 from ziggurat.models.detector import Head
 from ziggurat.necks.fpn import FPN
 from ziggurat.types import Task
 
-Edition = Literal["2.14", "2.25"]
-"""MMDetection 2.14 trained PVT's and P2T's detectors, 2.25 GPViT's."""
+Edition = Literal["2.13", "2.14", "2.25"]
+"""MMDetection 2.13 stands behind PVT's detectors, 2.14 behind P2T's, 2.25 behind GPViT's."""
 
 
 @runtime_checkable  # shapes and types are checked at run time in tests
@@ -104,6 +110,76 @@ def retinanet(
     return Parts(neck, head)
 
 
+def faster_rcnn(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """Faster R-CNN (Ren et al., arXiv:1506.01497): levels P2..P6, the last for proposals only.
+
+    GPViT's box branch has four convolutions with batch norm and one fully connected layer, the
+    others' two fully connected layers.
+    """
+    del depth  # there are no towers
+    neck, strides = _region_pyramid(pyramid, channels, edition)
+    return Parts(neck, _faster_rcnn_head(channels, strides, num_classes, edition))
+
+
+def mask_rcnn(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """Mask R-CNN (He et al., arXiv:1703.06870): Faster R-CNN and a mask branch."""
+    del depth  # there are no towers
+    neck, strides = _region_pyramid(pyramid, channels, edition)
+    boxes = _faster_rcnn_head(channels, strides, num_classes, edition)
+    return Parts(neck, MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1]))
+
+
+def cascade_mask_rcnn(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """Cascade Mask R-CNN (Cai and Vasconcelos, arXiv:1906.09756), as published with PVT v2."""
+    del depth  # there are no towers
+    neck, strides = _region_pyramid(pyramid, channels, edition)
+    settings = RPNSettings(num_proposals_trained=2000, is_inside_only=True, box_beta=1 / 9)
+    head = CascadeMaskRCNNHead(
+        RPN(channels, strides, settings),
+        [
+            BoxHead(channels, num_classes, num_convs=4, num_linears=1, stds=stage.stds)
+            for stage in STAGES
+        ],
+        [MaskHead(channels, num_classes) for _ in STAGES],
+        strides[:-1],
+    )
+    return Parts(neck, head)
+
+
+def _region_pyramid(
+    pyramid: Pyramid, channels: int, edition: Edition
+) -> tuple[FPN, tuple[int, ...]]:
+    """Levels P2..P6 and their strides; regions are cut from all but the last."""
+    neck = FPN(
+        pyramid.out_channels,
+        pyramid.out_strides,
+        channels,
+        start_level=0,
+        num_extra_levels=1,
+        extra_from="subsample",
+        has_norm=edition == "2.25",
+    )
+    return neck, neck.out_strides
+
+
+def _faster_rcnn_head(
+    channels: int, strides: tuple[int, ...], num_classes: int, edition: Edition
+) -> FasterRCNNHead:
+    convs, linears = (4, 1) if edition == "2.25" else (0, 2)
+    box_head = BoxHead(channels, num_classes, num_convs=convs, num_linears=linears)
+    rpn = RPN(channels, strides, RPNSettings(drops_empty=edition != "2.14"))
+    return FasterRCNNHead(rpn, box_head, strides[:-1])
+
+
 SYSTEMS: dict[str, System] = {
+    "faster_rcnn": System(faster_rcnn, "detection"),
+    "mask_rcnn": System(mask_rcnn, "instance_segmentation"),
+    "cascade_mask_rcnn": System(cascade_mask_rcnn, "instance_segmentation"),
     "retinanet": System(retinanet, "detection", DENSE_STRIDES, has_depth=True),
 }

@@ -4,7 +4,6 @@ Published models are listed in `cards.py`; `create_model` also builds any combin
 has published.
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Protocol
@@ -14,7 +13,7 @@ from torch import nn
 from ziggurat.backbones import gpvit, gpvit_adapter, p2t, pvt, pvt_v2, resnet, topformer
 from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.cards import MODELS
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, did_you_mean
 from ziggurat.heads.linear import (
     AveragePool,
     ClassTokenPool,
@@ -283,14 +282,12 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
         )
     backbone = _detection_backbone(identity.backbone, system, drop_path_rate)
     pyramid = _pyramid(backbone, system)
-    # GPViT's detectors were trained with the later edition, all others with the earlier one.
-    edition: Edition = "2.25" if identity.backbone.startswith("gpvit_") else "2.14"
     parts = system.build(
         backbone if pyramid is None else pyramid,
         identity.num_classes,
         channels=channels,
         depth=depth or 0,
-        edition=edition,
+        edition=_edition(identity.backbone),
     )
     return Detector(
         backbone,
@@ -301,6 +298,12 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
         classes=classes,
         preprocessing=FitInside(),
     )
+
+
+def _edition(backbone: str) -> Edition:
+    """Return whose rules a detector follows: those that its backbone was published with."""
+    editions: dict[str, Edition] = {"gpvit": "2.25", "p2t": "2.14"}
+    return editions.get(backbone.split("_")[0], "2.13")
 
 
 def _neck_of(system: str, neck: str | None) -> str | None:
@@ -345,8 +348,7 @@ def check_known(kind: str, name: str, known: Iterable[str]) -> None:
     """
     names = list(known)
     if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        hint = did_you_mean(name, names, f"known are {', '.join(names)}")
         raise ZigguratError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -4,9 +4,7 @@ Tested on the first backbone listed of each family, which should be its smallest
 """
 
 import copy
-from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 import torch
 from torch import Tensor
@@ -17,18 +15,6 @@ from ziggurat.zoo import BACKBONES, TRUNKS, create_classifier_parts
 
 SMALLEST = list({BACKBONES[name].__module__: name for name in reversed(BACKBONES)}.values())
 SMALLEST_TRUNKS = [name for name in SMALLEST if name in TRUNKS]
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Leave the checks of shapes out, which a tracer would trace as well.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def worst_difference(ours: list[Tensor], expected: list[Tensor]) -> float:

@@ -16,6 +16,7 @@ from ziggurat.backbones.p2t import P2T
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.config import list_recipes, recipe_path
+from ziggurat.systems import SYSTEMS
 
 RUNS = re.compile(r"(.*?)_?(pvt\w*|p2t\w*|gpvit\w*|resnet\w*)_(1x\w*|3x\w*|50e\w*|300e\w*|from\w*)")
 
@@ -58,7 +59,7 @@ def test_two_steps_of_a_recipe(
             "--data.long_side=96",
             "--model.head_channels=16",
         ]
-        if zoo.SYSTEMS[MODELS[tree["model"]["name"]].system].has_depth:
+        if SYSTEMS[MODELS[tree["model"]["name"]].system].has_depth:
             words.append("--model.head_depth=1")
         if "train_short_sides" in tree["data"]:
             words.append("--data.train_short_sides=[64,72]")

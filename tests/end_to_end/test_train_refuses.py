@@ -139,6 +139,20 @@ def test_bf16_trains_on_a_cpu(tmp_path: Path, train_classifier: Train) -> None:
     assert {value.dtype.itemsize for value in weights.values()} == {4}
 
 
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_gradients_are_clipped(tmp_path: Path, train_classifier: Train, precision: str) -> None:
+    path = tmp_path / "start.safetensors"
+    start = zoo.create_model("p2t_tiny", num_classes=2)
+    save_weights(start, path)
+    # Adam divides a gradient by its size, unless it is far below 1e-8.
+    words = (f"--model.weights={path}", "--trainer.clip_norm=1e-12", "--optimizer.weight_decay=0")
+    two_steps = ("--trainer.max_steps=2", f"--trainer.precision={precision}")
+    assert train_classifier(tmp_path / "run", *words, *two_steps) == 0
+    expected = start.state_dict()
+    for name, value in load_weights(tmp_path / "run" / "last.safetensors").state_dict().items():
+        assert (value - expected[name]).abs().max() < 1e-3, name
+
+
 def test_resume_before_the_first_checkpoint_begins_anew(
     tmp_path: Path, train_classifier: Train
 ) -> None:

@@ -1,6 +1,7 @@
 """The detection pipeline gives what mmdet's gives: image, boxes, sizes, padding."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.loading import collate
 from ziggurat.data.resize import fit_size, resize_exact
-from ziggurat.types import Detections, FitInside, ImageInfo, Sample
+from ziggurat.types import Detections, FitInside, ImageInfo, ObjectMasks, Sample
 
 DATA = Path(__file__).parent / "data"
 CASES = ("up", "down", "long")
@@ -84,6 +85,38 @@ def test_boxes_without_flip(case: dict[str, Any], golden: dict[str, np.ndarray])
     transform = DetectionTransform(FitInside(240, 400), flip=0.0, scales=None, exact_resize=True)
     boxes = transform(image, target)[1].boxes.numpy()
     assert np.abs(boxes - golden["resize_up_boxes"].reshape(-1, 4)).max() <= 3e-5
+
+
+def ellipses(case: dict[str, Any]) -> ObjectMasks:
+    """The masks of the golden file: the ellipse inside of each box."""
+    y, x = np.mgrid[0 : case["image"][0], 0 : case["image"][1]] + 0.5
+    masks = [
+        ((2 * x - x1 - x2) / (x2 - x1)) ** 2 + ((2 * y - y1 - y2) / (y2 - y1)) ** 2 <= 1
+        for x1, y1, x2, y2 in case["gt_bboxes"]
+    ]
+    return ObjectMasks.from_full(torch.from_numpy(np.stack(masks)))
+
+
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+@pytest.mark.parametrize("name", CASES)
+def test_masks(case: dict[str, Any], golden: dict[str, np.ndarray], name: str, flip: float) -> None:
+    scale = case[f"resize_{name}"]["img_scale"]
+    preprocessing = FitInside(short_side=min(scale), long_side=max(scale))
+    transform = DetectionTransform(preprocessing, flip=flip, scales=None, exact_resize=True)
+    target = Detections(
+        torch.tensor(case["gt_bboxes"]), torch.ones(2), torch.tensor([0, 1]), ellipses(case)
+    )
+    _, moved = transform(Image.fromarray(make_image(*case["image"])), target)
+    assert moved.masks is not None
+    masks, output = moved.masks, f"resize_{name}_masks"
+    if flip:
+        height, width, _ = case[f"full_{name}"]["pad_shape"]
+        masks = replace(masks, size=(height, width))  # empty at the right and at the bottom
+        output = f"full_{name}_flipped_masks"
+    full = masks.full()
+    assert full.sum(dim=(1, 2)).tolist() == case[f"resize_{name}"]["mask_areas"]
+    ours = full.flatten()[:: case["outputs"][output]["stride"]].numpy()
+    assert (ours == golden[output]).all()
 
 
 def test_sizes(case: dict[str, Any]) -> None:

@@ -33,8 +33,8 @@ CATEGORY_IDS = (2, 5, 9)
 IMAGE_IDS = (4, 1, 30)
 
 
-def random_scene(seed: int) -> tuple[dict[str, Any], dict[int, Detections]]:
-    """True objects, some of them crowds, and detections near them, with ties in the score."""
+def random_scene(seed: int, most: int) -> tuple[dict[str, Any], dict[int, Detections]]:
+    """True objects, some of them crowds, up to `most` detections near each, ties in the score."""
     rng = np.random.default_rng(seed)
     objects: list[dict[str, Any]] = []
     found = {}
@@ -53,7 +53,7 @@ def random_scene(seed: int) -> tuple[dict[str, Any], dict[int, Detections]]:
                     "iscrowd": int(rng.random() < 0.15),
                 }
             )
-            for _ in range(rng.integers(0, 4)):
+            for _ in range(rng.integers(0, most)):
                 moved = box + rng.integers(-4, 5, 4)
                 moved[2:] = np.maximum(moved[2:], 1)
                 boxes.append([*moved[:2], *(moved[:2] + moved[2:])])
@@ -87,21 +87,34 @@ def oracle(
     return [float(value) for value in evaluation.stats]
 
 
-@settings(max_examples=40)
-@given(seed=st.integers(0, 10**6), num_images=st.integers(1, 3))
-def test_equals_pycocotools(seed: int, num_images: int) -> None:
-    truth, found = random_scene(seed)
+def compare(seed: int, num_images: int, most: int) -> None:
+    truth, found = random_scene(seed, most)
     evaluated = list(IMAGE_IDS[:num_images])
     metric = CocoMetric(truth, CATEGORY_IDS, [str(number) for number in CATEGORY_IDS])
     for image_id in evaluated:
         info = ImageInfo(image_id, "", (200, 200))
         batch = Batch(torch.zeros(1, 3, 2, 2), [(2, 2)], None, [info])
         metric.update([found[image_id]], batch)
+    numbers = metric.compute().numbers
+    (breakdown,) = metric.errors()
+    # The breakdown of mistakes matches by itself, and must find the same.
+    np.testing.assert_allclose(breakdown.ap50, numbers["AP50"], rtol=1e-12)
     results = metric.coco_results()
     if not results:
         return  # pycocotools cannot read an empty list
-    numbers = metric.compute().numbers
     expected = oracle(truth, results, evaluated)
     assert list(numbers) == NAMES
     ours = [-1.0 if math.isnan(value) else value for value in numbers.values()]
     assert ours == expected
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10**6), num_images=st.integers(1, 3))
+def test_equals_pycocotools(seed: int, num_images: int) -> None:
+    compare(seed, num_images, most=4)
+
+
+@settings(max_examples=5)
+@given(seed=st.integers(0, 10**6))
+def test_more_than_a_hundred_detections(seed: int) -> None:
+    compare(seed, num_images=3, most=90)

@@ -108,6 +108,10 @@ def compare(seed: int, crowded: bool) -> None:
     ours = [numbers[f"mask_{name}"] for name in NUMBERS]
     expected = oracle(truth, metric.coco_results())
     assert [-1.0 if math.isnan(value) else value for value in ours] == expected
+    # The breakdown of mistakes matches by itself, and must find the same.
+    of_boxes, of_masks = metric.errors()
+    assert of_boxes.of == "boxes"
+    np.testing.assert_allclose(of_masks.ap50, numbers["mask_AP50"], rtol=1e-12)
 
 
 @settings(max_examples=25)

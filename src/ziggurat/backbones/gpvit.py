@@ -15,19 +15,19 @@ from math import isqrt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ziggurat.errors import ZigguratError
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
+from ziggurat.layers.stochastic_depth import drop_path_rates, stochastic_depth
 from ziggurat.layers.stripe_attention import StripeAttention
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.padding import pad_to_multiple
+from ziggurat.ops.traced_sizes import is_known_true
 
 NUM_GROUPS = (0, 64, 0, 0, 32, 0, 0, 32, 0, 0, 16, 0)
 """Group tokens of each block of every variant; a block without any attends in stripes."""
@@ -86,7 +86,7 @@ class GroupMixer(nn.Module):
         self.token_mlp = _mlp(num_groups, dim // 2)
         self.norm2 = nn.LayerNorm(dim)
         self.channel_mlp = _mlp(dim, MLP_RATIO * dim)
-        self.drop_path = _drop_path(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, groups: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
         """Mix over the group tokens, then over the channels."""
@@ -116,7 +116,7 @@ class Ungrouping(nn.Module):
         self.v = nn.Linear(dim, dim)
         self.proj = nn.Linear(dim, dim)
         self.merge = nn.Linear(2 * dim, dim)
-        self.drop_path = _drop_path(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(
         self, tokens: Float[Tensor, "B N C"], groups: Float[Tensor, "B T C"]
@@ -152,7 +152,7 @@ class GroupPropagationBlock(nn.Module):
         self.norm2 = MapNorm(dim)
         self.mlp = FeedForward(dim, MLP_RATIO * dim)
         self.dwconv = ConvNorm(dim, dim, 3, groups=dim)
-        self.drop_path = _drop_path(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after propagation, feed-forward and a convolution."""
@@ -179,7 +179,7 @@ class StripeBlock(nn.Module):
         self.norm2 = MapNorm(dim, eps=1e-6)
         self.mlp = FeedForward(dim, MLP_RATIO * dim)
         self.dwconv = nn.Conv2d(dim, dim, 3, padding=1, groups=dim, bias=False)
-        self.drop_path = _drop_path(drop_path)
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches and the convolution."""
@@ -220,7 +220,7 @@ def resize_positions(
     """Return the position embedding of a square grid of N tokens as a map of another size."""
     side = isqrt(pos_embed.shape[1])
     grid = to_map(pos_embed, (side, side))
-    if statically_known_true(height == side) and statically_known_true(width == side):
+    if is_known_true(height == side) and is_known_true(width == side):
         return grid
     return F.interpolate(grid, size=(height, width), mode="bicubic", align_corners=False)
 
@@ -286,7 +286,7 @@ class GPViT(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        self.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def make_blocks(
@@ -302,8 +302,8 @@ def make_blocks(
         drop_path_rate: Stochastic depth of the last block; it grows linearly from 0.
     """
     blocks = nn.ModuleList()
-    for i, groups in enumerate(num_groups):
-        drop_path = drop_path_rate * i / (len(num_groups) - 1)
+    drop_paths = drop_path_rates(drop_path_rate, (len(num_groups),))[0]
+    for groups, drop_path in zip(num_groups, drop_paths, strict=True):
         if groups:
             blocks.append(GroupPropagationBlock(dim, num_group_heads, groups, drop_path))
         else:
@@ -325,10 +325,6 @@ def _split_heads(t: Float[Tensor, "B N C"], num_heads: int) -> Float[Tensor, "B 
 
 def _mlp(dim: int, hidden_dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, hidden_dim), nn.GELU(), nn.Linear(hidden_dim, dim))
-
-
-def _drop_path(probability: float) -> nn.Module:
-    return DropPath(probability) if probability > 0 else nn.Identity()
 
 
 def gpvit_l1(

@@ -15,14 +15,14 @@ from math import prod, sqrt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from ziggurat.backbones.gpvit import NUM_GROUPS, PatchEmbed, init_gpvit, make_blocks
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.deformable_attention import DeformableAttention
 from ziggurat.layers.pointwise import PointwiseConv
+from ziggurat.layers.stochastic_depth import stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.padding import crop
 from ziggurat.types import ImageSize
@@ -84,7 +84,7 @@ class Extractor(nn.Module):
         self.attn = DeformableAttention(dim, NUM_DEFORM_HEADS, 1, NUM_POINTS)
         self.ffn_norm = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = PyramidFeedForward(dim, dim // 4)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(
         self,
@@ -249,7 +249,7 @@ class GPViTAdapter(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        self.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def init_adapter(model: GPViTAdapter) -> None:

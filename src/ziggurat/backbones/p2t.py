@@ -13,14 +13,14 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
 from ziggurat.layers.pointwise import PointwiseConv
+from ziggurat.layers.stochastic_depth import drop_path_rates, stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
@@ -131,7 +131,7 @@ class Block(nn.Module):
         self.attn = PyramidPoolingAttention(dim, num_heads, pool_ratios)
         self.norm2 = MapNorm(dim, eps=1e-6)
         self.mlp = InvertedResidual(dim, dim * mlp_ratio)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(
         self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
@@ -207,10 +207,9 @@ class P2T(nn.Module):
         self.out_channels = tuple(embed_dims)
         self.out_strides = (4, 8, 16, 32)
         self.num_features = embed_dims[-1]
-        last = sum(depths) - 1
+        drop_paths = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList()
         for i, dim in enumerate(embed_dims):
-            first = sum(depths[:i])
             self.stages.append(
                 Stage(
                     in_channels=in_channels if i == 0 else embed_dims[i - 1],
@@ -219,9 +218,7 @@ class P2T(nn.Module):
                     num_heads=num_heads[i],
                     mlp_ratio=mlp_ratios[i],
                     pool_ratios=POOL_RATIOS[i],
-                    drop_paths=[
-                        drop_path_rate * block / last for block in range(first, first + depths[i])
-                    ],
+                    drop_paths=drop_paths[i],
                 )
             )
         init_linear_and_norm(self)
@@ -241,9 +238,7 @@ class P2T(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def p2t_tiny(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:

@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ziggurat.errors import ZigguratError
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
@@ -30,7 +29,9 @@ from ziggurat.layers.spatial_reduction_attention import (
     SpatialReductionAttention,
     spatial_reduction,
 )
+from ziggurat.layers.stochastic_depth import drop_path_rates
 from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.traced_sizes import is_known_true
 
 SR_RATIOS = (8, 4, 2, 1)
 """Side of the windows of spatial reduction in each stage; it halves as the map does."""
@@ -133,7 +134,7 @@ class Stage(nn.Module):
 
 def _is_known(condition: bool) -> bool:
     # A program that is exported with variable sizes cannot ask; it interpolates at all of them.
-    return statically_known_true(condition) if torch.compiler.is_exporting() else bool(condition)
+    return is_known_true(condition) if torch.compiler.is_exporting() else bool(condition)
 
 
 class PVT(nn.Module):
@@ -163,10 +164,9 @@ class PVT(nn.Module):
         self.out_channels = tuple(embed_dims)
         self.out_strides = (4, 8, 16, 32)
         self.num_features = embed_dims[-1]
-        last = sum(depths) - 1
+        drop_paths = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList()
         for i, dim in enumerate(embed_dims):
-            first = sum(depths[:i])
             is_last = i == len(embed_dims) - 1
             self.stages.append(
                 Stage(
@@ -179,9 +179,7 @@ class PVT(nn.Module):
                     sr_ratio=SR_RATIOS[i],
                     is_last=is_last,
                     use_class_token=use_class_token and is_last,
-                    drop_paths=[
-                        drop_path_rate * block / last for block in range(first, first + depths[i])
-                    ],
+                    drop_paths=drop_paths[i],
                 )
             )
         self.norm = nn.LayerNorm(embed_dims[-1], eps=1e-6) if use_class_token else None
@@ -223,9 +221,7 @@ class PVT(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def resize_positions(

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
@@ -28,6 +28,7 @@ from ziggurat.layers.spatial_reduction_attention import (
     SpatialReductionAttention,
     spatial_reduction,
 )
+from ziggurat.layers.stochastic_depth import drop_path_rates
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.pooling import pyramid_average_pool
 
@@ -160,10 +161,9 @@ class PVTv2(nn.Module):
         self.out_strides = (4, 8, 16, 32)
         self.num_features = embed_dims[-1]
         self.smallest_image = 1 if use_linear_attention else SMALLEST_IMAGE
-        last = sum(depths) - 1
+        drop_paths = drop_path_rates(drop_path_rate, depths)
         self.stages = nn.ModuleList()
         for i, dim in enumerate(embed_dims):
-            first = sum(depths[:i])
             self.stages.append(
                 Stage(
                     in_channels=in_channels if i == 0 else embed_dims[i - 1],
@@ -172,9 +172,7 @@ class PVTv2(nn.Module):
                     num_heads=num_heads[i],
                     mlp_ratio=mlp_ratios[i],
                     sr_ratio=None if use_linear_attention else SR_RATIOS[i],
-                    drop_paths=[
-                        drop_path_rate * block / last for block in range(first, first + depths[i])
-                    ],
+                    drop_paths=drop_paths[i],
                 )
             )
         init_pvt_v2(self)
@@ -204,9 +202,7 @@ class PVTv2(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for module in self.modules():
-            if isinstance(module, Stage):
-                module.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def init_pvt_v2(module: nn.Module) -> None:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
 
 Norm = Literal["batch", "frozen", "group"]
@@ -203,9 +203,7 @@ class ResNet(nn.Module):
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        for stage in self.modules():
-            if isinstance(stage, Stage):
-                stage.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
 
 def check_options(

@@ -6,7 +6,6 @@ last as a shape, errors in its own words. This file is the interpreter.
 Shapes: B images, C channels, H x W map. Maps are (B, C, H, W) in channels_last memory.
 """
 
-import difflib
 from typing import Any
 
 import timm
@@ -17,7 +16,7 @@ from timm.layers.format import Format
 from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, did_you_mean
 from ziggurat.types import ImageSize
 
 PYRAMID = (4, 8, 16, 32)
@@ -139,8 +138,7 @@ def _check_name(name: str) -> None:
     # A name with the tag of its weights ("resnet18.a1_in1k") builds the same network.
     known = timm.list_models()
     if name.split(".")[0] not in known or "/" in name or ":" in name:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "timm.list_models() lists them"
+        hint = did_you_mean(name, known, "timm.list_models() lists them")
         raise ZigguratError(f"unknown network of timm {name!r}; {hint}")
 
 

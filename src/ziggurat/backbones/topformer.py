@@ -15,11 +15,11 @@ from math import prod, sqrt
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from ziggurat.layers.checkpointing import run_block
+from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.stochastic_depth import drop_path_rates, stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.pooling import pyramid_average_pool
 
@@ -104,7 +104,7 @@ class Block(nn.Module):
         super().__init__()
         self.attn = Attention(dim, num_heads)
         self.mlp = FeedForward(dim, dim * MLP_RATIO)
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches."""
@@ -229,8 +229,8 @@ class TopFormer(nn.Module):
         self.num_features = sum(self.token_channels)
         self.pyramid = TokenPyramid(rows, token_rows, in_channels)
         self.blocks = nn.ModuleList(
-            Block(self.num_features, num_heads, drop_path_rate * i / (DEPTH - 1))
-            for i in range(DEPTH)
+            Block(self.num_features, num_heads, drop_path)
+            for drop_path in drop_path_rates(drop_path_rate, (DEPTH,))[0]
         )
         # The finest tokens feed the transformer only.
         self.injections = nn.ModuleList()
@@ -245,8 +245,8 @@ class TopFormer(nn.Module):
 
     def forward(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the injected maps of strides 8, 16 and 32, or the semantics without injection."""
-        tokens = self._tokens(images)
-        semantics = self._semantics(tokens)
+        tokens = self.tokens(images)
+        semantics = self.semantics(tokens)
         if not self.injections:
             return [semantics]
         by_scale = semantics.split(self.token_channels, dim=1)
@@ -257,18 +257,19 @@ class TopFormer(nn.Module):
 
     def forward_features(self, images: Float[Tensor, "B in H W"]) -> Float[Tensor, "B C h w"]:
         """Return what a classifier reads: the semantics of all scales."""
-        return self._semantics(self._tokens(images))
+        return self.semantics(self.tokens(images))
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Compute blocks again in the backward pass instead of keeping what is in them."""
-        self.use_checkpointing = enable
-        self.pyramid.use_checkpointing = enable
+        set_checkpointing(self, enable)
 
-    def _tokens(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+    def tokens(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
+        """Return the token maps of strides 4, 8, 16 and 32."""
         tokens: list[Tensor] = self.pyramid(images.contiguous(memory_format=torch.channels_last))
         return tokens
 
-    def _semantics(self, tokens: list[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
+    def semantics(self, tokens: list[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B C h w"]:
+        """Pool token maps to one grid, where they see each other over all scales."""
         height, width = tokens[-1].shape[2:]
         # Not -(-a // b): shapes with symbols could not be told to be equal through it.
         size = ((height - 1) // self.pool_stride + 1, (width - 1) // self.pool_stride + 1)

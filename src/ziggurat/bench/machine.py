@@ -50,7 +50,7 @@ def describe_conditions(device: torch.device, allocator: Allocator) -> dict[str,
     """
     conditions = {
         "device": str(device),
-        "processor": _processor(),
+        "processor": processor_name(),
         "instruction sets": _instruction_sets(),
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "torch": torch.__version__,
@@ -92,7 +92,8 @@ def _describe_allocator(allocator: Allocator) -> str:
     return ", ".join(words)
 
 
-def _processor() -> str:
+def processor_name() -> str:
+    """Return the name of the processor, as precisely as the system tells it."""
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 

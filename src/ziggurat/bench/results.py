@@ -1,7 +1,7 @@
 """What is measured, under which conditions, and what comes out of it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from statistics import median, quantiles
 from typing import Any, Literal
 
@@ -65,6 +65,8 @@ class Result:
         preparation: Seconds of the first two steps, compiling included.
         memory: Bytes that building the model and stepping took at most at one time.
         failure: Why there are no figures.
+        parts: Seconds of each part of a prediction, the median over the rounds; of our models as
+            written only.
     """
 
     contestant: Contestant
@@ -76,6 +78,7 @@ class Result:
     preparation: float | None = None
     memory: int | None = None
     failure: str | None = None
+    parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float | None:
@@ -179,6 +182,7 @@ class Benchmark:
             "share_of_peak": result.share_of_peak,
             "preparation_seconds": result.preparation,
             "peak_memory_bytes": result.memory,
+            "seconds_of_parts": result.parts,
             "speed_against": {
                 name: result.speed_against(self.reference(name, result)) for name in self.against
             },

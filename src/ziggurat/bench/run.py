@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from ziggurat.bench.machine import (
     Allocator,
@@ -18,11 +19,14 @@ from ziggurat.bench.memory import (
     describe_failure,
     measure_memory,
 )
+from ziggurat.bench.parts import time_parts
 from ziggurat.bench.results import Benchmark, Contestant, Result, Setting, only_failed
 from ziggurat.bench.subjects import find_subject, is_peer
 from ziggurat.bench.turns import WarmStep, take_turns, warm_up
-from ziggurat.bench.work import count_flops, prepare_step
+from ziggurat.bench.work import autocast_of, count_flops, make_images, prepare_step
 from ziggurat.errors import ZigguratError
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
 
 SECONDS_BETWEEN_LINES = 5.0
 PRODUCT = Contestant("matrix product")
@@ -124,15 +128,17 @@ def _measure_speed(
     say(f"{setting}")
     prepared: list[Result] = []
     steps: dict[Contestant, WarmStep] = {}
+    models: dict[Contestant, nn.Module] = {}
     for result in results:
         say(f"  preparing {result.contestant}")
         try:
-            ready, warm = _prepare(result, conditions)
+            ready, warm, model = _prepare(result, conditions)
         except Exception as error:  # a peer may fail with anything
             prepared.append(replace(result, failure=describe_failure(error)))
         else:
             prepared.append(ready)
             steps[result.contestant] = warm
+            models[result.contestant] = model
     if not steps:
         return prepared
     multiply, product_flops = make_product(setting.dtype, device)
@@ -140,12 +146,29 @@ def _measure_speed(
     turns = take_turns(steps, conditions.rounds, device, on_turn=_Progress(say))
     product = Result(PRODUCT, setting, flops=product_flops, turns=turns[PRODUCT])
     return [
-        replace(result, turns=turns.get(result.contestant, ()), peak=product.flops_per_second)
+        replace(
+            result,
+            turns=turns.get(result.contestant, ()),
+            peak=product.flops_per_second,
+            parts=_time_parts(result, models.get(result.contestant), conditions),
+        )
         for result in prepared
     ]
 
 
-def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep]:
+def _time_parts(
+    result: Result, model: nn.Module | None, conditions: Conditions
+) -> dict[str, float]:
+    """Time the parts of a prediction, where a model is known in parts."""
+    is_known = isinstance(model, Classifier | Detector) and result.contestant.variant == "eager"
+    if not is_known or result.setting.is_training:
+        return {}
+    images = make_images(result.setting, conditions.device, conditions.memory_format)
+    autocast = autocast_of(result.setting, conditions.device)
+    return time_parts(model, images, conditions.rounds, autocast)
+
+
+def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep, nn.Module]:
     """Build a contestant and take its first steps."""
     device, setting, contestant = conditions.device, result.setting, result.contestant
     model = find_subject(contestant.name)()
@@ -154,7 +177,7 @@ def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep]:
     step = prepare_step(model, contestant.variant, setting, device, conditions.memory_format)
     warm = warm_up(step, device)
     ready = replace(result, parameters=parameters, flops=flops, preparation=warm.preparation)
-    return ready, warm
+    return ready, warm, model
 
 
 def _measure_memory(result: Result, conditions: Conditions, say: Callable[[str], None]) -> Result:

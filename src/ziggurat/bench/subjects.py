@@ -12,9 +12,11 @@ import torchvision
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.bench.detection import TorchvisionDetector
 from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError
-from ziggurat.zoo import BACKBONES, check_known, create_backbone, create_model
+from ziggurat.systems import SYSTEMS
+from ziggurat.zoo import BACKBONES, NUM_CLASSES, check_known, create_backbone, create_model
 
 TRANSFORMERS_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "pvt-tiny": ("Pvt", {"depths": [2, 2, 2, 2]}),
@@ -41,13 +43,16 @@ TRANSFORMERS_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Names on the Hugging Face hub: family of classes, and what differs from its configuration."""
 
+MAX_DETECTIONS = 100
+"""Detections of an image; torchvision's dense detectors would give 300."""
+
 
 def find_subject(name: str) -> Callable[[], nn.Module]:
     """Return what builds a model; building it is left to the caller.
 
     Args:
-        name: Name of one of our models or backbones, or "timm:NAME", "torchvision:NAME",
-            "transformers:NAME".
+        name: Name of one of our models or backbones, of a system and any backbone
+            ("mask_rcnn/resnet50"), or "timm:NAME", "torchvision:NAME", "transformers:NAME".
 
     An unknown name, or a library that is not installed, is a `ZigguratError`.
     """
@@ -58,6 +63,11 @@ def find_subject(name: str) -> Callable[[], nn.Module]:
     if name in MODELS:
         # Peers skip no branches at random either.
         return partial(create_model, name, drop_path_rate=0.0)
+    system, slash, backbone = name.partition("/")
+    if slash:
+        check_known("system", system, SYSTEMS)
+        check_known("backbone", backbone, BACKBONES)
+        return partial(create_model, system, backbone=backbone, drop_path_rate=0.0)
     check_known("model or backbone", name, dict.fromkeys([*MODELS, *BACKBONES]))
     return partial(create_backbone, name)
 
@@ -74,8 +84,24 @@ def _find_timm(name: str) -> Callable[[], nn.Module]:
 
 def _find_torchvision(name: str) -> Callable[[], nn.Module]:
     known = torchvision.models.list_models(module=torchvision.models)
-    check_known("torchvision classifier", name, known)
+    detectors = torchvision.models.list_models(module=torchvision.models.detection)
+    if name in detectors:
+        return partial(_build_torchvision_detector, name)
+    check_known("torchvision classifier or detector", name, [*known, *detectors])
     return partial(torchvision.models.get_model, name, weights=None)
+
+
+def _build_torchvision_detector(name: str) -> TorchvisionDetector:
+    """Build it with as many classes and detections an image as ours have."""
+    model = torchvision.models.get_model(
+        name,
+        weights=None,
+        weights_backbone=None,
+        num_classes=NUM_CLASSES["detection"] + 1,  # it counts the background
+    )
+    if hasattr(model, "detections_per_img"):
+        model.detections_per_img = MAX_DETECTIONS
+    return TorchvisionDetector(model)
 
 
 def _find_transformers(name: str) -> Callable[[], nn.Module]:

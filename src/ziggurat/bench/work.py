@@ -1,4 +1,7 @@
-"""One step of a model: inference, or forward, backward and AdamW; and what it costs in FLOPs."""
+"""One step of a model: inference, or forward, backward and AdamW; and what it costs in FLOPs.
+
+A detector's step is the whole of it: post-processing included, its own losses of drawn objects.
+"""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,8 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ziggurat.bench.detection import (
+    AnyDetector,
+    TorchvisionDetector,
+    draw_objects,
+    enliven,
+    predict,
+    total_loss,
+)
 from ziggurat.bench.results import Setting, Variant
 from ziggurat.inference.fast.optimize import optimize_for_inference
+from ziggurat.models.detector import Detector
 
 Step = Callable[[], None]
 
@@ -17,6 +29,8 @@ MEMORY_FORMATS = {
     "channels_last": torch.channels_last,
     "contiguous": torch.contiguous_format,
 }
+DRAWN_CLASSES = 80
+"""Classes of drawn objects, as detectors of COCO have."""
 LEARNING_RATE = 1e-6
 """Small, so that weights stay what they are: training must not drift into infinite values."""
 
@@ -39,15 +53,34 @@ def count_flops(model: nn.Module, setting: Setting) -> int:
     A training step is taken as three times the forward pass, as is usual: each product of it has
     two of the same size in the backward pass. PyTorch's own counter overstates the gradients of
     depthwise convolutions by their number of channels.
+
+    Detectors are counted while they work, since what they find decides how much there is to do.
     """
     # Frozen: under no_grad the counter fails where a module is given a view of a parameter.
-    twin = copy.deepcopy(model).to("meta").eval().requires_grad_(False)
+    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    if isinstance(twin, Detector | TorchvisionDetector):
+        return _count_flops_of_detector(twin, setting)
+    twin = twin.to("meta")
     images = torch.empty(setting.batch, 3, *setting.image_size, device="meta")
     counter = FlopCounterMode(display=False)
     with counter:
         twin(images)
     forward = int(counter.get_total_flops())
     return 3 * forward if setting.is_training else forward
+
+
+def _count_flops_of_detector(model: AnyDetector, setting: Setting) -> int:
+    images = torch.randn(setting.batch, 3, *setting.image_size)
+    counter = FlopCounterMode(display=False)
+    if setting.is_training:
+        model.train()
+        with counter:
+            total_loss(model, images, draw_objects(images, DRAWN_CLASSES))
+        return 3 * int(counter.get_total_flops())
+    enliven(model, images)
+    with counter:
+        predict(model, images)
+    return int(counter.get_total_flops())
 
 
 def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
@@ -57,6 +90,9 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
         model: The model as written, on its device and in its mode.
         variant: Form of the model.
     """
+    if variant == "compiled" and isinstance(model, Detector | TorchvisionDetector):
+        model.compile(dynamic=False)  # type: ignore[no-untyped-call]
+        return model  # it keeps its type, and with it what follows the forward pass
     if variant == "compiled":
         compiled: nn.Module = torch.compile(model, dynamic=False)  # type: ignore[assignment]
         return compiled
@@ -75,7 +111,7 @@ def prepare_step(
     """Put a model on its device and return a function that takes one step of the setting.
 
     Args:
-        model: A model as it was built; it is changed.
+        model: A model as it was built; it is changed, and a detector finds objects afterwards.
         variant: Form in which it is measured.
         setting: What a step is.
         device: Where it runs.
@@ -84,6 +120,8 @@ def prepare_step(
     model = model.train(setting.is_training).to(device)
     model = model.to(memory_format=MEMORY_FORMATS[memory_format])
     images = make_images(setting, device, memory_format)
+    if isinstance(model, Detector | TorchvisionDetector) and not setting.is_training:
+        enliven(model, images)
     return make_step(make_variant(model, variant), images, setting)
 
 
@@ -95,33 +133,43 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
         images: The batch, the same for each step.
         setting: Precision, and whether to train.
     """
-    autocast = torch.autocast(
-        images.device.type, dtype=torch.bfloat16, enabled=setting.dtype == "bf16"
-    )
+    autocast = autocast_of(setting, images.device)
     if not setting.is_training:
 
         def infer() -> None:
             with torch.inference_mode(), autocast:
-                model(images)
+                if isinstance(model, Detector | TorchvisionDetector):
+                    predict(model, images)
+                else:
+                    model(images)
 
         return infer
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
+    objects = draw_objects(images, DRAWN_CLASSES)
 
     def train() -> None:
         with autocast:
-            raw = model(images)
-        stand_in_loss(raw).backward()
+            if isinstance(model, Detector | TorchvisionDetector):
+                loss = total_loss(model, images, objects)
+            else:
+                loss = stand_in_loss(model(images))
+        loss.backward()
         optimizer.step()
         optimizer.zero_grad()
 
     return train
 
 
+def autocast_of(setting: Setting, device: torch.device) -> torch.autocast:
+    """Return the context that gives products and convolutions their precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=setting.dtype == "bf16")
+
+
 def stand_in_loss(raw: object) -> Tensor:
     """Return the mean square of each tensor in a model's raw output, added up.
 
-    It stands in for losses that need targets, alike for classifiers, backbones and detectors.
+    It stands in for losses that need targets, alike for classifiers and backbones.
     """
     return torch.stack([t.float().square().mean() for t in _tensors(raw)]).sum()
 

@@ -221,4 +221,4 @@ _DETRS = (
     _detector("detr", "resnet50", PVT_PAGE, _Run("50e", None), drop_path_rate=0.0),
 )
 
-DETECTORS = _RETINANETS
+DETECTORS = (*_RETINANETS, *_MASK_RCNNS, *_CASCADES)

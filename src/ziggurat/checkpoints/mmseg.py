@@ -56,6 +56,4 @@ SEGFORMER = NameMap(
         *_conv_norm(r"decode_head\.fusion_conv", "head.mixing"),
     )
 )
-TOPFORMER = NameMap(
-    renames=(_CLASSIFIER, *_conv_norm(r"decode_head\.linear_fuse", "head.mixing"))
-)
+TOPFORMER = NameMap(renames=(_CLASSIFIER, *_conv_norm(r"decode_head\.linear_fuse", "head.mixing")))

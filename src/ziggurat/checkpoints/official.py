@@ -17,11 +17,14 @@ from ziggurat.backbones.pvt import PVT
 from ziggurat.backbones.pvt_v2 import PVTv2
 from ziggurat.backbones.resnet import ResNet
 from ziggurat.backbones.topformer import TopFormer
-from ziggurat.checkpoints import gpvit, mmdet, p2t, pvt, pvt_v2, resnet, topformer
+from ziggurat.checkpoints import gpvit, mmdet, mmdet_rcnn, p2t, pvt, pvt_v2, resnet, topformer
 from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
 from ziggurat.checkpoints.names import NameMap
 from ziggurat.checkpoints.read import given, read_stored
 from ziggurat.errors import ZigguratError
+from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
+from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
@@ -49,7 +52,12 @@ CLASSIFIERS: dict[type[nn.Module], Layouts] = {
     TopFormer: topformer.CLASSIFIER,
     GPViT: (gpvit.CLASSIFIER,),
 }
-HEADS: dict[type[nn.Module], NameMap] = {RetinaNetHead: mmdet.RETINANET}
+HEADS: dict[type[nn.Module], NameMap] = {
+    RetinaNetHead: mmdet.RETINANET,
+    FasterRCNNHead: mmdet_rcnn.FASTER_RCNN,
+    MaskRCNNHead: mmdet_rcnn.MASK_RCNN,
+    CascadeMaskRCNNHead: mmdet_rcnn.CASCADE_MASK_RCNN,
+}
 
 
 def load_official(

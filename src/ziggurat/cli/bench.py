@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="+",
         metavar="NAME",
-        help="model or backbone (see `ziggurat list`), or timm:NAME, torchvision:NAME, "
-        "transformers:NAME",
+        help="model or backbone (see `ziggurat list`), SYSTEM/BACKBONE, or timm:NAME, "
+        "torchvision:NAME, transformers:NAME",
     )
     parser.add_argument(
         "--against",
@@ -107,6 +107,9 @@ def run(args: argparse.Namespace) -> None:
     console = Console() if Console().is_terminal else Console(width=200)
     for setting in benchmark.settings:
         console.print(_table(benchmark, setting))
+        parted = [result for result in benchmark.of(setting) if result.parts]
+        if parted:
+            console.print(_parts_table(parted))
         for result in benchmark.of(setting):
             if result.failure is not None:
                 failure = f"{result.contestant}: {result.failure}"
@@ -181,6 +184,22 @@ def _table(benchmark: Benchmark, setting: Setting) -> Table:
         table.add_column(f"x {name}", justify="right")
     for result in results:
         table.add_row(str(result.contestant), *_cells(benchmark, result))
+    return table
+
+
+def _parts_table(results: Sequence[Result]) -> Table:
+    title = "where the time of a prediction goes"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("model", "part"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("ms", "%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for result in results:
+        whole = sum(result.parts.values())
+        for part, seconds in result.parts.items():
+            figures = (f"{1000 * seconds:.1f}", f"{100 * seconds / whole:.0f}")
+            table.add_row(str(result.contestant), part, *figures)
+        table.add_section()
     return table
 
 

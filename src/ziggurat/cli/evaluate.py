@@ -1,4 +1,7 @@
-"""`ziggurat evaluate RUN_OR_WEIGHTS`: the numbers of a trained model on a data set."""
+"""`ziggurat evaluate RUN_OR_WEIGHTS`: the numbers of a trained model on a data set.
+
+With `--results FILE` the numbers of detections that any program wrote, without a model.
+"""
 
 import argparse
 import sys
@@ -10,8 +13,11 @@ from rich.console import Console
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import Evaluation, evaluate_run
 from ziggurat.inference.output import write_bytes, write_json
+from ziggurat.inference.reevaluation import evaluate_results
+from ziggurat.inference.run_report import describe_evaluation
 from ziggurat.types import BadFile
 from ziggurat.visualize.plots import plot_confusion
+from ziggurat.visualize.report import write_report
 from ziggurat.visualize.tables import report_tables
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -22,15 +28,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "weights",
         type=Path,
+        nargs="?",
         metavar="RUN_OR_WEIGHTS",
-        help="folder of a training run, or a .safetensors file",
+        help="folder of a training run, or a .safetensors file; left out with --results",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="evaluate these detections (COCO result format) instead of a model",
     )
     parser.add_argument(
         "--data.root",
         dest="root",
         type=Path,
         metavar="DIR",
-        help="folder of the data set; by default the one the run was trained on",
+        help="folder of the data set; by default the one the run was trained on; with --results "
+        "also an annotation file",
     )
     parser.add_argument(
         "--data.split",
@@ -39,13 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="split to evaluate on; by default the run's validation split, or val",
     )
     parser.add_argument(
+        "--rules",
+        choices=("coco", "voc"),
+        default="coco",
+        help="whose average precision a detector's is: COCO's (the default) or Pascal VOC's",
+    )
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="folder for evaluation.json, and for confusion.png of a classifier or "
+        help="folder for evaluation.json, report.html, and for confusion.png of a classifier or "
         "predictions.json (COCO result format) of a detector; by default `evaluation` beside the "
-        "weights",
+        "weights or the results",
     )
     parser.add_argument(
         "--batch_size",
@@ -72,20 +92,31 @@ def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, and write what belongs to it.
 
     Raises:
-        ZigguratError: If the number of workers is negative.
+        ZigguratError: If the number of workers is negative, or the arguments say what to evaluate
+            not at all or twice.
     """
     if args.workers < 0:
         raise ZigguratError(f"--workers must be at least 0, got {args.workers}")
-    evaluation = evaluate_run(
-        args.weights,
-        data_root=args.root,
-        split=args.split,
-        batch_size=args.batch_size,
-        workers=args.workers,
-        device=args.device,
-        on_progress=_Progress(),
-        on_bad_file=_report_bad_file,
-    )
+    if (args.weights is None) == (args.results is None):
+        raise ZigguratError(
+            "give either a run or weights to evaluate, or --results with detections, and not both"
+        )
+    if args.results is not None:
+        evaluation = evaluate_results(
+            args.results, data_root=args.root, split=args.split, rules=args.rules
+        )
+    else:
+        evaluation = evaluate_run(
+            args.weights,
+            data_root=args.root,
+            split=args.split,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            device=args.device,
+            rules=args.rules,
+            on_progress=_Progress(),
+            on_bad_file=_report_bad_file,
+        )
     output = evaluation.weights.parent / "evaluation" if args.output is None else args.output
     console = Console()
     heading = f"{evaluation.model_name} ({evaluation.weights}) on {evaluation.data}"
@@ -106,6 +137,9 @@ def _write(evaluation: Evaluation, output: Path) -> list[Path]:
     files = [write_json(output / "evaluation.json", content)]
     if evaluation.coco_results is not None:
         files.append(write_json(output / "predictions.json", evaluation.coco_results))
+    page = output / "report.html"
+    write_report(page, describe_evaluation(evaluation))
+    files.append(page)
     confusion = evaluation.report.confusion
     if confusion is not None:
         names = [str(row["class"]) for row in evaluation.report.per_class]

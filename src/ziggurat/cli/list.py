@@ -77,7 +77,10 @@ def _giga(count: int) -> str:
 
 def _model_footnotes(entries: list[dict[str, Any]]) -> list[str]:
     """Say what is counted, and where that is not what the published table says."""
-    lines = ["1 MAC = 2 FLOPs; work of one image (height x width), decoding left out."]
+    lines = [
+        "1 MAC = 2 FLOPs; work of one image (height x width), decoding left out, and with it what "
+        "two-stage detectors do box by box."
+    ]
     for entry in entries:
         if entry["size_note"]:
             published = [

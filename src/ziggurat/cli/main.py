@@ -7,11 +7,10 @@ is asked for is imported, so that the others' dependencies cost nothing.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn
 
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, nearest_name
 
 VERBS = {
     "train": "train a model by a recipe or a run file",
@@ -88,8 +87,8 @@ def _dispatch(words: list[str]) -> None:
         return
     verb = words[0]
     if verb not in VERBS:
-        near = get_close_matches(verb, VERBS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(VERBS)}"
+        near = nearest_name(verb, VERBS)
+        hint = f"did you mean {near}?" if near else f"expected one of {', '.join(VERBS)}"
         raise ZigguratError(f"unknown command {verb!r}; {hint}")
     module = import_module(f"ziggurat.cli.{verb}")
     parser = Parser(prog=f"ziggurat {verb}", description=(module.__doc__ or "").split("\n\n")[0])
@@ -102,8 +101,8 @@ def _dispatch(words: list[str]) -> None:
 
 def _describe_unknown(word: str, parser: argparse.ArgumentParser) -> str:
     name = word.partition("=")[0]
-    near = get_close_matches(name, set(_options(parser)), n=1)
-    hint = f" did you mean {near[0]}?" if near else f" see `{parser.prog} --help`"
+    near = nearest_name(name, set(_options(parser)))
+    hint = f" did you mean {near}?" if near else f" see `{parser.prog} --help`"
     kind = "option" if name.startswith("-") else "argument"
     return f"unknown {kind} {name!r};{hint}"
 

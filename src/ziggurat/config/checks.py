@@ -1,9 +1,8 @@
 """Checks of a field's value: each raises one sentence that names the field."""
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, nearest_name
 
 
 def require(holds: bool, field: str, value: object, expected: str) -> None:
@@ -44,5 +43,5 @@ def require_fractions(section: str, **values: float | None) -> None:
 
 def nearest(name: str, known: Collection[str]) -> str:
     """Return " Did you mean ...?" for an unknown name, or nothing where none is near."""
-    matches = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" Did you mean {matches[0]}?" if matches else ""
+    near = nearest_name(name, known)
+    return "" if near is None else f" Did you mean {near}?"

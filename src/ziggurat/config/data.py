@@ -136,8 +136,8 @@ class DetectionData:
     """Side of the square that large-scale jitter fits images into and cuts out, in pixels."""
     copy_paste: float = 0.0
     """Probability that objects of another image are pasted onto a training image; needs masks."""
-    exact_train_resize: bool = False
-    """Whether training resizes to the published pixels too, not faster and a level of 255 off."""
+    fast_train_resize: bool = False
+    """Whether training resizes faster, by at most a level of 255 beside the published pixels."""
     batch_size: int = 2
     """Training images per device and step."""
     eval_batch_size: int = 1

@@ -74,6 +74,10 @@ class SplitCheck:
         """
         self.findings.append(Finding(file or self.file, reason, "note" if is_note else "fault"))
 
+    def report(self, file: str, reason: str) -> None:
+        """Note a fault of a file; what a reader is given to tell of faults."""
+        self.add(reason, file=file)
+
 
 def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     """Look at every annotation file and every image that it names."""

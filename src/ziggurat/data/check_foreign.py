@@ -34,9 +34,7 @@ def check_foreign(root: Path, layout: Layout, on_progress: Progress | None = Non
     for name in FOREIGN[layout].checked_splits(root):
         split = SplitCheck(root, name, name)
         try:
-            content, folder = FOREIGN[layout].read(
-                root, name, lambda file, reason, split=split: split.add(reason, file=file)
-            )
+            content, folder = FOREIGN[layout].read(root, name, split.report)
         except ZigguratError as error:  # of the whole data set, as names that are missing
             findings.append(Finding(name, str(error)))
             break

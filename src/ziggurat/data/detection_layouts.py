@@ -79,6 +79,12 @@ def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
     if root.is_dir() and not any((root / "annotations").glob("instances_*.json")):
         name = foreign_layout(root)
     if name is None:
+        if root.is_dir() and not (root / "annotations").is_dir():
+            titles = ", ".join(layout.title for layout in FOREIGN.values())
+            raise ZigguratError(
+                f"{root} has neither annotations/instances_{split}.json (COCO) nor the layout of "
+                f"{titles}; `ziggurat data check {root}` says what it looked for"
+            )
         return find_coco(root, split)
     layout = FOREIGN[name]
     splits = layout.splits(root)

@@ -9,6 +9,7 @@ The classes are all labels that occur, in the order of the alphabet, or those of
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ziggurat.data.coordinates import is_coordinate
@@ -19,6 +20,7 @@ SINGLE_SPLIT = "train"
 """Name of the split where the files lie in the data set's own folder."""
 
 _CIRCLE_CORNERS = 48
+_LOOKED_AT = 8
 
 
 def is_labelme(root: Path) -> bool:
@@ -41,12 +43,11 @@ def labelme_splits(root: Path) -> tuple[str, ...]:
 
 
 def _has_files(folder: Path) -> bool:
-    # One file is enough to know: they may be large, since some hold their image.
-    for path in sorted(folder.glob("*.json"))[:1]:
-        try:
-            return isinstance(_read(path).get("shapes"), list)
-        except ValueError:
-            return False
+    # A few files are enough to know: they may be large, since some hold their image.
+    for path in sorted(folder.glob("*.json"))[:_LOOKED_AT]:
+        with suppress(ValueError):
+            _read(path)
+            return True
     return False
 
 

@@ -32,7 +32,7 @@ class Segment:
         is_runs: Whether it is run lengths.
     """
 
-    parts: tuple[Int32[np.ndarray, " n"], ...]
+    parts: tuple[Int32[np.ndarray, " _"], ...]
     is_runs: bool
 
 
@@ -59,7 +59,10 @@ def read_segment(segmentation: object, size: ImageSize) -> Segment:
 
 def _polygon(polygon: object, size: ImageSize) -> Int32[np.ndarray, " n"]:
     # As an array: a file may have fifty million numbers.
-    numbers = np.array(polygon) if isinstance(polygon, list) else np.zeros(1, dtype=bool)
+    try:
+        numbers = np.array(polygon if isinstance(polygon, list) else None)
+    except ValueError:  # lists of different lengths
+        numbers = np.array(None)
     if numbers.ndim != 1 or numbers.dtype.kind not in "if" or not np.isfinite(numbers).all():
         raise ValueError("a polygon is not a list of finite numbers")
     if len(numbers) < 6 or len(numbers) % 2:

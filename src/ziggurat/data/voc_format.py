@@ -1,6 +1,7 @@
 """Read Pascal VOC: an XML file an image, corners of boxes counted from 1.
 
     Annotations/*.xml, JPEGImages/*.jpg, ImageSets/Main/<split>.txt      as published
+    annotations/*.xml, images/*.jpg                                      a single split, "train"
     <split>/*.xml beside <split>/*.jpg                                   as tools export it
 
 The first pixel of a row is 1 and the last one of an object belongs to it, so that an object from
@@ -25,6 +26,9 @@ from ziggurat.data.foreign import (
 )
 from ziggurat.types import ImageSize
 
+SINGLE_SPLIT = "train"
+"""Name of the split where nothing says which images belong to which."""
+
 _MAX_BYTES = 16 * 2**20
 _WITH_CLASS = ("_train", "_val", "_trainval", "_test")
 """Ends of the names of lists that are about one class."""
@@ -41,11 +45,21 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     Args:
         root: Folder of the data set.
     """
-    if (root / "Annotations").is_dir():
+    if _common_folders(root) is not None:
         files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        return tuple(path.stem for path in files if not path.stem.endswith(_WITH_CLASS))
+        names = tuple(path.stem for path in files if not path.stem.endswith(_WITH_CLASS))
+        return names or (SINGLE_SPLIT,)
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return tuple(path.name for path in folders if any(path.glob("*.xml")))
+
+
+def _common_folders(root: Path) -> tuple[Path, Path] | None:
+    """Folders of the XML files and of the images of all splits, where there are such."""
+    for name in ("Annotations", "annotations"):
+        if any((root / name).glob("*.xml")):
+            images = (root / name for name in ("JPEGImages", "images", "Images"))
+            return root / name, next((path for path in images if path.is_dir()), root / name)
+    return None
 
 
 def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object], Path]:
@@ -61,8 +75,8 @@ def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object],
     """
     classes = class_list(root) or _names_that_occur(root)
     builder = ContentBuilder(classes, report)
-    images = root / "JPEGImages" if (root / "Annotations").is_dir() else root / split
-    for path in _files(root, split, report):
+    described, images = _common_folders(root) or (root / split, root / split)
+    for path in _files(root, described, split, report):
         source = path.relative_to(root).as_posix()
         try:
             tree = parse_xml(path)
@@ -80,15 +94,15 @@ def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object],
     return builder.content(), images
 
 
-def _files(root: Path, split: str, report: Report) -> Iterator[Path]:
-    if not (root / "Annotations").is_dir():
-        yield from sorted((root / split).glob("*.xml"))
-        return
+def _files(root: Path, folder: Path, split: str, report: Report) -> Iterator[Path]:
     listed = root / "ImageSets" / "Main" / f"{split}.txt"
+    if not listed.is_file():
+        yield from sorted(folder.glob("*.xml"))
+        return
     for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip():
             continue
-        path = root / "Annotations" / f"{line.split()[0]}.xml"
+        path = folder / f"{line.split()[0]}.xml"
         if path.is_file():
             yield path
         else:
@@ -97,9 +111,8 @@ def _files(root: Path, split: str, report: Report) -> Iterator[Path]:
 
 
 def _names_that_occur(root: Path) -> tuple[str, ...]:
-    folders = [root / "Annotations"]
-    if not folders[0].is_dir():
-        folders = [root / split for split in voc_splits(root)]
+    common = _common_folders(root)
+    folders = [common[0]] if common else [root / split for split in voc_splits(root)]
     names: set[str] = set()
     for path in (path for folder in folders for path in folder.glob("*.xml")):
         try:

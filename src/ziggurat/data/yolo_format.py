@@ -187,10 +187,11 @@ def _names(root: Path) -> dict[int, str]:
         names = list(listed)
     if isinstance(names, list):
         names = dict(enumerate(names))
-    is_table = isinstance(names, dict) and all(type(number) is int for number in names)
-    if not is_table or not names or not all(_is_name(name) for name in names.values()):
+    table = names if isinstance(names, dict) else {}
+    is_usable = all(type(number) is int and _is_name(name) for number, name in table.items())
+    if not table or not is_usable:
         raise ZigguratError(f"{root / 'data.yaml'}: 'names' must list a name for each class")
-    found = {number: str(name) for number, name in sorted(names.items())}
+    found = {number: str(name) for number, name in sorted(table.items())}
     if len(set(found.values())) < len(found):
         raise ZigguratError(f"{root / 'data.yaml'}: 'names' has a name twice; rename one class")
     return found

@@ -1,15 +1,14 @@
 """Shorten a run to what a machine can do in a given time."""
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 
 import torch
 
+from ziggurat.bench.machine import processor_name
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import build_data, training_loader
 from ziggurat.engine.model import build_model
@@ -70,13 +69,4 @@ def describe_machine() -> str:
     if torch.cuda.is_available():
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
     cores = f"{os.cpu_count()} CPU cores"
-    return f"{cores} ({_processor()}), torch {torch.__version__}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return f"{cores} ({processor_name()}), torch {torch.__version__}"

@@ -31,6 +31,7 @@ class RunData:
         preprocessing: What the model expects of an image.
         new_metric: Makes the metric of the validation split for a model with these classes.
         divisor: Height and width of a batch are multiples of this.
+        notes: What was left out of the annotations, a sentence each.
     """
 
     train: ImageFolder | CocoDetection
@@ -39,6 +40,7 @@ class RunData:
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
     divisor: int
+    notes: tuple[str, ...] = ()
 
 
 def build_data(config: TrainConfig) -> RunData:
@@ -166,11 +168,22 @@ def _detection(data: DetectionData, seed: int, *, with_masks: bool) -> RunData:
     def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.
         ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
-        return CocoMetric(truth, ids, classes)
+        return CocoMetric(truth, ids, classes, with_masks=with_masks)
 
     return RunData(
-        train, val, train.classes, preprocessing, new_metric, divisor=preprocessing.divisor
+        train,
+        val,
+        train.classes,
+        preprocessing,
+        new_metric,
+        divisor=preprocessing.divisor,
+        notes=tuple(note for dataset in (train, val) for note in _notes(dataset)),
     )
+
+
+def _notes(dataset: CocoDetection) -> list[str]:
+    counts = ", ".join(f"{count} x {what}" for what, count in dataset.file.left_out.items())
+    return [f"{dataset.file.path}: left out as no target: {counts}"] if counts else []
 
 
 def _train_transform(data: DetectionData, preprocessing: FitInside) -> DetectionTransform:
@@ -183,7 +196,7 @@ def _train_transform(data: DetectionData, preprocessing: FitInside) -> Detection
         preprocessing,
         flip=data.flip,
         scales=data.train_short_sides,
-        exact_resize=data.exact_train_resize,
+        exact_resize=not data.fast_train_resize,
         crop_first=crop_first,
         max_side=data.max_train_side,
         jitter=jitter,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -169,11 +170,11 @@ def batch_to(batch: Batch, device: torch.device) -> Batch:
         batch: The batch.
         device: Where to.
     """
-    targets = batch.targets
+    targets: Any = batch.targets  # labels, or what an image shows, of one kind
     if isinstance(targets, Tensor):
         targets = targets.to(device, non_blocking=True)
     elif targets is not None:
-        targets = [objects.to(device) for objects in targets]
+        targets = [target.to(device) for target in targets]
     return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
@@ -43,6 +44,7 @@ HARMLESS = (
     r".*does not have many workers.*",  # data.workers is the user's choice
     # A depthwise convolution's weight has one layout under two names.
     r"(?s).*Grad strides do not match bucket view strides.*",
+    r".*did not find any unused parameters.*",  # which ones there are differs by the image
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
 )
 
@@ -182,6 +184,7 @@ class _Run:
                 accelerator=wanted.accelerator,
                 devices=devices or "auto",
                 num_nodes=nodes,
+                strategy=_strategy(self.config, devices, nodes),
                 precision=PRECISIONS[wanted.precision],
                 max_epochs=wanted.max_epochs,
                 accumulate_grad_batches=wanted.accumulate,
@@ -226,6 +229,22 @@ class _Run:
             f"{model.identity.name}: {count / 1e6:.1f} M parameters, {len(model.classes)} classes; "
             f"{len(data.train)} training and {len(data.val)} validation images"
         )
+        for note in data.notes:
+            self.say(note)
+
+
+def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> DDPStrategy | str:
+    """Choose how several processes share a step.
+
+    A detector may leave parameters without gradients, always (PVTv2 normalises a map that RetinaNet
+    does not read) or on one device (there is no mask to learn from), for which the other devices
+    must not wait.
+    """
+    on_gpus = config.trainer.accelerator in ("auto", "cuda")
+    here = devices or (torch.cuda.device_count() if on_gpus else 1)
+    if config.task == "classification" or max(here, 1) * nodes == 1:
+        return "auto"
+    return DDPStrategy(find_unused_parameters=True)
 
 
 def _how_to_go_on(folder: RunFolder) -> str:

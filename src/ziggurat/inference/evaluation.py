@@ -5,28 +5,34 @@ layout of the task. Classes are matched by name, so that ids may differ between 
 """
 
 from collections.abc import Callable, Iterable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import DetectionRun, TrainConfig
+from ziggurat.config.tree import DetectionRun, InstanceSegmentationRun, TrainConfig
 from ziggurat.data.classification import eval_transform
-from ziggurat.data.coco import CocoDetection, find_coco
+from ziggurat.data.coco import CocoDetection
+from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import DetectionTransform
+from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.forward import choose_device, infer
+from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.predictor import find_weights
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.types import BadFile, Batch, CenterCrop, FitInside
 from ziggurat.zoo import Model
+
+Rules = Literal["coco", "voc"]
+"""Whose average precision a detector's is."""
 
 Progress = Callable[[int, int], None]
 """Is told how many of how many batches are done."""
@@ -64,6 +70,7 @@ class Evaluation:
         data: What it was evaluated on.
         coco_results: All detections in COCO's result format; None for a classifier.
         bad_files: Images that could not be decoded and are not counted.
+        objects: What was found, to be drawn; None for a classifier.
     """
 
     report: Report
@@ -72,6 +79,7 @@ class Evaluation:
     data: str
     coco_results: list[dict[str, Any]] | None
     bad_files: tuple[BadFile, ...]
+    objects: EvaluatedObjects | None = None
 
 
 def evaluate(
@@ -112,6 +120,7 @@ def evaluate_run(
     batch_size: int | None = None,
     workers: int = 0,
     device: str = "auto",
+    rules: Rules = "coco",
     on_progress: Progress | None = None,
     on_bad_file: Callable[[BadFile], None] | None = None,
 ) -> Evaluation:
@@ -125,6 +134,7 @@ def evaluate_run(
             detector and 32 for a classifier.
         workers: Processes that decode; 0 decodes in this one.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        rules: Whose average precision a detector's is; COCO's comes with a breakdown of mistakes.
         on_progress: Is told of every batch.
         on_bad_file: Is told of every image that cannot be decoded.
 
@@ -151,15 +161,26 @@ def evaluate_run(
     report = evaluate(
         model, loader, data.metric, device=chosen, ledger=ledger, on_progress=on_progress
     )
-    metric = data.metric
-    return Evaluation(
+    evaluation = Evaluation(
         report=report,
         weights=weights,
         model_name=model.identity.name,
         data=data.name,
-        coco_results=metric.coco_results() if isinstance(metric, CocoMetric) else None,
+        coco_results=None,
         bad_files=tuple(ledger.files.values()),
     )
+    metric, dataset = data.metric, data.dataset
+    if not isinstance(metric, CocoMetric) or isinstance(dataset, ImageFolder):
+        return evaluation
+    report = metric.compute_voc() if rules == "voc" else replace(report, errors=metric.errors())
+    objects = EvaluatedObjects(
+        metric.truth,
+        metric.found,
+        metric.category_ids,
+        metric.classes,
+        image_paths(dataset.file, dataset.folder),
+    )
+    return replace(evaluation, report=report, coco_results=metric.coco_results(), objects=objects)
 
 
 def find_run(weights: Path) -> TrainConfig | None:
@@ -206,11 +227,12 @@ def open_data(
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
-    files = _places_of_run(run, folder, split)
-    if files is None or (root is not None and not files[0].is_file()):
-        # Another root may hold a copy of the run's data, in the same places, or other data.
-        files = find_coco(folder, split)
-    return _open_coco(model.classes, preprocessing, *files)
+    places = _places_of_run(run, folder, split)
+    # Another root may hold a copy of the run's data, in the same places, or other data.
+    is_there = places is not None and (root is None or places[0].is_file())
+    files = places if places is not None and is_there else find_split(folder, split)
+    with_masks = model.identity.task == "instance_segmentation"
+    return _open_coco(model.classes, preprocessing, *files, with_masks=with_masks)
 
 
 def _open_folder(
@@ -230,21 +252,27 @@ def _open_folder(
 
 
 def _open_coco(
-    classes: tuple[str, ...], preprocessing: FitInside, annotations: Path, images: Path
+    classes: tuple[str, ...],
+    preprocessing: FitInside,
+    annotations: Path | Annotations,
+    images: Path,
+    *,
+    with_masks: bool,
 ) -> EvaluationData:
     transform = DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True)
+    # The metric has the true masks; no image needs its own with it.
     dataset = CocoDetection(annotations, images, transform, train=False, keep_empty=True)
     names = dataset.classes if _is_anonymous(classes) else classes
     ids = category_ids_of(classes, dataset)
-    metric = CocoMetric(annotations, ids, names)
-    return EvaluationData(
-        dataset, metric, preprocessing.divisor, f"{annotations}, {len(dataset)} images"
-    )
+    content = annotations.content if isinstance(annotations, Annotations) else annotations
+    metric = CocoMetric(content, ids, names, with_masks=with_masks)
+    name = f"{dataset.file.path}, {len(dataset)} images"
+    return EvaluationData(dataset, metric, preprocessing.divisor, name)
 
 
 def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Path, Path] | None:
     """Return annotation file and image folder where the run names them, else None."""
-    if not isinstance(run, DetectionRun):
+    if not isinstance(run, DetectionRun | InstanceSegmentationRun):
         return None
     data = run.data
     for name, annotations, images in (

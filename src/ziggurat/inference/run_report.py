@@ -3,21 +3,25 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import decode_image
-from ziggurat.inference.evaluation import find_run, open_data
-from ziggurat.inference.predictor import find_weights, load
+from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, open_data
+from ziggurat.inference.gallery import draw_worst, true_detections
+from ziggurat.inference.predictor import Predictor, find_weights, load
 from ziggurat.metrics.base import Report
-from ziggurat.ops.boxes import scale_boxes
-from ziggurat.types import ClassScores, Detections, Sample, scale_between
+from ziggurat.metrics.coco import CocoMetric
+from ziggurat.types import ClassScores, Sample
 from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.visualize.plots import (
     group_curves,
     plot_classes,
     plot_confusion,
     plot_curves,
+    plot_errors,
     read_curves,
 )
-from ziggurat.visualize.report import Command, Comparison, Fact, Plot, ReportPage
+from ziggurat.visualize.report import Command, Comparison, Fact, Gallery, Plot, ReportPage
+from ziggurat.visualize.tables import percent
 
 GALLERY_IMAGES = 12
 GALLERY_SCORE = 0.4
@@ -44,72 +48,133 @@ def describe_run(
         commands: How to repeat it.
     """
     curves = group_curves(read_curves(run / "metrics.csv"))
-    plots = [
-        Plot(
-            "Training",
-            plot_curves(curves),
-            plot_curves(curves, dark=True),
-            "The best weights were chosen on the validation images, on which they are reported.",
+    training = Plot(
+        "Training",
+        plot_curves(curves),
+        plot_curves(curves, dark=True),
+        "The best weights were chosen on the validation images, on which they are reported.",
+    )
+    weights = find_weights(run)
+    predictor = load(weights)
+    data = open_data(predictor.model, find_run(weights), None, None)
+    count = len(data.dataset)
+    spread = range(0, count, max(1, count // GALLERY_IMAGES))[:GALLERY_IMAGES]
+    galleries = [
+        Gallery(
+            "Predictions beside the truth",
+            f"{len(spread)} validation images at equal distances, not chosen by result; objects "
+            f"above a score of {GALLERY_SCORE}.",
+            compare(predictor, data, spread, GALLERY_SCORE),
         )
     ]
+    if report.errors and isinstance(data.dataset, CocoDetection):
+        breakdown = report.errors[-1]
+        places = {image_id: place for place, image_id in enumerate(data.dataset.file.image_ids)}
+        worst = [places[image.image_id] for image in breakdown.worst]
+        galleries.append(
+            Gallery(
+                "Worst images",
+                f"Those with most mistakes among {breakdown.of} with a score of at least "
+                f"{breakdown.threshold:.2f}, where precision and recall are in balance.",
+                compare(predictor, data, worst, breakdown.threshold),
+            )
+        )
+    return ReportPage(
+        title=title,
+        summary=summary,
+        report=report,
+        facts=facts,
+        plots=[training, *_plots(report)],
+        galleries=galleries,
+        commands=commands,
+    )
+
+
+def describe_evaluation(evaluation: Evaluation) -> ReportPage:
+    """Put together what an evaluation found.
+
+    Args:
+        evaluation: Of a model, or of a results file.
+    """
+    report = evaluation.report
+    facts = [
+        Fact("model", evaluation.model_name),
+        Fact("file", str(evaluation.weights)),
+        Fact("data", evaluation.data),
+    ]
+    if evaluation.bad_files:
+        facts.append(Fact("left out", f"{len(evaluation.bad_files)} damaged images"))
+    galleries = []
+    if evaluation.objects is not None and report.errors:
+        gallery = draw_worst(evaluation.objects, report.errors[-1])
+        galleries = [gallery] if gallery.items else []
+    return ReportPage(
+        title=f"{evaluation.model_name} on {report.num_images} images",
+        summary=f"{report.primary} {percent(report.value)} %.",
+        report=report,
+        facts=facts,
+        plots=_plots(report),
+        galleries=galleries,
+    )
+
+
+def _plots(report: Report) -> list[Plot]:
+    """Draw what the report has: the confusion matrix or the classes, and the mistakes."""
+    plots = []
     if report.confusion is not None:
         names = [str(row["class"]) for row in report.per_class]
         light, dark = (
             plot_confusion(report.confusion, names, dark=is_dark) for is_dark in (False, True)
         )
         plots.append(Plot("Confusion", light, dark))
-    elif any(row["AP"] is not None for row in report.per_class):
-        light, dark = (plot_classes(report, "AP", dark=is_dark) for is_dark in (False, True))
+    elif any(row.get(report.primary) is not None for row in report.per_class):
+        light, dark = (
+            plot_classes(report, report.primary, dark=is_dark) for is_dark in (False, True)
+        )
         plots.append(Plot("Classes", light, dark))
-    return ReportPage(
-        title=title,
-        summary=summary,
-        report=report,
-        facts=facts,
-        plots=plots,
-        gallery=compare(run, GALLERY_IMAGES),
-        gallery_note=(
-            f"{GALLERY_IMAGES} validation images at equal distances, not chosen by result; "
-            f"objects above a score of {GALLERY_SCORE}."
-        ),
-        commands=commands,
-    )
+    if report.errors:
+        light, dark = (plot_errors(report.errors, dark=is_dark) for is_dark in (False, True))
+        note = "What AP50 gains when the mistakes of one kind, and no others, are put right."
+        plots.append(Plot("Mistakes", light, dark, note))
+    return plots
 
 
-def compare(run: Path, count: int) -> list[Comparison]:
-    """Draw predictions beside the truth, for images at equal distances in the validation split.
+def compare(
+    predictor: Predictor, data: EvaluationData, places: Sequence[int], score: float
+) -> list[Comparison]:
+    """Draw predictions beside the truth; images that cannot be decoded are left out.
 
     Args:
-        run: Folder of the run.
-        count: Number of images at most.
+        predictor: Predicts.
+        data: The images and what is true of them.
+        places: Which images of the data set.
+        score: Objects below it are not drawn.
     """
-    weights = find_weights(run)
-    predictor = load(weights)
-    dataset = open_data(predictor.model, find_run(weights), None, None).dataset
     comparisons: list[Comparison] = []
-    for index in range(0, len(dataset), max(1, len(dataset) // count)):
-        sample = dataset[index]
-        if not isinstance(sample, Sample) or len(comparisons) == count:
+    for place in places:
+        sample = data.dataset[place]
+        if not isinstance(sample, Sample):
             continue
         path = Path(sample.info.path)
         image = decode_image(path)
-        prediction = predictor(image)
-        result, target = prediction.result, sample.target
+        threshold = score if isinstance(data.dataset, CocoDetection) else None
+        result = predictor(image, score_threshold=threshold).result
         if isinstance(result, ClassScores):
-            assert isinstance(target, int)
-            title = f"{predictor.classes[target]}: {path.name}"
+            assert isinstance(sample.target, int)
+            title = f"{predictor.classes[sample.target]}: {path.name}"
             drawn = draw_classes(image, result, predictor.classes)
             comparisons.append(Comparison(title, image, drawn))
             continue
-        assert isinstance(target, Detections)
-        size = (sample.image.shape[1], sample.image.shape[2])
-        factors = scale_between(size, sample.info.original_size)
-        truth = Detections(scale_boxes(target.boxes, factors), target.scores, target.labels)
+        assert isinstance(data.metric, CocoMetric)
+        metric, info = data.metric, sample.info
+        truth = true_detections(
+            metric.truth, metric.category_ids, info.image_id, info.original_size
+        )
         comparisons.append(
             Comparison(
                 path.name,
-                draw_detections(image, truth, dataset.classes, show_scores=False),
-                draw_detections(image, result.above(GALLERY_SCORE), predictor.classes),
+                draw_detections(image, truth, metric.classes, show_scores=False),
+                draw_detections(image, result, predictor.classes),
             )
         )
     return comparisons

@@ -31,6 +31,23 @@ def run_block(block: nn.Module, *inputs: object, use_checkpointing: bool) -> Ten
     return cast(Tensor, again)
 
 
+def set_checkpointing(model: nn.Module, enable: bool) -> None:
+    """Let every part that runs blocks forget what is in them, or keep it.
+
+    Args:
+        model: Has parts with the attribute `use_checkpointing`; it may be one itself.
+        enable: Whether to forget.
+
+    Raises:
+        ValueError: If no part has it.
+    """
+    parts = [part for part in model.modules() if hasattr(part, "use_checkpointing")]
+    if not parts:
+        raise ValueError(f"{type(model).__name__} has no part that can run its blocks again")
+    for part in parts:
+        part.use_checkpointing = enable
+
+
 @contextmanager
 def _without_statistics(block: nn.Module) -> Iterator[None]:
     """Let batch norms normalise by the batch, as before, and leave their statistics as they are.

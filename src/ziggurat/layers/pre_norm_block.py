@@ -1,10 +1,10 @@
 """The residual block of transformers that normalise first, on maps."""
 
 from jaxtyping import Float
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from ziggurat.layers.map_norm import MapNorm
+from ziggurat.layers.stochastic_depth import stochastic_depth
 
 
 class PreNormBlock(nn.Module):
@@ -23,7 +23,7 @@ class PreNormBlock(nn.Module):
         self.attn = attn
         self.norm2 = MapNorm(dim, eps=1e-6)
         self.mlp = mlp
-        self.drop_path = DropPath(drop_path) if drop_path > 0 else nn.Identity()
+        self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches."""

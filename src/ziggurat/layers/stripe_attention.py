@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from ziggurat.layers.tokens import to_map
 from ziggurat.ops.padding import crop, divide_up, pad_to_multiple
+from ziggurat.ops.traced_sizes import is_known_true
 
 THICKNESS = 2
 """Rows of a horizontal stripe, columns of a vertical one."""
@@ -79,7 +79,7 @@ class StripeAttention(nn.Module):
         """
         batch, height, width, _, half = qkv.shape
         num_stripes = divide_up(height, THICKNESS)
-        is_whole = statically_known_true(height % THICKNESS == 0)
+        is_whole = is_known_true(height % THICKNESS == 0)
         if is_whole:
             stripes = qkv.unflatten(1, (num_stripes, THICKNESS)).flatten(2, 3).flatten(0, 1)
         else:

@@ -36,6 +36,10 @@ class CocoMetric:
         with_masks: Whether masks are evaluated, too; their numbers are called "mask_AP" and so on,
             and "mask_AP" is the primary one.
 
+    Attributes:
+        truth: True objects.
+        found: What was found, by image id.
+
     Raises:
         ZigguratError: If the annotations cannot be read.
     """
@@ -58,12 +62,12 @@ class CocoMetric:
         self.category_ids = tuple(category_ids)
         self.with_masks = with_masks
         self.primary = "mask_AP" if with_masks else "AP"
-        self._truth = read_truth(annotations, with_masks=with_masks)
+        self.truth = read_truth(annotations, with_masks=with_masks)
         self.reset()
 
     def reset(self) -> None:
         """Forget all results."""
-        self._found: dict[int, FoundObjects] = {}
+        self.found: dict[int, FoundObjects] = {}
 
     def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the detections of a batch.
@@ -84,21 +88,21 @@ class CocoMetric:
             objects = _to_objects(result, info.image_id, self.category_ids)
             if not self.with_masks:
                 objects = FoundObjects(objects.rows)
-            self._found[info.image_id] = objects
+            self.found[info.image_id] = objects
 
     def state(self) -> dict[int, FoundObjects]:
         """Return what was found in each image id."""
-        return dict(self._found)
+        return dict(self.found)
 
     def merge(self, states: Sequence[Mapping[int, FoundObjects]]) -> None:
         """Replace what was collected by the images of all processes."""
         self.reset()
         for state in states:
-            self._found.update(state)
+            self.found.update(state)
 
     def coco_results(self) -> list[dict[str, Any]]:
         """Return all detections in COCO's result format, by image id and falling score."""
-        return [entry for _, objects in sorted(self._found.items()) for entry in _to_json(objects)]
+        return [entry for _, objects in sorted(self.found.items()) for entry in _to_json(objects)]
 
     def compute(self) -> Report:
         """Return the numbers, one row a class and one row a size.
@@ -106,22 +110,22 @@ class CocoMetric:
         Raises:
             ZigguratError: If no image was evaluated.
         """
-        if not self._found:
+        if not self.found:
             raise ZigguratError(
                 "no image was evaluated, so there is no AP: check that the split has images "
                 "that can be decoded"
             )
         kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
-        return count_report(self._truth, self._found, self.category_ids, self.classes, kinds)
+        return count_report(self.truth, self.found, self.category_ids, self.classes, kinds)
 
     def compute_voc(self) -> Report:
         """Return Pascal VOC's average precision of the boxes instead of COCO's numbers."""
-        return voc_report(self._truth, self._found, self.category_ids, self.classes)
+        return voc_report(self.truth, self.found, self.category_ids, self.classes)
 
     def errors(self) -> tuple[ErrorBreakdown, ...]:
         """Sort the mistakes of boxes and, where they are evaluated, of masks."""
         kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
-        return count_errors(self._truth, self._found, self.category_ids, kinds)
+        return count_errors(self.truth, self.found, self.category_ids, kinds)
 
 
 def count_report(
@@ -166,7 +170,9 @@ def count_report(
                 row[PREFIXES[kind] + key] = _or_none(arrays.value(f"{key}_{size}"))
         per_size.append(row)
     numbers = {
-        PREFIXES[kind] + key: arrays.value(key) for kind, arrays in counted.items() for key in NUMBERS
+        PREFIXES[kind] + key: arrays.value(key)
+        for kind, arrays in counted.items()
+        for key in NUMBERS
     }
     return Report(f"{PREFIXES[kinds[-1]]}AP", numbers, rows, len(found), per_size=per_size)
 

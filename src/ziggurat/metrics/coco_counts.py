@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import hotcoco
 import numpy as np
+from hotcoco import mask as coco_mask
 from jaxtyping import Float
 
 from ziggurat.metrics.coco_truth import CocoTruth
@@ -116,12 +117,18 @@ def count(
             "categories": truth.categories,
         }
     )
-    results = _rows(found) if kind == "boxes" else _masks(found)
-    evaluation = hotcoco.COCOeval(
-        true_objects,
-        true_objects.load_res(results if len(results) else []),
-        "bbox" if kind == "boxes" else "segm",
-    )
+    rows = np.concatenate([objects.rows for objects in found.values()])
+    if not len(rows):
+        results = true_objects.load_res([])
+    elif kind == "boxes":
+        results = true_objects.load_res(rows)
+    else:
+        masks = [mask for objects in found.values() for mask in objects.run_lengths()]
+        # Sizes are taken from the boxes of rows: one pixel high, they have the areas of the masks.
+        rows[:, 1:5] = [0, 0, 0, 1]
+        rows[:, 3] = coco_mask.area(masks)
+        results = true_objects.load_res(rows, segmentation=[*masks])
+    evaluation = hotcoco.COCOeval(true_objects, results, "bbox" if kind == "boxes" else "segm")
     evaluation.params.img_ids = sorted(found)
     evaluation.params.cat_ids = list(category_ids)
     evaluation.evaluate()
@@ -130,21 +137,3 @@ def count(
     assert arrays is not None  # it was accumulated
     thresholds = np.asarray(evaluation.params.iou_thrs)
     return CocoArrays(arrays["precision"], arrays["recall"], thresholds)
-
-
-def _rows(found: Mapping[int, FoundObjects]) -> Rows:
-    return np.concatenate([objects.rows for objects in found.values()])
-
-
-def _masks(found: Mapping[int, FoundObjects]) -> list[dict[str, Any]]:
-    # Without boxes: where there are any, the sizes of the objects are taken from them.
-    return [
-        {"image_id": image_id, "category_id": category, "score": score, "segmentation": mask}
-        for image_id, objects in found.items()
-        for category, score, mask in zip(
-            objects.rows[:, 6].astype(np.int64).tolist(),
-            objects.rows[:, 5].tolist(),
-            objects.run_lengths(),
-            strict=True,
-        )
-    ]

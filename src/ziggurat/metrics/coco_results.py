@@ -5,13 +5,13 @@ would give a number, too, and a wrong one.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
+from hotcoco import mask as coco_mask
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.coco_counts import FoundObjects, Kind
@@ -57,11 +57,12 @@ class CocoResults:
             score = entry.get("score")
             if not _is_number(score):
                 raise ZigguratError(f"{what} has the score {score!r}; expected a finite number")
-            box = [0.0, 0.0, 0.0, 0.0]
-            if "boxes" in self.kinds:
-                box = _box(what, entry)
+            box = _box(what, entry) if "boxes" in self.kinds else None
             if "masks" in self.kinds:
-                masks[image_id].append(_mask(what, entry, sizes[image_id]))
+                mask = _mask(what, entry, sizes[image_id])
+                masks[image_id].append(mask["counts"])
+                box = coco_mask.to_bbox(mask).tolist() if box is None else box
+            assert box is not None  # there is one kind at least
             rows[image_id].append([image_id, *box, score, category])
         return {
             image_id: FoundObjects(
@@ -133,7 +134,7 @@ def _box(what: str, entry: Mapping[str, Any]) -> list[float]:
     return [float(value) for value in box]
 
 
-def _mask(what: str, entry: Mapping[str, Any], size: tuple[int, int]) -> str:
+def _mask(what: str, entry: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
     mask = entry.get("segmentation")
     found = checked_run_lengths(mask) if isinstance(mask, dict) else None
     if found is None:
@@ -146,9 +147,8 @@ def _mask(what: str, entry: Mapping[str, Any], size: tuple[int, int]) -> str:
             f"{what} has a mask of {found['size'][0]} x {found['size'][1]} pixels, but its image "
             f"has {size[0]} x {size[1]} (height x width): the results are of other images"
         )
-    counts = found["counts"]
-    return counts.decode("ascii") if isinstance(counts, bytes) else counts
+    return found
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < _TOO_FAR  # type: ignore[arg-type]
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return type(value) in (int, float) and abs(value) < _TOO_FAR  # type: ignore[arg-type]

@@ -159,7 +159,7 @@ def _run_lengths(
 
 
 def checked_run_lengths(mask: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return run lengths as hotcoco reads them, or None unless they fill their image exactly.
+    """Return compressed run lengths, or None unless they fill their image exactly.
 
     Args:
         mask: "size" (height, width) and "counts", compressed or not.
@@ -172,7 +172,8 @@ def checked_run_lengths(mask: Mapping[str, Any]) -> dict[str, Any] | None:
             return None
         if sum(counts) != size[0] * size[1]:
             return None
-        return dict(coco_mask.fr_py_objects({"size": size, "counts": counts}, *size))
+        compressed = coco_mask.fr_py_objects({"size": size, "counts": counts}, *size)
+        return {"size": size, "counts": compressed["counts"].decode("ascii")}
     try:
         runs = read_counts(counts) if isinstance(counts, str) else None
     except ValueError:

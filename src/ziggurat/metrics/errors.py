@@ -374,5 +374,3 @@ def _worst(
         for position, row in zip(order.tolist(), counts[order].tolist(), strict=True)
         if any(row)
     )
-
-

@@ -64,7 +64,7 @@ class SegmentationMetric:
             self._num_images += 1
 
     def _count(
-        self, predicted: Integer[Tensor, "H W"], true: Integer[Tensor, "H W"], path: str
+        self, predicted: Integer[Tensor, "H W"], true: Integer[Tensor, "h w"], path: str
     ) -> Int[np.ndarray, "K K"]:
         """Count the pixels of one image, on the device of the prediction.
 

@@ -6,13 +6,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
+from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
+from ziggurat.heads.faster_rcnn import FasterRCNNHead, TwoStageOutput
+from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
 from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
 
-Head = RetinaNetHead
+Head = RetinaNetHead | FasterRCNNHead | MaskRCNNHead | CascadeMaskRCNNHead
 """Heads, each with `forward`, `loss` and `decode`."""
 
-RawDetections = RetinaNetOutput
+RawDetections = RetinaNetOutput | TwoStageOutput
 """What the heads' `forward` returns."""
 
 

@@ -1,7 +1,8 @@
 """Masks of objects through flips, resizing and crops, without one mask of the whole image.
 
 A mask is stored for a window around its object (`types.ObjectMasks`), and so is what becomes of
-it: the work is that of the windows, not of objects times image. The masks lie on the CPU.
+it: the work is that of the windows, not of objects times image. Where NumPy does it, the masks lie
+on the CPU.
 """
 
 from collections.abc import Sequence
@@ -31,10 +32,11 @@ def from_crops(
 
 
 def flip_masks(masks: ObjectMasks) -> ObjectMasks:
-    """Exchange left and right."""
-    windows = masks.windows.numpy().copy()
+    """Exchange left and right, on any device."""
+    windows = masks.windows.clone()
     windows[:, 0] = masks.size[1] - windows[:, 0] - windows[:, 2]
-    return from_crops([crop[:, ::-1] for crop in _crops(masks)], windows, masks.size)
+    flipped = [crop.flip(1).flatten() for crop in masks.crops()]
+    return ObjectMasks(torch.cat([masks.pixels[:0], *flipped]), windows, masks.size)
 
 
 def resize_masks(masks: ObjectMasks, size: ImageSize) -> ObjectMasks:
@@ -90,24 +92,16 @@ def crop_masks(masks: ObjectMasks, left: int, top: int, size: ImageSize) -> Obje
     return from_crops(crops, windows, size)
 
 
-def pad_masks(masks: ObjectMasks, size: ImageSize) -> ObjectMasks:
-    """Add empty pixels at the right and at the bottom.
-
-    Args:
-        masks: Masks of N objects.
-        size: Height and width of the image afterwards, at least those before.
-    """
-    return ObjectMasks(masks.pixels, masks.windows, size)
-
-
 def _crops(masks: ObjectMasks) -> list[Bool[np.ndarray, "_ _"]]:
     pixels = masks.pixels.numpy()
     sides = masks.windows[:, 2:].numpy()
-    stops = np.cumsum(sides.prod(axis=1)).tolist()
-    starts = [0, *stops[:-1]]
+    areas = sides.prod(axis=1)
+    stops = np.cumsum(areas)
     return [
         pixels[start:stop].reshape(height, width)
-        for start, stop, (width, height) in zip(starts, stops, sides.tolist(), strict=True)
+        for start, stop, (width, height) in zip(
+            (stops - areas).tolist(), stops.tolist(), sides.tolist(), strict=True
+        )
     ]
 
 

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Shaped
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+from ziggurat.ops.traced_sizes import is_known_true
 
 
 def divide_up(size: int, divisor: int) -> int:
@@ -27,7 +28,7 @@ def pad_to_multiple(
         divisor: What divides them afterwards.
     """
     missing = {dim: divide_up(x.shape[dim], divisor) * divisor - x.shape[dim] for dim in dims}
-    if all(statically_known_true(amount == 0) for amount in missing.values()):
+    if all(is_known_true(amount == 0) for amount in missing.values()):
         return x
     behind = [missing.get(dim, 0) for dim in reversed(range(min(dims), x.ndim))]
     return F.pad(x, [amount for count in behind for amount in (0, count)])
@@ -41,7 +42,7 @@ def crop(x: Shaped[Tensor, "..."], dim: int, size: int) -> Shaped[Tensor, "..."]
         dim: Dimension that shrinks.
         size: Number of entries that are kept, at most those that are there.
     """
-    if statically_known_true(x.shape[dim] == size):
+    if is_known_true(x.shape[dim] == size):
         return x
     # Selected, not sliced: of a slice, a graph traced for many sizes would have to know that it
     # fits and whether it leaves anything out.

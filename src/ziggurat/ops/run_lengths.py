@@ -67,16 +67,25 @@ def _runs(
 ) -> Int64[np.ndarray, " r"]:
     """Count zeros and ones, by turns, down the columns of the image."""
     height, width = size
-    ends = np.zeros((crop.shape[1], crop.shape[0] + 2), dtype=np.int8)
-    ends[:, 1:-1] = crop.T
-    edges = np.diff(ends, axis=1)
-    columns, rows = np.nonzero(edges)  # a start, a stop, a start, ... down the columns
-    places = (left + columns) * height + top + rows
+    # An unset pixel above each column, and one behind the last, end every run in its column.
+    step = crop.shape[0] + 1
+    flat = np.zeros(crop.shape[1] * step + 1, dtype=bool)
+    flat[:-1].reshape(-1, step)[:, 1:] = crop.T
+    last = np.flatnonzero(flat[1:] != flat[:-1])  # of a gap, of a run, of a gap, ...
+    last[::2] += 1  # a run begins behind the gap
+    columns, rows = np.divmod(last, step)
+    places = (left + columns) * height + top + rows - 1
+    places[1::2] += 1
     # A run that reaches the bottom of the image goes on at the top of the next column.
-    goes_on = np.flatnonzero(places[1:-1:2] == places[2::2])
-    places = np.delete(places, np.concatenate([2 * goes_on + 1, 2 * goes_on + 2]))
-    counts = np.diff(places, prepend=0, append=height * width)
-    return counts[:-1] if len(counts) > 1 and counts[-1] == 0 else counts
+    if crop.shape[0] == height:
+        goes_on = np.flatnonzero(places[1:-1:2] == places[2::2])
+        places = np.delete(places, np.concatenate([2 * goes_on + 1, 2 * goes_on + 2]))
+    if not len(places):
+        return np.array([height * width])
+    counts = np.empty(len(places) + 1, dtype=np.int64)
+    counts[0], counts[-1] = places[0], height * width - places[-1]
+    counts[1:-1] = places[1:] - places[:-1]
+    return counts[:-1] if counts[-1] == 0 else counts
 
 
 def _compress(runs: Sequence[Int64[np.ndarray, " _"]]) -> list[str]:

@@ -21,7 +21,6 @@ from ziggurat.backbones.pvt_v2 import PVTv2
 from ziggurat.backbones.topformer import TOKEN_STRIDES, TopFormer
 from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.tokens import to_map, to_tokens
-from ziggurat.ops.pooling import pyramid_average_pool
 
 NUM_FEATURES = 4
 BLOCKS_PER_FEATURE = 3
@@ -199,16 +198,14 @@ def _features_of_topformer(backbone: TopFormer) -> list[Feature]:
 
 
 def _run_topformer(backbone: TopFormer, images: Tensor) -> Iterator[Tensor]:
-    tokens = backbone.pyramid(_channels_last(images))
+    tokens = backbone.tokens(images)
     # By index: torch.compile cannot close a `yield from` that is left early.
     for i in range(min(len(tokens), NUM_FEATURES - 1)):
         yield tokens[i]
     if len(backbone.blocks) == 0:
         yield tokens[-1]
         return
-    x = torch.cat([pyramid_average_pool(t, [tokens[-1].shape[2:]])[0] for t in tokens], dim=1)
-    for block in backbone.blocks:
-        x = run_block(block, x, use_checkpointing=backbone.use_checkpointing)
+    x = backbone.semantics(tokens)
     yield x
     yield x
 

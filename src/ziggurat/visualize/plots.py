@@ -20,6 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Report
+from ziggurat.metrics.errors import ErrorBreakdown
 
 MAX_NAMED_CLASSES = 100
 """Above this, names at the sides of a confusion matrix could not be read at any zoom."""
@@ -156,6 +157,46 @@ def plot_classes(report: Report, number: str, *, dark: bool = False) -> bytes:
     return _to_png(figure)
 
 
+def plot_errors(errors: Sequence[ErrorBreakdown], *, dark: bool = False) -> bytes:
+    """Draw what each kind of mistake costs, for boxes and for masks.
+
+    Args:
+        errors: One or two breakdowns.
+        dark: Light letters on a dark ground.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: If there is no breakdown.
+    """
+    if not errors:
+        raise ValueError("there is no breakdown of mistakes to plot")
+    style = _DARK if dark else _LIGHT
+    names = [kind.name for kind in errors[0].kinds]
+    figure = Figure(figsize=(7.4, 3.4), facecolor=style.paper, layout="constrained")
+    axes = figure.add_subplot()
+    height = 0.72 / len(errors)
+    highest = 1.0
+    for index, breakdown in enumerate(errors):
+        places = np.arange(len(names)) + (index - (len(errors) - 1) / 2) * height
+        costs = [0.0 if math.isnan(kind.cost) else 100 * kind.cost for kind in breakdown.kinds]
+        axes.barh(places, costs, height=height, color=style.series[index], label=breakdown.of)
+        highest = max(highest, *costs)
+        for place, cost, kind in zip(places, costs, breakdown.kinds, strict=True):
+            words = f" {cost:.1f}  ({kind.count} x)"
+            axes.text(max(cost, 0), place, words, va="center", color=style.ink, fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    # Putting one kind right may cost others a little; room for the words at the right.
+    axes.set_xlim(right=1.25 * highest)
+    axes.set_xlabel("AP50 lost (%)")
+    if len(errors) > 1:
+        axes.legend(fontsize=9, frameon=False, labelcolor=style.ink, loc="lower right")
+    _dress(axes, style, grid=False)
+    return _to_png(figure)
+
+
 @dataclass(frozen=True)
 class Curve:
     """One quantity over a training run.
@@ -218,7 +259,7 @@ def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
     losses = [c for c in curves if c.name.startswith("train/") and c.name not in no_loss]
     measured = [
         Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
-        for name in ("AP", "AP50", "AP75", "top1", "top5")
+        for name in ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "top1", "top5")
         if f"val/{name}" in by_name
     ]
     rate = [by_name["train/lr"]] if "train/lr" in by_name else []

@@ -14,9 +14,9 @@ import jinja2
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.base import Report
+from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.visualize.plots import DOTS_PER_INCH
-from ziggurat.visualize.tables import MEANINGS, format_cell, heading, percent
+from ziggurat.visualize.tables import WORDS, error_rows, format_cell, heading, meaning, percent
 
 MAX_PICTURE_SIDE = 640
 """Gallery pictures are scaled down to this, in pixels, to keep the page small."""
@@ -63,6 +63,36 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Gallery:
+    """Some images, each with its truth beside a prediction.
+
+    Attributes:
+        title: What they have in common.
+        note: How they were chosen and what is drawn.
+        items: The images.
+    """
+
+    title: str
+    note: str
+    items: Sequence[Comparison]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A table of the page.
+
+    Attributes:
+        title: Its heading.
+        columns: Heading of each column, and whether it holds words.
+        rows: Its cells.
+    """
+
+    title: str
+    columns: list[tuple[str, bool]]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
 class Command:
     """Something to type, and what it does."""
 
@@ -80,8 +110,7 @@ class ReportPage:
         report: The numbers.
         facts: Model, data, time and machine.
         plots: Curves, bars and matrices.
-        gallery: Predictions beside the truth.
-        gallery_note: How the images of the gallery were chosen and what is drawn.
+        galleries: Predictions beside the truth.
         commands: How to repeat it.
     """
 
@@ -90,8 +119,7 @@ class ReportPage:
     report: Report
     facts: Sequence[Fact] = ()
     plots: Sequence[Plot] = ()
-    gallery: Sequence[Comparison] = ()
-    gallery_note: str = ""
+    galleries: Sequence[Gallery] = ()
     commands: Sequence[Command] = field(default_factory=tuple)
 
 
@@ -118,13 +146,16 @@ def write_report(path: Path, page: ReportPage) -> None:
         "png_width": _png_width,
         "picture": _picture_uri,
     }
-    rows = page.report.per_class
+    tables = {
+        "Sizes": page.report.per_size,
+        "Mistakes": error_rows(page.report),
+        "Classes": page.report.per_class,
+    }
     html = environment.get_template("report.html").render(
         page=page,
         report=page.report,
-        meanings=MEANINGS,
-        headings=[heading(key, rows) for key in rows[0]] if rows else [],
-        rows=[[format_cell(key, value) for key, value in row.items()] for row in rows],
+        meaning=meaning,
+        tables=[_table(title, rows) for title, rows in tables.items() if rows],
     )
     try:
         path.write_text(html, encoding="utf-8")
@@ -132,6 +163,12 @@ def write_report(path: Path, page: ReportPage) -> None:
         raise ZigguratError(
             f"the report page cannot be written to {path}: {error.strerror}; choose another folder"
         ) from error
+
+
+def _table(title: str, rows: Sequence[ClassRow]) -> _Rows:
+    columns = [(heading(key, rows), key in WORDS) for key in rows[0]]
+    cells = [[format_cell(key, value) for key, value in row.items()] for row in rows]
+    return _Rows(title, columns, cells)
 
 
 def _png_uri(content: bytes) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ziggurat.metrics.base import ClassRow, Report
+from ziggurat.metrics.errors import MEANINGS as MEANINGS_OF_ERRORS
 
 MEANINGS: dict[str, str] = {
     "top1": "the most probable class is the true one",
@@ -25,11 +26,29 @@ MEANINGS: dict[str, str] = {
     "AR_small": "recall of objects below 32 x 32 pixels",
     "AR_medium": "recall of objects from 32 x 32 to 96 x 96 pixels",
     "AR_large": "recall of objects above 96 x 96 pixels",
+    "VOC_AP": "average precision of Pascal VOC since 2010: area below the curve, IoU 0.50",
+    "VOC07_AP": "average precision of Pascal VOC 2007: mean at eleven recalls, IoU 0.50",
 }
-"""What each number of a report says."""
+"""What each number of a report says; `meaning` knows those of masks, too."""
+_OF_MASKS = "mask_"
 
+_OF_CLASSES = ("accuracy", "IoU", "class")
+"""What orders the classes of a report whose primary number no single class has."""
+WORDS = ("class", "mistaken_for", "size", "mistake", "meaning")
+"""Keys of rows that hold words."""
 MAX_CLASS_ROWS = 100
 """With more classes the terminal shows the worst ones only; the JSON file has all."""
+
+
+def meaning(name: str) -> str:
+    """Return what a number of a report says.
+
+    Args:
+        name: Name of the number; of an unknown one nothing is said.
+    """
+    if name.startswith(_OF_MASKS):
+        return f"masks: {MEANINGS.get(name.removeprefix(_OF_MASKS), '')}"
+    return MEANINGS.get(name, "")
 
 
 def percent(value: float | None) -> str:
@@ -57,9 +76,33 @@ def heading(key: str, rows: Sequence[ClassRow]) -> str:
     return key.replace("_", " ") + (" %" if is_share else "")
 
 
+def error_rows(report: Report) -> list[ClassRow]:
+    """Return a row for each kind of mistake: how many there are and the AP50 that they cost.
+
+    Args:
+        report: What an evaluation found; without a breakdown there are no rows.
+    """
+    rows: list[ClassRow] = []
+    for places in zip(*(breakdown.kinds for breakdown in report.errors), strict=True):
+        row: ClassRow = {"mistake": places[0].name}
+        for breakdown, kind in zip(report.errors, places, strict=True):
+            prefix = _OF_MASKS if breakdown.of == "masks" else ""
+            row[f"{prefix}count"] = kind.count
+            row[f"{prefix}AP50 lost"] = kind.cost
+        row["meaning"] = MEANINGS_OF_ERRORS[places[0].name]
+        rows.append(row)
+    return rows
+
+
 def report_tables(report: Report) -> RenderableType:
-    """Return the numbers and the classes of a report for `rich.console.Console.print`."""
+    """Return all tables of a report for `rich.console.Console.print`."""
     parts: list[RenderableType] = [_numbers(report)]
+    for title, rows in (
+        ("sizes of objects", report.per_size),
+        ("mistakes and what they cost", error_rows(report)),
+    ):
+        if rows:
+            parts += [Text(""), _table(title, rows)]
     if report.per_class:
         parts += [Text(""), _classes(report)]
     return Group(*parts)
@@ -72,20 +115,23 @@ def _numbers(report: Report) -> Table:
     table.add_column("meaning", style="dim")
     for name, value in report.numbers.items():
         style = "bold" if name == report.primary else ""
-        table.add_row(name, percent(value), MEANINGS.get(name, ""), style=style)
+        table.add_row(name, percent(value), meaning(name), style=style)
     return table
 
 
 def _classes(report: Report) -> Table:
     rows, title = report.per_class, f"{len(report.per_class)} classes"
     if len(rows) > MAX_CLASS_ROWS:
-        number = "AP" if "AP" in rows[0] else "accuracy"
+        number = next(key for key in (report.primary, *_OF_CLASSES) if key in rows[0])
         rows = sorted(rows, key=lambda row: _value(row, number))[:MAX_CLASS_ROWS]
         title = f"the worst {MAX_CLASS_ROWS} of {len(report.per_class)} classes"
+    return _table(title, rows)
+
+
+def _table(title: str, rows: Sequence[ClassRow]) -> Table:
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
-        is_word = key in ("class", "mistaken_for")
-        table.add_column(heading(key, rows), justify="left" if is_word else "right")
+        table.add_column(heading(key, rows), justify="left" if key in WORDS else "right")
     for row in rows:
         table.add_row(*(escape(format_cell(key, value)) for key, value in row.items()))
     return table

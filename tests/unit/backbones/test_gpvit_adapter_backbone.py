@@ -1,8 +1,5 @@
 """The adapter beside GPViT: what outputs on golden values cannot show, at tiny size."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
 from timm.layers.drop import DropPath
@@ -23,18 +20,6 @@ def mini(*, drop_path_rate: float = 0.0, is_single_stage: bool = False) -> GPViT
         in_channels=3,
         is_single_stage=is_single_stage,
     )
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Suspend the shape checks of the tests, which graphs cannot be traced through.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 101), (40, 33)])

@@ -1,8 +1,7 @@
 """GPViT: what outputs on golden values cannot show, at tiny size."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import jaxtyping
 import pytest
 import torch
 from timm.layers.drop import DropPath
@@ -34,18 +33,6 @@ def mini(out_indices: tuple[int, ...] = (1, 3), drop_path_rate: float = 0.0) -> 
         drop_path_rate=drop_path_rate,
         in_channels=3,
     )
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Suspend the shape checks of the tests, which graphs cannot be traced through.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (97, 101), (33, 8), (1, 1)])

@@ -1,9 +1,7 @@
 """PVT v1: what golden values cannot show, sizes, positions and the class token."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -212,18 +210,6 @@ def test_parameters_are_those_of_the_official_models(name: str, millions: float)
         model = ziggurat.create_model(name)
     count = sum(p.numel() for p in model.parameters())
     assert count / 1e6 == pytest.approx(millions, rel=5e-5)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Suspend the shape checks of the tests, which graphs cannot be traced through.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow

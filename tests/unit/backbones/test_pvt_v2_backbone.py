@@ -1,10 +1,8 @@
 """PVT v2: what golden values cannot show, sizes and linear attention."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -191,18 +189,6 @@ def test_parameters_are_those_of_the_official_models(name: str, millions: float)
     with torch.device("meta"):
         model = ziggurat.create_model(name)
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=5e-4)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Suspend the shape checks of the tests, which graphs cannot be traced through.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow

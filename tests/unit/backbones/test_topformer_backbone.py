@@ -1,9 +1,8 @@
 """TopFormer: what outputs of whole models do not show."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import sqrt
 
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -159,18 +158,6 @@ def test_checkpointing_changes_no_gradient() -> None:
     assert len(gradients[0]) == len(list(backbone.parameters()))
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Leave the checks of shapes out: a side that varies is a symbol, not the int they ask for.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow

@@ -46,6 +46,23 @@ def test_faults_are_printed_then_an_error(
     assert sheet.exists()
 
 
+def test_yolo_is_checked_and_converted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / "yolo" / kind / split).mkdir(parents=True)
+        Image.new("RGB", (40, 30)).save(tmp_path / "yolo" / "images" / split / "1.png")
+        text = "0 0.5 0.5 0.2 0.2\n0 0.5 0.5 0.4 0.2\n"
+        (tmp_path / "yolo" / "labels" / split / "1.txt").write_text(text)
+    (tmp_path / "yolo" / "classes.txt").write_text("cat\n")
+    _run("check", tmp_path / "yolo", "--contact_sheet", tmp_path / "sheet.png")
+    assert "(YOLO): train 1 image, 2 objects; val 1 image, 2 objects" in capsys.readouterr().out
+    _run("convert", tmp_path / "yolo", "-o", tmp_path / "coco")
+    out = capsys.readouterr().out
+    assert "train: 1 image, 2 objects" in out and "(COCO)" in out
+    _run("check", tmp_path / "coco", "--contact_sheet", tmp_path / "sheet.png")
+    assert "(COCO): train 1 image, 2 objects" in capsys.readouterr().out
+
+
 def test_a_contact_sheet_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "1.png")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ziggurat import systems
 from ziggurat.cards import MODELS
 from ziggurat.config import (
     DetectionRun,
@@ -104,7 +105,8 @@ def test_every_official_configuration_has_its_recipe() -> None:
 
 def test_every_recipe_of_a_detector_belongs_to_a_card() -> None:
     named = {recipe for card in MODELS.values() for recipe in card.recipes}
-    assert set(RECIPES) == {recipe for recipe in named if recipe.endswith("_coco")}
+    buildable = {recipe for recipe in RECIPES if parts_of(recipe)[0] in systems.SYSTEMS}
+    assert buildable == {recipe for recipe in named if recipe.endswith("_coco")}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -99,6 +99,91 @@ def test_an_item_has_its_image_boxes_and_source(tmp_path: Path) -> None:
     assert item.info.original_size == (40, 60)
 
 
+def with_masks(edit: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any]:
+    """The objects of image 3 with a polygon and run lengths; all others with their box."""
+    content = copy.deepcopy(CONTENT)
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        corners = [x, y, x + width, y, x + width, y + height, x, y + height]
+        annotation["segmentation"] = [corners]
+    content["annotations"][2]["segmentation"] = {"size": [60, 40], "counts": [65, 3, 2332]}
+    edit(content)
+    return content
+
+
+def open_masks(root: Path, content: object, *, copy_paste: float = 0.0) -> CocoDetection:
+    files = write(root, content)
+    return CocoDetection(
+        *files, plain, train=True, keep_empty=False, with_masks=True, copy_paste=copy_paste
+    )
+
+
+def test_masks_come_in_the_order_of_the_boxes(tmp_path: Path) -> None:
+    dataset = open_masks(tmp_path, with_masks())
+    masks = dataset.target(1).masks
+    assert masks is not None and masks.size == (60, 40)
+    assert masks.windows.tolist() == [[1, 2, 10, 20], [1, 5, 1, 3]]
+    assert masks.pixels.all()
+    assert dataset.target(0).masks is not None
+    assert open_train(tmp_path, with_masks()).target(0).masks is None
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    def add_sliver(content: dict[str, Any]) -> None:
+        content["annotations"][0]["segmentation"].append([1, 2, 3, 4])
+
+    dataset = open_masks(tmp_path, with_masks(add_sliver))
+    assert dataset.file.left_out == {
+        "crowd": 1,
+        "box below 1 x 1 pixel": 2,
+        "no area": 1,
+        "box outside the image": 1,
+        "polygon below three corners": 1,
+    }
+    assert dataset.target(1).masks is not None
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (None, "id 1 has no usable mask: it has no segmentation; masks need one for every object"),
+        ([], "id 1 has no usable mask: it has no segmentation"),
+        ([[1, 2, 3, 4]], "id 1 has no usable mask: a polygon has 4 numbers"),
+        ([[1, 2, 3, 4, 5, float("nan")]], "a polygon is not a list of finite numbers"),
+        ({"size": [40, 60], "counts": [2400]}, r"size \[40, 60\], the image \[60, 40\]"),
+        ({"size": [60, 40], "counts": [5]}, "add up to 5 pixels, not to 60 x 40"),
+        ({"size": [60, 40], "counts": "X"}, "end in the middle of a number"),
+    ],
+)
+def test_a_mask_that_cannot_be_read(tmp_path: Path, segmentation: object, message: str) -> None:
+    content = with_masks(lambda c: c["annotations"][0].update(segmentation=segmentation))
+    with pytest.raises(ZigguratError, match=message) as caught:
+        open_masks(tmp_path, content)
+    assert "instances_train.json" in str(caught.value)
+    assert len(open_train(tmp_path, content)) == 2  # boxes alone do not mind
+
+
+def test_masks_of_what_is_left_out_do_not_matter(tmp_path: Path) -> None:
+    content = with_masks(lambda c: c["annotations"][8].pop("segmentation"))
+    assert len(open_masks(tmp_path, content)) == 2
+
+
+def test_objects_are_pasted_from_another_image(tmp_path: Path) -> None:
+    dataset = open_masks(tmp_path, with_masks(), copy_paste=1.0)
+    counts = set()
+    for epoch in range(12):
+        item = sample(dataset[(epoch, 0)])
+        again = sample(dataset[(epoch, 0)])
+        assert isinstance(item.target, Detections) and isinstance(again.target, Detections)
+        assert torch.equal(item.image, again.image)
+        assert torch.equal(item.target.boxes, again.target.boxes)
+        assert item.target.masks is not None and item.target.masks.size == (40, 60)
+        counts.add(len(item.target))
+    assert len(counts) > 1
+    with pytest.raises(ValueError, match="copy_paste needs with_masks"):
+        CocoDetection(*write(tmp_path), plain, train=True, keep_empty=False, copy_paste=0.5)
+
+
 def test_changing_a_target_changes_no_other(tmp_path: Path) -> None:
     dataset = open_train(tmp_path)
     dataset.target(0).boxes.zero_()

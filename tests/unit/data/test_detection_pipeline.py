@@ -1,13 +1,21 @@
 """The detection pipeline moves boxes with their pixels, whatever the image."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ziggurat.data.detection import DetectionTransform, eval_image, normalize
+from ziggurat.data.detection import (
+    CropFirst,
+    DetectionTransform,
+    ScaleJitter,
+    eval_image,
+    normalize,
+)
 from ziggurat.data.randomness import seeded
-from ziggurat.types import Detections, FitInside
+from ziggurat.types import Detections, FitInside, ObjectMasks
 
 PLAIN = FitInside(
     short_side=64, long_side=96, divisor=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
@@ -102,12 +110,77 @@ def test_normalisation_is_channels_last_and_of_the_right_channel() -> None:
     assert torch.allclose(tensor[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
 
 
-def test_masks_are_not_lost_without_a_word() -> None:
-    transform = DetectionTransform(PLAIN, flip=0.0, scales=None, exact_resize=True)
-    boxes = objects((0, 0, 4, 4))
-    masked = Detections(boxes.boxes, boxes.scores, boxes.labels, torch.ones(1, 9, 9).bool())
-    with pytest.raises(ValueError, match="moves boxes only, got objects with masks"):
-        transform(Image.new("RGB", (9, 9)), masked)
+def published_3x(**changes: object) -> DetectionTransform:
+    options: dict[str, Any] = {
+        "flip": 0.5,
+        "scales": tuple(range(480, 801, 32)),
+        "exact_resize": False,
+        "crop_first": CropFirst(0.5, (400, 500, 600), (384, 600)),
+    }
+    return DetectionTransform(FitInside(), **options | changes)
+
+
+def shapes(transform: DetectionTransform, image: Image.Image, count: int) -> list[tuple[int, int]]:
+    found = []
+    for number in range(count):
+        with seeded(number):
+            tensor, _ = transform(image, objects((9, 9, 30, 30)))
+        found.append((tensor.shape[1], tensor.shape[2]))
+    return found
+
+
+def test_3x_draws_short_sides_and_cuts_half_of_the_images() -> None:
+    found = shapes(published_3x(), Image.new("RGB", (320, 240)), 60)
+    uncut = [(h, w) for h, w in found if w == int(h * 320 / 240 + 0.5)]
+    assert 20 < len(uncut) < 45
+    assert {min(size) for size in uncut} <= set(range(480, 801, 32))
+    assert all(min(size) in range(480, 801, 32) or max(size) == 1333 for size in found)
+
+
+def test_the_part_cut_first_has_a_side_from_the_range() -> None:
+    seen: list[tuple[int, int]] = []
+    transform = published_3x(
+        crop_first=CropFirst(1.0, (400, 500, 600), (384, 600)), scales=(480,), flip=0.0
+    )
+    resize = transform.resize
+
+    def record(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        seen.append((image.shape[0], image.shape[1]))
+        return resize(image, size)
+
+    transform.resize = record
+    shapes(transform, Image.new("RGB", (800, 200)), 30)
+    cut = seen[1::2]
+    # At 1333 pixels long the image is 333 high, below the smallest side: its height stays.
+    assert {height for height, _ in cut} == {333}
+    assert all(384 <= width <= 600 for _, width in cut)
+    assert len({width for _, width in cut}) > 5
+
+
+def test_gpvit_cuts_large_images() -> None:
+    found = shapes(published_3x(max_side=512, flip=0.0), Image.new("RGB", (320, 240)), 20)
+    assert max(max(size) for size in found) == 512
+
+
+def test_jitter_ranges_over_its_factors() -> None:
+    transform = DetectionTransform(
+        PLAIN, flip=0.0, scales=None, exact_resize=True, jitter=ScaleJitter((0.1, 2.0), 100)
+    )
+    widths = [width for _, width in shapes(transform, Image.new("RGB", (80, 40)), 80)]
+    assert min(widths) < 25 and max(widths) == 100
+    assert 20 < widths.count(100) < 60  # factors above 1 are cut: 100 / 190 of them
+
+
+def test_a_crop_may_leave_no_object() -> None:
+    transform = published_3x(crop_first=CropFirst(1.0, (400,), (10, 20)), flip=0.0)
+    masks = ObjectMasks.from_full(torch.ones(1, 240, 320, dtype=torch.bool))
+    small = objects((0, 0, 2, 2))
+    with seeded(1):
+        _, target = transform(
+            Image.new("RGB", (320, 240)),
+            Detections(small.boxes, small.scores, small.labels, masks),
+        )
+    assert len(target) == 0 and target.masks is not None and len(target.masks) == 0
 
 
 def test_bad_arguments() -> None:

@@ -1,8 +1,5 @@
 """Attention in stripes, held against one loop over stripes."""
 
-from collections.abc import Iterator
-
-import jaxtyping
 import pytest
 import torch
 import torch.nn.functional as F
@@ -61,18 +58,6 @@ def test_gradients_ignore_the_padding_of_odd_maps() -> None:
 def test_heads_must_be_two_equal_groups(dim: int, num_heads: int) -> None:
     with pytest.raises(ValueError, match="num_heads must be even and divide dim"):
         StripeAttention(dim, num_heads)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Suspend the shape checks of the tests, which graphs cannot be traced through.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

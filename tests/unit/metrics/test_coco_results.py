@@ -158,9 +158,7 @@ def test_a_part_of_two_points_is_left_out() -> None:
 def test_equals_pycocotools_on_real_annotations(kind: str, name: str, shared_data: Path) -> None:
     """Made-up detections with duplicates, crowd hits and more than 100 in an image."""
     root = shared_data / "coco_mini"
-    truth = read_truth(
-        root / "annotations" / "instances_val2017.json", with_masks=kind == "masks"
-    )
+    truth = read_truth(root / "annotations" / "instances_val2017.json", with_masks=kind == "masks")
     golden = json.loads((root / "eval_golden" / "expected_metrics.json").read_text())
     results = read_results(root / "eval_golden" / f"detections_{name}.json")
     assert results.kinds == (kind,)

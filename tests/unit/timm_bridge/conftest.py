@@ -1,8 +1,7 @@
 """Published names that timm knows, of which each builds a small model of its family here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import jaxtyping
 import pytest
 from torch import nn
 
@@ -76,15 +75,3 @@ def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
 def name(request: pytest.FixtureRequest) -> str:
     """Return what timm calls one model of each family."""
     return str(request.param)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """Leave the checks of shapes out, which a tracer would trace as well.
-
-    Yields:
-        Nothing.
-    """
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

@@ -9,12 +9,14 @@ from PIL import Image
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Report
+from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
 from ziggurat.visualize.plots import (
     Curve,
     group_curves,
     plot_classes,
     plot_confusion,
     plot_curves,
+    plot_errors,
     read_curves,
 )
 
@@ -49,6 +51,16 @@ def test_bars_of_few_and_many_classes() -> None:
     assert few.height < many.height < 2500
     with pytest.raises(ValueError, match="no class of the report has a number 'AP'"):
         plot_classes(report_of([None]), "AP")
+
+
+@pytest.mark.parametrize("cost", [0.0, 0.4, -0.1, float("nan")])
+def test_mistakes_of_boxes_and_masks(cost: float) -> None:
+    kinds = tuple(ErrorKind(name, 3, cost) for name in KINDS)
+    breakdowns = [ErrorBreakdown(of, 0.5, kinds, 0.5, ()) for of in ("boxes", "masks")]
+    assert opened(plot_errors(breakdowns)).width > 600
+    assert opened(plot_errors(breakdowns[:1], dark=True)).width > 600
+    with pytest.raises(ValueError, match="no breakdown"):
+        plot_errors([])
 
 
 def test_curves_are_read_and_grouped(tmp_path: Path) -> None:

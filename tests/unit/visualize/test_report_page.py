@@ -10,8 +10,17 @@ from PIL import Image
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Report
+from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
 from ziggurat.visualize.plots import plot_confusion
-from ziggurat.visualize.report import Command, Comparison, Fact, Plot, ReportPage, write_report
+from ziggurat.visualize.report import (
+    Command,
+    Comparison,
+    Fact,
+    Gallery,
+    Plot,
+    ReportPage,
+    write_report,
+)
 
 
 class Addresses(HTMLParser):
@@ -28,6 +37,8 @@ class Addresses(HTMLParser):
 def page() -> ReportPage:
     confusion = np.eye(2, dtype=np.int64)
     light, dark = (plot_confusion(confusion, ["a", "b"], dark=dark) for dark in (False, True))
+    kinds = tuple(ErrorKind(name, 17, 0.0123) for name in KINDS)
+    breakdown = ErrorBreakdown("masks", 0.5, kinds, 0.4, ())
     picture = Image.new("RGB", (900, 600), (200, 30, 30))
     return ReportPage(
         title="A <run>",
@@ -37,11 +48,14 @@ def page() -> ReportPage:
             {"AP": 0.4567, "AP_large": float("nan")},
             [{"class": "<b>cell", "objects": 3, "AP": None}],
             12,
+            per_size=[{"size": "tiny", "objects": 31, "AP": 0.1239}],
+            errors=(breakdown,),
         ),
         facts=[Fact("machine", "2 cores")],
         plots=[Plot("Confusion", light, dark, "A note.")],
-        gallery=[Comparison("photo.jpg", picture, picture)],
-        gallery_note="The first image.",
+        galleries=[
+            Gallery("Worst <images>", "A choice.", [Comparison("photo.jpg", picture, picture)])
+        ],
         commands=[Command("Train", "ziggurat train x --data.root y")],
     )
 
@@ -54,10 +68,15 @@ def test_page_shows_what_it_is_given(tmp_path: Path) -> None:
         "A &lt;run&gt;",
         "It went &amp; ended.",
         "45.7",
+        "12.4",
+        "mask AP50 lost %",
+        "objects that nothing found",
         "&lt;b&gt;cell",
         "2 cores",
         "A note.",
         "photo.jpg",
+        "Worst &lt;images&gt;",
+        "A choice.",
         "ziggurat train x --data.root y",
     ):
         assert text in html

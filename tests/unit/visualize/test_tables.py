@@ -5,7 +5,14 @@ import io
 from rich.console import Console
 
 from ziggurat.metrics.base import Report
-from ziggurat.visualize.tables import MAX_CLASS_ROWS, format_cell, percent, report_tables
+from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
+from ziggurat.visualize.tables import (
+    MAX_CLASS_ROWS,
+    error_rows,
+    format_cell,
+    percent,
+    report_tables,
+)
 
 
 def shown(report: Report) -> str:
@@ -35,6 +42,30 @@ def test_of_very_many_classes_the_worst_are_shown() -> None:
     assert f"the worst {MAX_CLASS_ROWS} of 200" in text
     assert "class_000" in text
     assert "class_199" not in text
+
+
+def test_sizes_and_mistakes_are_shown() -> None:
+    kinds = tuple(ErrorKind(name, 2345, 0.0678) for name in KINDS)
+    breakdowns = tuple(ErrorBreakdown(of, 0.5, kinds, 0.5, ()) for of in ("boxes", "masks"))
+    report = Report(
+        "mask_AP",
+        {"AP": 0.2, "mask_AP": 0.1},
+        [{"class": "cell", "mask_AP": None}],
+        7,
+        per_size=[{"size": "tiny", "objects": 5, "AP": 0.25}],
+        errors=breakdowns,
+    )
+    text = shown(report)
+    for words in ("tiny", "25.0", "masks: average precision", "mask AP50 lost %", "2 345", "6.8"):
+        assert words in text
+    assert [row["mistake"] for row in error_rows(report)] == list(KINDS)
+
+
+def test_worst_classes_by_what_they_have() -> None:
+    rows = [{"class": f"class_{i:03}", "VOC_AP": i / 200} for i in range(200)]
+    assert "class_199" not in shown(Report("VOC_AP", {"VOC_AP": 0.5}, rows, 7))  # type: ignore[arg-type]
+    rows = [{"class": f"class_{i:03}"} for i in range(200)]
+    assert "class_000" in shown(Report("other", {"other": 0.5}, rows, 7))  # type: ignore[arg-type]
 
 
 def test_formats() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from ziggurat import zoo
 from ziggurat.cards import MODELS
+from ziggurat.systems import SYSTEMS
 from ziggurat.weights import gpvit, p2t, pvt
 from ziggurat.weights.catalogue import FILES, files_for, is_buildable
 from ziggurat.weights.published_file import PublishedFile
@@ -20,6 +21,14 @@ GPVIT_RUNS = (
     "segformer",
     "upernet",
 )
+
+
+DETECTORS = [
+    file
+    for file in FILES.values()
+    if file.task in ("detection", "instance segmentation")
+    and any(file.model.startswith(f"{system}_") for system in SYSTEMS)
+]
 
 
 def test_names_are_unique() -> None:
@@ -52,6 +61,14 @@ def test_cards_and_files_state_the_same_accuracy(name: str) -> None:
         assert abs(stated[0]["top1"] - float(number[0])) < 0.3
     else:
         assert float(number[0]) in stated[0].values()
+
+
+@pytest.mark.parametrize("file", DETECTORS, ids=lambda file: file.name)
+def test_published_detectors_have_cards_with_all_their_numbers(file: PublishedFile) -> None:
+    card, metrics = MODELS[file.model], dict(file.metrics)
+    assert f"{metrics['AP']} box AP" in card.published
+    assert "mask AP" not in metrics or f"{metrics['mask AP']} mask AP" in card.published
+    assert is_buildable(file)
 
 
 def test_addresses_of_the_releases() -> None:

@@ -1,0 +1,120 @@
+"""Mask R-CNN's head (He et al., arXiv:1703.06870): Faster R-CNN and a mask for every box.
+
+In training the masks are learned on the regions that the box branch learns from; in prediction they
+are drawn on its final boxes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ziggurat.heads.faster_rcnn import FasterRCNNHead, TwoStageOutput
+from ziggurat.heads.roi_mask import POOLED_SIDE, MaskHead, mask_of_class
+from ziggurat.layers.roi_pooling import RoIPooling
+from ziggurat.ops.boxes import scale_boxes
+from ziggurat.ops.region_masks import paste_masks
+from ziggurat.types import Detections, ImageSize, scale_between
+
+
+class MaskRCNNHead(nn.Module):
+    """Boxes, and a mask branch beside the box branch.
+
+    Args:
+        boxes: Both stages of Faster R-CNN.
+        mask_head: The mask branch.
+        strides: Strides of the levels that regions are cut from.
+    """
+
+    def __init__(self, boxes: FasterRCNNHead, mask_head: MaskHead, strides: Sequence[int]) -> None:
+        super().__init__()
+        self.boxes = boxes
+        self.pooling = RoIPooling(strides, POOLED_SIDE)
+        self.mask_head = mask_head
+
+    def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> TwoStageOutput:
+        """Predict what the first stage predicts."""
+        raw: TwoStageOutput = self.boxes(levels)
+        return raw
+
+    def loss(
+        self,
+        raw: TwoStageOutput,
+        targets: Sequence[Detections],
+        image_sizes: Sequence[ImageSize],
+    ) -> dict[str, Tensor]:
+        """Return the losses of both stages and of the masks.
+
+        Args:
+            raw: What `forward` returned.
+            targets: True objects of each image with their masks, in pixels of the padded image.
+            image_sizes: Height and width of each image without its padding.
+        """
+        losses = self.boxes.rpn.loss(raw.rpn, targets, image_sizes)
+        proposals = self.boxes.proposals(raw, image_sizes, is_training=True)
+        return losses | self.region_losses(raw, proposals, targets)
+
+    def region_losses(
+        self,
+        raw: TwoStageOutput,
+        proposals: Sequence[Float[Tensor, "_ 4"]],
+        targets: Sequence[Detections],
+    ) -> dict[str, Tensor]:
+        """Return the losses of the second stage on given proposals.
+
+        Args:
+            raw: What `forward` returned.
+            proposals: Regions of each image, in pixels.
+            targets: True objects of each image.
+        """
+        samples = self.boxes.draw_samples(proposals, targets)
+        on_objects = [sample.boxes[: sample.num_foreground] for sample in samples]
+        logits = self.mask_head(self.pooling(raw.levels, on_objects))
+        losses = self.boxes.sample_losses(raw, samples)
+        return losses | {"mask": self.mask_head.loss(logits, samples)}
+
+    def decode(
+        self,
+        raw: TwoStageOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[Detections]:
+        """Return the detections of each image with their masks, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, boxes and masks are in pixels of
+                the original images.
+        """
+        originals = image_sizes if original_sizes is None else original_sizes
+        found = self.boxes.decode(raw, image_sizes, originals)
+        factors = [
+            scale_between(original, size)
+            for size, original in zip(image_sizes, originals, strict=True)
+        ]
+        regions = [
+            scale_boxes(objects.boxes, factor)
+            for objects, factor in zip(found, factors, strict=True)
+        ]
+        logits = self.mask_head(self.pooling(raw.levels, regions))
+        parts = logits.split([len(objects) for objects in found])
+        return [
+            draw_masks(objects, part, original)
+            for objects, part, original in zip(found, parts, originals, strict=True)
+        ]
+
+
+def draw_masks(
+    objects: Detections, logits: Float[Tensor, "N K 28 28"], size: ImageSize
+) -> Detections:
+    """Give each object the mask of its class.
+
+    Args:
+        objects: Detections in pixels of the original image.
+        logits: Mask logits of every class.
+        size: Height and width of the original image.
+    """
+    probabilities = mask_of_class(logits, objects.labels).float().sigmoid()
+    return replace(objects, masks=paste_masks(probabilities, objects.boxes, size))

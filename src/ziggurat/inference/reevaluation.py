@@ -1,0 +1,76 @@
+"""From a results file to a report, without the model that made it.
+
+The file is in COCO's result format, as `ziggurat evaluate` and many other programs write it. Every
+image of the annotations counts, also those without a result.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from ziggurat.data.coco_file import Annotations, read_coco_file
+from ziggurat.data.detection_layouts import find_split
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.evaluation import Evaluation, Rules
+from ziggurat.inference.gallery import EvaluatedObjects, image_paths
+from ziggurat.metrics.coco import count_errors, count_report
+from ziggurat.metrics.coco_results import read_results
+from ziggurat.metrics.coco_truth import read_truth
+from ziggurat.metrics.voc import voc_report
+
+
+def evaluate_results(
+    path: Path, *, data_root: Path | None, split: str | None = None, rules: Rules = "coco"
+) -> Evaluation:
+    """Evaluate a results file.
+
+    Args:
+        path: JSON list of detections.
+        data_root: Folder of the data set, or its annotation file alone: then there are no
+            pictures.
+        split: Split that the results are of, "val" by default; a file has no splits.
+        rules: Whose average precision it is; COCO's comes with a breakdown of mistakes.
+
+    Raises:
+        ZigguratError: If results or data are missing, wrong, or do not belong together.
+    """
+    if data_root is None:
+        raise ZigguratError(
+            f"{path} says nothing of the true objects; give the data set, or its annotation file, "
+            "with --data.root"
+        )
+    if data_root.is_file():
+        if split is not None:
+            raise ZigguratError(
+                f"{data_root} is a file and has no splits; leave out --data.split or give the "
+                "folder of the data set"
+            )
+        source: Path | Annotations = data_root
+        folder = None
+    else:
+        source, folder = find_split(data_root, split or "val")
+    results = read_results(path)
+    file = read_coco_file(source)  # checks ids and names, which what follows relies on
+    content = source.content if isinstance(source, Annotations) else source
+    truth = replace(read_truth(content, with_masks="masks" in results.kinds), name=str(file.path))
+    found = results.objects(truth)
+    if rules == "voc":
+        if "boxes" not in results.kinds:
+            raise ZigguratError(
+                f"{path} has masks only, and Pascal VOC's average precision is one of boxes; "
+                "evaluate by the rules of COCO"
+            )
+        report = voc_report(truth, found, file.category_ids, file.classes)
+    else:
+        report = count_report(truth, found, file.category_ids, file.classes, results.kinds)
+        errors = count_errors(truth, found, file.category_ids, results.kinds)
+        report = replace(report, errors=errors)
+    paths = {} if folder is None else image_paths(file, folder)
+    return Evaluation(
+        report=report,
+        weights=path,
+        model_name="detections",
+        data=f"{file.path}, {len(file.image_ids)} images",
+        coco_results=None,
+        bad_files=(),
+        objects=EvaluatedObjects(truth, found, file.category_ids, file.classes, paths),
+    )
