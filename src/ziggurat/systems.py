@@ -1,23 +1,30 @@
 """Detection systems: the neck and the head that go onto a backbone, every number written out.
 
-A system is a function, `zoo.py` finds it by its name. The published detectors were trained with three
-editions of MMDetection, whose rules differ in a few places; a system says where.
+A system is a function, `zoo.py` finds it by its name. The published detectors were trained with
+three editions of MMDetection, whose rules differ in a few places; a system says where.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from ziggurat.errors import ZigguratError
+from ziggurat.heads.atss import ATSS_SELECTION, ATSSHead
 from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
+from ziggurat.heads.dense import Selection
+from ziggurat.heads.detr import DETRHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.gfl import GFL_SELECTION, GFLHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
-from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.heads.retinanet import RETINANET_SELECTION, RetinaNetHead
 from ziggurat.heads.roi_box import BoxHead
 from ziggurat.heads.roi_mask import MaskHead
 from ziggurat.heads.rpn import RPN, RPNSettings
+from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.models.detector import Head
+from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
 from ziggurat.types import Task
 
@@ -97,17 +104,50 @@ def retinanet(
 
     GPViT's have batch norm in the pyramid and make P6 of P5, the others of C5.
     """
-    neck = FPN(
+    extra_from: Literal["input", "output"] = "output" if edition == "2.25" else "input"
+    neck = _dense_pyramid(pyramid, channels, edition, extra_from)
+    selection = _selection(RETINANET_SELECTION, edition)
+    head = RetinaNetHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
+    return Parts(neck, head)
+
+
+def atss(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """ATSS (Zhang et al., arXiv:1912.02424), as published with PVT v2: P6 and P7 of P5."""
+    neck = _dense_pyramid(pyramid, channels, edition, "output")
+    selection = _selection(ATSS_SELECTION, edition)
+    head = ATSSHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
+    return Parts(neck, head)
+
+
+def gfl(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """GFL (Li et al., arXiv:2006.04388), as published with PVT v2: P6 and P7 of P5."""
+    neck = _dense_pyramid(pyramid, channels, edition, "output")
+    selection = _selection(GFL_SELECTION, edition)
+    head = GFLHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
+    return Parts(neck, head)
+
+
+def _dense_pyramid(
+    pyramid: Pyramid, channels: int, edition: Edition, extra_from: Literal["input", "output"]
+) -> FPN:
+    """Levels P3..P7."""
+    return FPN(
         pyramid.out_channels,
         pyramid.out_strides,
         channels,
         start_level=list(pyramid.out_strides).index(8),
         num_extra_levels=2,
-        extra_from="output" if edition == "2.25" else "input",
+        extra_from=extra_from,
         has_norm=edition == "2.25",
     )
-    head = RetinaNetHead(channels, neck.out_strides, num_classes, depth=depth)
-    return Parts(neck, head)
+
+
+def _selection(published: Selection, edition: Edition) -> Selection:
+    return replace(published, rule="pairs" if edition == "2.25" else "anchors")
 
 
 def faster_rcnn(
@@ -177,9 +217,49 @@ def _faster_rcnn_head(
     return FasterRCNNHead(rpn, box_head, strides[:-1])
 
 
+def sparse_rcnn(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """Sparse R-CNN (Sun et al., arXiv:2011.12450): 300 learned proposals on levels P2..P5."""
+    del depth, edition  # there are no towers, and all editions have the same rules
+    _check_heads(channels)
+    neck = FPN(
+        pyramid.out_channels,
+        pyramid.out_strides,
+        channels,
+        start_level=0,
+        num_extra_levels=0,
+        extra_from="output",
+    )
+    return Parts(neck, SparseRCNNHead(channels, neck.out_strides, num_classes))
+
+
+def detr(
+    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+) -> Parts:
+    """DETR (Carion et al., arXiv:2005.12872): 100 queries to the backbone's last map."""
+    del depth, edition  # there are no towers, and all editions have the same rules
+    _check_heads(channels)
+    neck = Coarsest(pyramid.out_channels, pyramid.out_strides)
+    head = DETRHead(neck.out_channels[0], neck.out_strides[0], num_classes, channels=channels)
+    return Parts(neck, head)
+
+
+def _check_heads(channels: int) -> None:
+    if channels % 8:
+        raise ZigguratError(
+            f"head_channels must be a multiple of 8, one part for each attention head, "
+            f"got {channels}"
+        )
+
+
 SYSTEMS: dict[str, System] = {
     "faster_rcnn": System(faster_rcnn, "detection"),
     "mask_rcnn": System(mask_rcnn, "instance_segmentation"),
     "cascade_mask_rcnn": System(cascade_mask_rcnn, "instance_segmentation"),
+    "atss": System(atss, "detection", DENSE_STRIDES, has_depth=True),
+    "gfl": System(gfl, "detection", DENSE_STRIDES, has_depth=True),
     "retinanet": System(retinanet, "detection", DENSE_STRIDES, has_depth=True),
+    "sparse_rcnn": System(sparse_rcnn, "detection"),
+    "detr": System(detr, "detection", neck=None),
 }

@@ -84,6 +84,8 @@ def targets_of(name: str) -> Any:
 def is_unused(name: str, parameter: str) -> bool:
     """Whether a parameter belongs to a map that the system does not read at this size."""
     system = MODELS[name].system
+    if system in ("atss", "gfl") and parameter.startswith("head.scales."):
+        return not parameter.endswith(".0")  # the object belongs to the finest level
     if system == "cascade_mask_rcnn":  # no anchor of the coarse levels is inside of the image
         return parameter.startswith(("neck.output_convs.2.", "neck.output_convs.3."))
     # PVTv2 normalises each map, dense heads leave out the finest.

@@ -57,7 +57,7 @@ def test_two_steps_of_a_recipe(
             f"--data.root={coco_folder}",
             "--data.short_side=72",
             "--data.long_side=96",
-            "--model.head_channels=16",
+            "--model.head_channels=64",
         ]
         if SYSTEMS[MODELS[tree["model"]["name"]].system].has_depth:
             words.append("--model.head_depth=1")

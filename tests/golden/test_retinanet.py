@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import ziggurat
+from ziggurat.heads.dense import Selection
 from ziggurat.heads.retinanet import ANCHORS, RetinaNetHead, RetinaNetOutput
 from ziggurat.models.detector import Detector
 from ziggurat.ops.boxes import decode_deltas, encode_deltas
@@ -192,7 +193,7 @@ class TestHeadAlone:
         original: tuple[int, int] | None,
         settings: dict[str, int],
     ) -> None:
-        head = RetinaNetHead(16, STRIDES, 80, depth=0, **settings)
+        head = RetinaNetHead(16, STRIDES, 80, depth=0, selection=Selection(**settings))
         found = head.decode(
             self.raw(unit, shift), [(120, 155)], None if original is None else [original]
         )[0]

@@ -112,6 +112,10 @@ def test_flipping_twice_is_nothing(scene: tuple[Image.Image, Detections], seed: 
     flipped, moved = flip(image, objects)
     again, back = flip(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), moved)
     assert torch.equal(again, flipped.flip(2))
+    assert moved.masks is not None
+    windows = moved.masks.windows
+    edges = torch.cat([windows[:, :2], windows[:, :2] + windows[:, 2:]], dim=1)
+    assert torch.equal(edges.float(), moved.boxes)  # these boxes are as tight as can be
     assert torch.equal(back.boxes, objects.boxes)
     assert back.masks is not None and objects.masks is not None
     assert torch.equal(back.masks.full(), objects.masks.full())

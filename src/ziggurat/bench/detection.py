@@ -7,6 +7,7 @@ Shapes: B images, H x W pixels.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -30,7 +31,7 @@ object of those that classify one by one."""
 
 
 class TorchvisionDetector(nn.Module):
-    """A detector of torchvision, with images that it neither resizes nor normalises otherwise.
+    """A detector of torchvision that takes images as they are, neither resized nor normalised.
 
     Args:
         model: Takes a list of images, and targets in training.
@@ -39,6 +40,8 @@ class TorchvisionDetector(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        transform: Any = model.transform
+        transform.image_mean, transform.image_std = [0.0] * 3, [1.0] * 3
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], targets: list[dict[str, Tensor]] | None = None
@@ -50,8 +53,8 @@ class TorchvisionDetector(nn.Module):
             targets: Boxes, labels and masks of each image, in training.
         """
         height, width = images.shape[2:]
-        transform = self.model.transform
-        transform.min_size, transform.max_size = (min(height, width),), max(height, width)  # type: ignore[union-attr]
+        transform: Any = self.model.transform
+        transform.min_size, transform.max_size = (min(height, width),), max(height, width)
         output: list[dict[str, Tensor]] | dict[str, Tensor] = self.model(list(images), targets)
         return output
 

@@ -41,7 +41,7 @@ def time_parts(
             begin = clock.now()
             # Some heads go on after the proposals; what they compute there is the head's work.
             with clock.watching(dict(model.head.named_modules(prefix="head"))):
-                model.decode(raw, sizes)  # type: ignore[arg-type]
+                model.decode(raw, sizes)
             whole = clock.now() - begin
         inside = sum(value for name, value in clock.seconds.items() if name.startswith("head."))
         clock.seconds[POST_PROCESSING] = whole - inside

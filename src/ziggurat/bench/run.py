@@ -160,8 +160,9 @@ def _time_parts(
     result: Result, model: nn.Module | None, conditions: Conditions
 ) -> dict[str, float]:
     """Time the parts of a prediction, where a model is known in parts."""
-    is_known = isinstance(model, Classifier | Detector) and result.contestant.variant == "eager"
-    if not is_known or result.setting.is_training:
+    if result.contestant.variant != "eager" or result.setting.is_training:
+        return {}
+    if not isinstance(model, Classifier | Detector):
         return {}
     images = make_images(result.setting, conditions.device, conditions.memory_format)
     autocast = autocast_of(result.setting, conditions.device)

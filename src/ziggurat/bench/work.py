@@ -91,7 +91,7 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
         variant: Form of the model.
     """
     if variant == "compiled" and isinstance(model, Detector | TorchvisionDetector):
-        model.compile(dynamic=False)  # type: ignore[no-untyped-call]
+        model.compile(dynamic=False)
         return model  # it keeps its type, and with it what follows the forward pass
     if variant == "compiled":
         compiled: nn.Module = torch.compile(model, dynamic=False)  # type: ignore[assignment]

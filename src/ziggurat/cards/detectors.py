@@ -221,4 +221,12 @@ _DETRS = (
     _detector("detr", "resnet50", PVT_PAGE, _Run("50e", None), drop_path_rate=0.0),
 )
 
-DETECTORS = (*_RETINANETS, *_MASK_RCNNS, *_CASCADES)
+DETECTORS = (
+    *_RETINANETS,
+    *_MASK_RCNNS,
+    *_CASCADES,
+    *_ATSSES,
+    *_GFLS,
+    *_SPARSE_RCNNS,
+    *_DETRS,
+)

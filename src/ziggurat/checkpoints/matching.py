@@ -13,7 +13,11 @@ from ziggurat.checkpoints.names import NameMap, Shape
 from ziggurat.checkpoints.read import StoredWeights
 from ziggurat.errors import ZigguratError
 
-CLASS_ENTRIES = ("head.fc.", "head.cls_logits.")
+CLASS_ENTRIES = (
+    "head.fc.",
+    "head.cls_logits.",
+    *(f"head.stages.{stage}.cls_logits." for stage in range(6)),
+)
 """Our entries whose first dimension grows with the number of classes."""
 
 SHOWN = 3

@@ -19,14 +19,6 @@ NORMED_FPN = NameMap(
 )
 """The FPN of GPViT's detectors, with a batch norm in every convolution."""
 
-RETINANET = NameMap(
-    renames=(
-        (r"bbox_head\.(cls_convs|reg_convs)\.(\d+)\.conv\.(weight|bias)", r"head.\1.\2.\3"),
-        (r"bbox_head\.retina_cls\.(weight|bias)", r"head.cls_logits.\1"),
-        (r"bbox_head\.retina_reg\.(weight|bias)", r"head.box_deltas.\1"),
-    )
-)
-
 OTHER_PARTS = NameMap(
     ignored=(
         (

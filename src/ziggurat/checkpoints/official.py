@@ -17,15 +17,30 @@ from ziggurat.backbones.pvt import PVT
 from ziggurat.backbones.pvt_v2 import PVTv2
 from ziggurat.backbones.resnet import ResNet
 from ziggurat.backbones.topformer import TopFormer
-from ziggurat.checkpoints import gpvit, mmdet, mmdet_rcnn, p2t, pvt, pvt_v2, resnet, topformer
+from ziggurat.checkpoints import (
+    gpvit,
+    mmdet,
+    mmdet_dense,
+    mmdet_query,
+    mmdet_rcnn,
+    p2t,
+    pvt,
+    pvt_v2,
+    resnet,
+    topformer,
+)
 from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
 from ziggurat.checkpoints.names import NameMap
 from ziggurat.checkpoints.read import given, read_stored
 from ziggurat.errors import ZigguratError
+from ziggurat.heads.atss import ATSSHead
 from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
+from ziggurat.heads.detr import DETRHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.gfl import GFLHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.necks.coarsest import Coarsest
@@ -53,10 +68,14 @@ CLASSIFIERS: dict[type[nn.Module], Layouts] = {
     GPViT: (gpvit.CLASSIFIER,),
 }
 HEADS: dict[type[nn.Module], NameMap] = {
-    RetinaNetHead: mmdet.RETINANET,
+    RetinaNetHead: mmdet_dense.RETINANET,
+    ATSSHead: mmdet_dense.ATSS,
+    GFLHead: mmdet_dense.GFL,
     FasterRCNNHead: mmdet_rcnn.FASTER_RCNN,
     MaskRCNNHead: mmdet_rcnn.MASK_RCNN,
     CascadeMaskRCNNHead: mmdet_rcnn.CASCADE_MASK_RCNN,
+    DETRHead: mmdet_query.DETR,
+    SparseRCNNHead: mmdet_query.SPARSE_RCNN,
 }
 
 

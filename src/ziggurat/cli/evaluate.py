@@ -4,6 +4,7 @@ With `--results FILE` the numbers of detections that any program wrote, without 
 """
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
@@ -136,7 +137,10 @@ def _write(evaluation: Evaluation, output: Path) -> list[Path]:
     }
     files = [write_json(output / "evaluation.json", content)]
     if evaluation.coco_results is not None:
-        files.append(write_json(output / "predictions.json", evaluation.coco_results))
+        # A line each: half a million entries with indentation would take twice the room.
+        lines = [json.dumps(entry, allow_nan=False) for entry in evaluation.coco_results]
+        predictions = "[\n" + ",\n".join(lines) + "\n]\n"
+        files.append(write_bytes(output / "predictions.json", predictions.encode("utf-8")))
     page = output / "report.html"
     write_report(page, describe_evaluation(evaluation))
     files.append(page)

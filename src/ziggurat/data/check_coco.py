@@ -190,35 +190,13 @@ def check_split(
     """
     images = _by_id(split, "images", tables["images"])
     sizes = {number: _size(split, number, entry) for number, entry in images.items()}
-    objects: dict[int, list[ExampleObject]] = {number: [] for number in images}
-    labels = {number: label for label, number in enumerate(classes)}
-    per_class = dict.fromkeys(classes.values(), 0)
-    annotated: set[int] = set()
-    faulty: set[object] = set()
-    for number, entry in _by_id(split, "annotations", tables["annotations"]).items():
-        image_id, category_id = entry.get("image_id"), entry.get("category_id")
-        source = entry.get(SOURCE)
-        file, place = source if isinstance(source, tuple) else (split.file, f"annotation {number}")
-        if not (type(image_id) is int and image_id in images):
-            split.add(f"{place}: unknown image id {image_id!r}", file=file)
-            continue
-        if source is None:
-            place = f"{place} (image {images[image_id].get('file_name')})"
-        annotated.add(image_id)
-        reasons = check_object(entry, sizes[image_id])
-        if not (type(category_id) is int and category_id in classes):
-            reasons.append(f"unknown category id {category_id!r}")
-        else:
-            per_class[classes[category_id]] += 1
-            size = sizes[image_id]
-            if not reasons and size is not None:
-                objects[image_id].append(read_object(entry, labels[category_id], size))
-        if reasons:
-            faulty.add(image_id)
-        for reason in reasons:
-            split.add(f"{place}: {reason}", file=file)
-    _empty_classes(split, per_class)
-    bare = [str(images[number].get("file_name")) for number in images if number not in annotated]
+    objects = _check_objects(split, tables["annotations"], images, sizes, classes)
+    _empty_classes(split, objects.per_class)
+    bare = [
+        str(entry.get("file_name"))
+        for number, entry in images.items()
+        if number not in objects.annotated
+    ]
     if bare:
         split.add(f"{plural(len(bare), 'image')} without annotations: {some(bare)}", is_note=True)
     paths: dict[int, Path] = {}
@@ -227,14 +205,65 @@ def check_split(
         paths = _check_files(split, images, sizes, named, on_progress)
         if not is_shared:
             _find_strangers(split, folder, set(named.values()))
-    good = [number for number in paths if number not in faulty]
+    good = [number for number in paths if number not in objects.faulty]
     names = tuple(classes.values())
     examples = []
     for index in evenly(len(good), _NUM_EXAMPLES):
         number = good[index]
         caption = f"{split.name}: {paths[number].name}"
-        examples.append(Example(paths[number], caption, names, tuple(objects[number])))
-    return SplitCount(split.name, len(images), "objects", per_class), examples
+        examples.append(Example(paths[number], caption, names, tuple(objects.of_image[number])))
+    return SplitCount(split.name, len(images), "objects", objects.per_class), examples
+
+
+@dataclass
+class _Objects:
+    """What the annotations of a split hold.
+
+    Attributes:
+        of_image: The faultless objects of each image.
+        per_class: Number of objects of each class.
+        annotated: Images that any annotation names.
+        faulty: Images with an annotation that is wrong.
+    """
+
+    of_image: dict[int, list[ExampleObject]]
+    per_class: dict[str, int]
+    annotated: set[int] = field(default_factory=set)
+    faulty: set[int] = field(default_factory=set)
+
+
+def _check_objects(
+    split: SplitCheck,
+    entries: Sequence[object],
+    images: Mapping[int, Entry],
+    sizes: Mapping[int, ImageSize | None],
+    classes: Mapping[int, str],
+) -> _Objects:
+    found = _Objects({number: [] for number in images}, dict.fromkeys(classes.values(), 0))
+    labels = {number: label for label, number in enumerate(classes)}
+    for number, entry in _by_id(split, "annotations", entries).items():
+        image_id, category_id = entry.get("image_id"), entry.get("category_id")
+        source = entry.get(SOURCE)
+        file, place = source if isinstance(source, tuple) else (split.file, f"annotation {number}")
+        if not (type(image_id) is int and image_id in images):
+            split.add(f"{place}: unknown image id {image_id!r}", file=file)
+            continue
+        if source is None:
+            place = f"{place} (image {images[image_id].get('file_name')})"
+        found.annotated.add(image_id)
+        size = sizes[image_id]
+        reasons = check_object(entry, size)
+        if not (type(category_id) is int and category_id in classes):
+            reasons.append(f"unknown category id {category_id!r}")
+        else:
+            found.per_class[classes[category_id]] += 1
+            if not reasons and size is not None:
+                found.of_image[image_id].append(read_object(entry, labels[category_id], size))
+        if reasons:
+            found.faulty.add(image_id)
+        for reason in reasons:
+            split.add(f"{place}: {reason}", file=file)
+    return found
 
 
 def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:

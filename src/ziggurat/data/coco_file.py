@@ -66,7 +66,7 @@ class CocoFile:
     left_out: Mapping[str, int]
 
 
-SOURCE = "source"
+SOURCE = "ziggurat_source"
 """Key of what was read from another format: of an image its file, of an annotation file and
 entry."""
 

@@ -15,19 +15,26 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ziggurat.losses.focal import sigmoid_focal_loss
-from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid, pad_to_multiple
-from ziggurat.ops.boxes import decode_deltas, encode_deltas, scale_boxes
+from ziggurat.heads.dense import (
+    PRIOR,
+    Selection,
+    anchors_of,
+    by_anchor,
+    counted_anchors,
+    select_detections,
+)
+from ziggurat.losses.background_focal import background_focal_loss
+from ziggurat.losses.focal import sparse_focal_loss
+from ziggurat.ops.anchors import AnchorGrid
+from ziggurat.ops.boxes import decode_deltas, encode_deltas
 from ziggurat.ops.matching import IGNORED, match_by_iou
-from ziggurat.ops.nms import suppress
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
 ANCHORS = AnchorGrid(
     scales=(4.0, 4.0 * 2 ** (1 / 3), 4.0 * 2 ** (2 / 3)),
     ratios=(0.5, 1.0, 2.0),
 )
-PRIOR = 0.01
-"""Probability of foreground that the classification starts from (paper, section 4.1)."""
+RETINANET_SELECTION = Selection()
 
 
 class RetinaNetOutput(NamedTuple):
@@ -50,10 +57,7 @@ class RetinaNetHead(nn.Module):
         strides: Stride of every level.
         num_classes: Number of foreground classes K.
         depth: Convolutions of each tower.
-        score_threshold: Least score of a detection.
-        nms_iou: Detections of one class that overlap more are duplicates.
-        candidates_per_level: Anchors of a level, best first, that enter the suppression.
-        max_detections: Detections of an image.
+        selection: How detections are chosen.
     """
 
     def __init__(
@@ -63,18 +67,12 @@ class RetinaNetHead(nn.Module):
         num_classes: int,
         *,
         depth: int = 4,
-        score_threshold: float = 0.05,
-        nms_iou: float = 0.5,
-        candidates_per_level: int = 1000,
-        max_detections: int = 100,
+        selection: Selection = RETINANET_SELECTION,
     ) -> None:
         super().__init__()
         self.strides = tuple(strides)
         self.num_classes = num_classes
-        self.score_threshold = score_threshold
-        self.nms_iou = nms_iou
-        self.candidates_per_level = candidates_per_level
-        self.max_detections = max_detections
+        self.selection = selection
         self.cls_convs = _tower(in_channels, depth)
         self.reg_convs = _tower(in_channels, depth)
         anchors = ANCHORS.num_anchors
@@ -118,28 +116,28 @@ class RetinaNetHead(nn.Module):
                 what pads it to the size of its neighbours in the batch.
         """
         check_same_length("loss", targets=targets, image_sizes=image_sizes)
-        anchors = self._anchors(raw)
-        all_anchors = torch.cat(anchors)
-        logits = torch.cat(_by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
-        deltas = torch.cat(_by_anchor(raw.box_deltas, 4), dim=1).float()
+        anchors = torch.cat(anchors_of(raw.cls_logits, self.strides, ANCHORS))
+        logits = torch.cat(by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
+        deltas = torch.cat(by_anchor(raw.box_deltas, 4), dim=1).float()
         matches = torch.stack(
             [
-                self._match(raw, all_anchors, target, size)
+                self._match(raw, anchors, target, size)
                 for target, size in zip(targets, image_sizes, strict=True)
             ]
         )
         foreground = matches >= 0
         normalizer = foreground.sum(dim=1).clamp(min=1).sum()
-        wanted = torch.zeros_like(logits)
+        classification = 0.75 * background_focal_loss(
+            logits.flatten(0, 1), (matches != IGNORED).flatten(), gamma=2.0
+        )
         box_loss = deltas.sum() * 0  # keeps the tower in the graph of a batch without objects
         for i, target in enumerate(targets):
-            mine = foreground[i]
-            objects = matches[i][mine]
-            wanted[i, mine, target.labels[objects]] = 1.0
-            goal = encode_deltas(all_anchors[mine], target.boxes[objects])
-            box_loss = box_loss + (deltas[i][mine] - goal).abs().sum()
-        counted = matches != IGNORED
-        classification = sigmoid_focal_loss(logits[counted], wanted[counted], alpha=0.25, gamma=2.0)
+            cells = foreground[i].nonzero().flatten()
+            objects = matches[i, cells]
+            own = logits[i, cells, target.labels[objects]]
+            classification = classification + sparse_focal_loss(own, alpha=0.25, gamma=2.0)
+            goal = encode_deltas(anchors[cells], target.boxes[objects])
+            box_loss = box_loss + (deltas[i, cells] - goal).abs().sum()
         return {"classification": classification / normalizer, "box": box_loss / normalizer}
 
     def _match(
@@ -150,15 +148,11 @@ class RetinaNetHead(nn.Module):
         image_size: ImageSize,
     ) -> Int[Tensor, " N"]:
         """Match the anchors that count; the others are ignored."""
-        counted = pad_to_multiple(image_size, SIZE_DIVISOR)
-        on_image = torch.cat(
-            [
-                ANCHORS.valid(_map_size(logits), stride, counted, anchors.device)
-                for logits, stride in zip(raw.cls_logits, self.strides, strict=True)
-            ]
-        )
+        counted = torch.cat(counted_anchors(raw.cls_logits, self.strides, ANCHORS, image_size))
         matches = torch.full((len(anchors),), IGNORED, device=anchors.device)
-        matches[on_image] = _match(anchors[on_image], target)
+        matches[counted] = match_by_iou(
+            anchors[counted], target.boxes, foreground_iou=0.5, background_iou=0.4
+        )
         return matches
 
     def decode(
@@ -177,56 +171,26 @@ class RetinaNetHead(nn.Module):
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
         check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
-        anchors = self._anchors(raw)
-        scores = [level.float().sigmoid() for level in _by_anchor(raw.cls_logits, self.num_classes)]
-        deltas = [level.float() for level in _by_anchor(raw.box_deltas, 4)]
+        anchors = anchors_of(raw.cls_logits, self.strides, ANCHORS)
+        logits = by_anchor(raw.cls_logits, self.num_classes)
+        deltas = by_anchor(raw.box_deltas, 4)
         results = []
-        for i, (image_size, original) in enumerate(zip(image_sizes, original_sizes, strict=True)):
-            boxes_of_levels, scores_of_levels = [], []
-            for level_anchors, level_scores, level_deltas in zip(
-                anchors, scores, deltas, strict=True
-            ):
-                # The best anchors by their best class, all their classes with them.
-                count = min(self.candidates_per_level, len(level_anchors))
-                best = level_scores[i].amax(dim=1).topk(count).indices
-                boxes_of_levels.append(
-                    decode_deltas(level_anchors[best], level_deltas[i][best], image_size)
+        for i, (size, original) in enumerate(zip(image_sizes, original_sizes, strict=True)):
+
+            def boxes_of(level: int, chosen: Tensor, i: int = i, size: ImageSize = size) -> Tensor:
+                moves = deltas[level][i, chosen].float()
+                return decode_deltas(anchors[level][chosen], moves, size)
+
+            results.append(
+                select_detections(
+                    [level[i].float() for level in logits],
+                    boxes_of,
+                    self.selection,
+                    scale_between(size, original),
                 )
-                scores_of_levels.append(level_scores[i][best])
-            boxes = scale_boxes(torch.cat(boxes_of_levels), scale_between(image_size, original))
-            results.append(self._select(boxes, torch.cat(scores_of_levels)))
+            )
         return results
-
-    def _select(self, boxes: Float[Tensor, "M 4"], scores: Float[Tensor, "M K"]) -> Detections:
-        """Suppress duplicates among all (anchor, class) pairs above the threshold."""
-        candidates, labels = (scores > self.score_threshold).nonzero(as_tuple=True)
-        return suppress(
-            boxes[candidates],
-            scores[candidates, labels],
-            labels,
-            iou=self.nms_iou,
-            max_detections=self.max_detections,
-        )
-
-    def _anchors(self, raw: RetinaNetOutput) -> list[Float[Tensor, "_ 4"]]:
-        return [
-            ANCHORS.level(_map_size(logits), stride, logits.device)
-            for logits, stride in zip(raw.cls_logits, self.strides, strict=True)
-        ]
-
-
-def _match(anchors: Float[Tensor, "N 4"], target: Detections) -> Int[Tensor, " N"]:
-    return match_by_iou(anchors, target.boxes, foreground_iou=0.5, background_iou=0.4)
 
 
 def _tower(channels: int, depth: int) -> nn.ModuleList:
     return nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth))
-
-
-def _map_size(level: Tensor) -> ImageSize:
-    return level.shape[2], level.shape[3]
-
-
-def _by_anchor(levels: Sequence[Tensor], width: int) -> list[Float[Tensor, "B _ width"]]:
-    """View (B, A * width, h, w) maps as one row an anchor, in the order of the anchors."""
-    return [level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, width) for level in levels]

@@ -45,7 +45,7 @@ def set_checkpointing(model: nn.Module, enable: bool) -> None:
     if not parts:
         raise ValueError(f"{type(model).__name__} has no part that can run its blocks again")
     for part in parts:
-        part.use_checkpointing = enable
+        part.use_checkpointing = enable  # type: ignore[assignment]
 
 
 @contextmanager

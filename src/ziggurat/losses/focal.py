@@ -24,3 +24,22 @@ def sigmoid_focal_loss(
     p_t = p * targets + (1 - p) * (1 - targets)
     alpha_t = alpha * targets + (1 - alpha) * (1 - targets)
     return (alpha_t * (1 - p_t) ** gamma * cross_entropy).sum()
+
+
+def sparse_focal_loss(
+    logits: Float[Tensor, " P"], *, alpha: float, gamma: float
+) -> Float[Tensor, ""]:
+    """Sum what true classes add to a loss that counted every class as background.
+
+    Lin et al., arXiv:1708.02002, eq. 5 with y = 1 less the same with y = 0. Together with
+    `background_focal_loss` times 1 - alpha it is `sigmoid_focal_loss`, without targets of A * K.
+
+    Args:
+        logits: Logit of the true class of each foreground anchor.
+        alpha: Weight of positives; negatives get 1 - alpha.
+        gamma: Focusing power.
+    """
+    p = logits.sigmoid()
+    positive = alpha * (1 - p) ** gamma * F.softplus(-logits)
+    negative = (1 - alpha) * p**gamma * F.softplus(logits)
+    return (positive - negative).sum()

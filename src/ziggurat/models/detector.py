@@ -6,16 +6,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
+from ziggurat.heads.atss import ATSSHead, ATSSOutput
 from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
+from ziggurat.heads.detr import DETRHead, DETROutput
 from ziggurat.heads.faster_rcnn import FasterRCNNHead, TwoStageOutput
+from ziggurat.heads.gfl import GFLHead, GFLOutput
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
+from ziggurat.heads.sparse_rcnn import SparseRCNNHead, SparseRCNNOutput
 from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
 
-Head = RetinaNetHead | FasterRCNNHead | MaskRCNNHead | CascadeMaskRCNNHead
+SetHead = DETRHead | SparseRCNNHead
+"""Heads that predict a set; their `forward` needs the sizes of the images."""
+
+Head = (
+    RetinaNetHead
+    | ATSSHead
+    | GFLHead
+    | FasterRCNNHead
+    | MaskRCNNHead
+    | CascadeMaskRCNNHead
+    | SetHead
+)
 """Heads, each with `forward`, `loss` and `decode`."""
 
-RawDetections = RetinaNetOutput | TwoStageOutput
+RawDetections = (
+    RetinaNetOutput | ATSSOutput | GFLOutput | TwoStageOutput | DETROutput | SparseRCNNOutput
+)
 """What the heads' `forward` returns."""
 
 
@@ -76,6 +93,8 @@ class Detector(nn.Module):
                 f"each of {len(images)} images, got {list(image_sizes)}"
             )
         levels = self.neck(self.pyramid(self.backbone(images)))
+        if isinstance(self.head, SetHead):
+            return self.head(levels, image_sizes)
         return self.head(levels)
 
     def loss(
@@ -91,7 +110,8 @@ class Detector(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        return self.head.loss(raw, targets, image_sizes)
+        # What its own `forward` returned.
+        return self.head.loss(raw, targets, image_sizes)  # type: ignore[arg-type]
 
     def decode(
         self,
@@ -107,4 +127,5 @@ class Detector(nn.Module):
             original_sizes: Sizes before resizing; where given, boxes are in pixels of the
                 original images.
         """
-        return self.head.decode(raw, image_sizes, original_sizes)
+        # What its own `forward` returned.
+        return self.head.decode(raw, image_sizes, original_sizes)  # type: ignore[arg-type]

@@ -12,6 +12,9 @@ MAX_LOG_RATIO = abs(log(16 / 1000))
 """A decoded box is at most 62.5 times as wide or high as its anchor, nor as many times smaller."""
 
 
+SMALLEST_AREA = 1e-6
+"""What an area is at least where it divides."""
+
 Stds = tuple[float, float, float, float]
 """What (dx, dy, dw, dh) are divided by, so that a network predicts numbers of about one."""
 
@@ -75,6 +78,15 @@ def clip_boxes(boxes: Float[Tensor, "N 4"], image_size: ImageSize) -> Float[Tens
 def scale_boxes(boxes: Float[Tensor, "N 4"], factors: tuple[float, float]) -> Float[Tensor, "N 4"]:
     """Divide x by the first and y by the second factor."""
     return boxes / boxes.new_tensor([*factors, *factors])
+
+
+def paired_iou(boxes: Float[Tensor, "N 4"], others: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
+    """Return the IoU of each box with the other one in its place."""
+    top_left = torch.maximum(boxes[:, :2], others[:, :2])
+    bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
+    overlap = (bottom_right - top_left).clamp(min=0).prod(dim=1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (others[:, 2:] - others[:, :2]).prod(dim=1)
+    return overlap / (areas - overlap).clamp(min=SMALLEST_AREA)
 
 
 def _sides(boxes: Float[Tensor, "N 4"]) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:

@@ -97,9 +97,12 @@ def error_rows(report: Report) -> list[ClassRow]:
 def report_tables(report: Report) -> RenderableType:
     """Return all tables of a report for `rich.console.Console.print`."""
     parts: list[RenderableType] = [_numbers(report)]
+    mistakes = error_rows(report)
+    if len(report.errors) > 1:  # a terminal has no room for more than their numbers
+        mistakes = [{k: v for k, v in row.items() if k != "meaning"} for row in mistakes]
     for title, rows in (
         ("sizes of objects", report.per_size),
-        ("mistakes and what they cost", error_rows(report)),
+        ("mistakes and what they cost", mistakes),
     ):
         if rows:
             parts += [Text(""), _table(title, rows)]

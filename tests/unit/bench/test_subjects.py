@@ -19,7 +19,10 @@ from ziggurat.errors import ZigguratError
         ("tim:resnet18", "unknown library 'tim'; did you mean 'timm'"),
         ("timm:resnet81", "unknown timm model 'resnet81'; did you mean 'resnet"),
         ("timm:hf-hub:some/model", "unknown timm model"),
-        ("torchvision:resnet8", "unknown torchvision classifier 'resnet8'; did you mean 'resnet"),
+        (
+            "torchvision:resnet8",
+            "unknown torchvision classifier or detector 'resnet8'; did you mean 'resnet",
+        ),
     ],
 )
 def test_unknown_names(name: str, message: str) -> None:

@@ -185,7 +185,7 @@ def test_converted_it_is_a_coco_data_set(tmp_path: Path, name: str) -> None:
     for index in range(2):
         assert torch.equal(before.target(index).boxes, after.target(index).boxes)
     text = (tmp_path / "out/annotations/instances_train.json").read_text()
-    assert "source" not in text and str(tmp_path) not in text
+    assert "ziggurat" not in text and str(tmp_path) not in text
 
 
 def test_outlines_are_masks(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Dense heads learn a step on whatever a data set may hold."""
+
+import pytest
+import torch
+
+from ziggurat.errors import ZigguratError
+from ziggurat.heads.atss import ATSSHead
+from ziggurat.heads.gfl import GFLHead
+from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.types import Detections
+
+HEADS = (RetinaNetHead, ATSSHead, GFLHead)
+STRIDES = (8, 16)
+
+
+def objects(boxes: torch.Tensor, num_classes: int) -> Detections:
+    return Detections(boxes, torch.ones(len(boxes)), torch.arange(len(boxes)) % num_classes)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize(
+    ("num_classes", "boxes"),
+    [
+        (3, torch.zeros(0, 4)),
+        (1, torch.tensor([[4.0, 4.0, 60.0, 50.0]])),
+        (3, torch.tensor([[10.0, 10.0, 11.0, 11.0], [30.2, 30.2, 30.7, 30.9]])),
+        (3, torch.tensor([[8.0, 8.0, 40.0, 40.0]]).expand(1000, 4) + torch.rand(1000, 1) * 20),
+        (1203, torch.tensor([[4.0, 4.0, 60.0, 50.0]])),
+    ],
+    ids=["none", "one_class", "tiny", "thousand", "lvis"],
+)
+def test_a_step(kind: type, num_classes: int, boxes: torch.Tensor) -> None:
+    head = kind(32, STRIDES, num_classes, depth=1)
+    levels = [torch.randn(2, 32, 8, 8), torch.randn(2, 32, 4, 4)]
+    targets = [objects(boxes, num_classes), objects(boxes[:0], num_classes)]
+    losses = head.loss(head(levels), targets, [(64, 64), (60, 50)])
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert total.isfinite()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_detections_lie_in_the_image_best_first(kind: type) -> None:
+    head = kind(32, STRIDES, 2, depth=1)
+    torch.nn.init.constant_(head.cls_logits.bias, 0.0)
+    raw = head([torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)])
+    found = head.decode(raw, [(60, 50)])[0]
+    assert 0 < len(found) <= 100
+    assert (found.scores.diff() <= 0).all()
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= torch.tensor([50.0, 60.0, 50.0, 60.0])).all()
+
+
+@pytest.mark.parametrize("kind", [ATSSHead, GFLHead])
+def test_width_must_suit_the_norms(kind: type) -> None:
+    with pytest.raises(ZigguratError, match="multiple of 32"):
+        kind(40, STRIDES, 2)
