@@ -1,4 +1,4 @@
-"""Segmentation systems: the neck and the heads that go onto a backbone, every number written out."""
+"""Segmentation systems: neck and heads that go onto a backbone, every number written out."""
 
 from dataclasses import dataclass
 from typing import Protocol

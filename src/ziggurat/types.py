@@ -5,7 +5,7 @@ Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int, Integer
@@ -244,11 +244,12 @@ class Batch:
         `DataLoader` looks for this method by its name.
         """
         targets = self.targets
+        pinned: Any = None
         if isinstance(targets, list):
-            targets = [target.pin_memory() for target in targets]
+            pinned = [target.pin_memory() for target in targets]
         elif targets is not None:
-            targets = targets.pin_memory()
-        return replace(self, images=self.images.pin_memory(), targets=targets)
+            pinned = targets.pin_memory()
+        return replace(self, images=self.images.pin_memory(), targets=pinned)
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class System:
         self.head = head
         self.rpn = head.rpn if isinstance(head, CascadeMaskRCNNHead) else head.boxes.rpn
         with torch.inference_mode():
-            self.raw: TwoStageOutput = model(case.images(), [IMAGE])  # type: ignore[assignment]
+            self.raw: TwoStageOutput = model(case.images(), [IMAGE])
 
 
 def unstable_best(scores: Tensor, count: int) -> Tensor:
@@ -181,7 +181,7 @@ def test_losses_and_gradients(system: System) -> None:
         module.training = isinstance(module, nn.BatchNorm2d)
     target, proposals = truth(case), torch.tensor(facts["fixed_proposals_xyxy"]).float()
     model.zero_grad()
-    raw: TwoStageOutput = model(case.images(), [IMAGE])  # type: ignore[assignment]
+    raw: TwoStageOutput = model(case.images(), [IMAGE])
     losses = system.rpn.loss(raw.rpn, [target], [IMAGE])
     if isinstance(head, MaskRCNNHead):
         head.boxes.sampler = RegionSampler(num_samples=4 * ALL)
@@ -207,9 +207,14 @@ def test_losses_and_gradients(system: System) -> None:
     torch.stack(list(losses.values())).sum().backward()
     model.eval()
     norms = facts["grad_l2_norm_by_module"]
-    parts = {"backbone": [model.backbone], "neck": [model.neck], "rpn_head": [system.rpn]}
+    parts: dict[str, list[nn.Module]] = {
+        "backbone": [model.backbone],
+        "neck": [model.neck],
+        "rpn_head": [system.rpn],
+        "roi_head": [head],
+    }
     in_rpn = {id(parameter) for parameter in system.rpn.parameters()}
-    for name, modules in (parts | {"roi_head": [head]}).items():
+    for name, modules in parts.items():
         gradients = [
             p.grad.double().square().sum()
             for module in modules

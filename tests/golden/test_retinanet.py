@@ -191,7 +191,7 @@ class TestHeadAlone:
         name: str,
         shift: float,
         original: tuple[int, int] | None,
-        settings: dict[str, int],
+        settings: dict[str, Any],
     ) -> None:
         head = RetinaNetHead(16, STRIDES, 80, depth=0, selection=Selection(**settings))
         found = head.decode(

@@ -18,6 +18,7 @@ LAYERS = [
     {"backbones", "necks", "heads"},
     {"models"},
     {"systems"},
+    {"segmentation_systems"},
     {"zoo"},
     {"checkpoints"},
     {"weights"},

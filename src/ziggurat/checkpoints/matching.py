@@ -16,6 +16,12 @@ from ziggurat.errors import ZigguratError
 CLASS_ENTRIES = (
     "head.fc.",
     "head.cls_logits.",
+    *(
+        f"head.{branch}.{output}."
+        for branch in ("box_head", "boxes.box_head", *(f"box_heads.{i}" for i in range(3)))
+        for output in ("logits", "deltas")
+    ),
+    *(f"head.{branch}.logits." for branch in ("mask_head", *(f"mask_heads.{i}" for i in range(3)))),
     *(f"head.stages.{stage}.cls_logits." for stage in range(6)),
 )
 """Our entries whose first dimension grows with the number of classes."""

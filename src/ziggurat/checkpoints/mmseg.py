@@ -1,4 +1,4 @@
-"""Names in the files of segmenters trained with MMSegmentation (PVT's, P2T's, GPViT's, TopFormer's)."""
+"""Names in the files of segmenters trained with MMSegmentation: PVT, P2T, GPViT, TopFormer."""
 
 from ziggurat.checkpoints.names import NameMap
 

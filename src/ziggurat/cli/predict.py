@@ -8,7 +8,6 @@ import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -138,14 +137,17 @@ def run(args: argparse.Namespace) -> None:
     if videos:
         import_av()  # else it is missed only when all images are done
     predictor = load(args.weights, device=args.device, fast=args.fast)
-    predict = partial(
-        predictor,
-        score_threshold=args.score_threshold,
-        classes=args.classes,
-        tiles=tiles,
-        augmentation=augmentation,
-        batch_size=args.batch_size,
-    )
+
+    def predict(images: Iterable[Image.Image]) -> Iterator[Prediction]:
+        return predictor(
+            images,
+            score_threshold=args.score_threshold,
+            classes=args.classes,
+            tiles=tiles,
+            augmentation=augmentation,
+            batch_size=args.batch_size,
+        )
+
     _make_folder(args.output)
     work = _Work(
         predict,

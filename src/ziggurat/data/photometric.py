@@ -1,8 +1,9 @@
 """Change brightness, contrast, saturation and hue at random, in 8 bits as the published runs did.
 
-Every step ends in whole levels, cut off and not rounded, and colours go through 8-bit HSV (hue in 180
-steps) as in OpenCV, which is not needed for it. Values are OpenCV's, except that the way back from HSV
-differs by one level in places: there OpenCV rounds the last pixels of a row and cuts off all others.
+Every step ends in whole levels, cut off and not rounded, and colours go through 8-bit HSV (hue in
+180 steps) as in OpenCV, which is not needed for it. Values are OpenCV's, except that the way back
+from HSV differs by one level in places: there OpenCV rounds the last pixels of a row and cuts off
+all others.
 """
 
 import numpy as np

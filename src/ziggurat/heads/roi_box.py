@@ -66,12 +66,11 @@ class BoxHead(nn.Module):
         self.stds = stds
         self.convs = nn.ModuleList(ConvNorm(in_channels, in_channels, 3) for _ in range(num_convs))
         widths = [in_channels * POOLED_SIDE**2, *[HIDDEN] * num_linears]
-        self.linears = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        linears = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
+        self.linears = nn.ModuleList(linears)
         self.logits = nn.Linear(HIDDEN, num_classes + 1)
         self.deltas = nn.Linear(HIDDEN, num_classes * 4)
-        for linear in self.linears:
+        for linear in linears:
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
         for output, std in ((self.logits, 0.01), (self.deltas, 0.001)):

@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import yaml
@@ -56,6 +56,7 @@ class Source:
     time: float | None = None
 
 
+@runtime_checkable
 class ResultWriter(Protocol):
     """Is given one prediction after the other."""
 
@@ -213,7 +214,7 @@ class LabelMeWriter:
                     "score": score,
                 }
                 shapes.append(shape)
-        content = {
+        content: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
             "shapes": shapes,

@@ -109,7 +109,7 @@ class Predictor:
     ) -> Prediction: ...
 
     @overload
-    def __call__(
+    def __call__(  # type: ignore[overload-overlap]  # a list is answered by a list
         self,
         images: list[ImageLike] | tuple[ImageLike, ...],
         *,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from PIL import Image
 
@@ -176,7 +176,7 @@ class VideoWriter:
 
     def _start(self, picture: Image.Image) -> "av.video.VideoStream":
         codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
-        stream: av.video.VideoStream = self._container.add_stream(codec, rate=30)
+        stream = cast("av.video.VideoStream", self._container.add_stream(codec, rate=30))
         # The colours of this format are stored for 2 x 2 pixels: an odd row or column is cut off.
         stream.width, stream.height = (max(2, side - side % 2) for side in picture.size)
         stream.pix_fmt = "yuv420p"

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ziggurat.errors import ZigguratError
+
 
 def match_one_to_one(
     cost: Float[Tensor, "L Q G"],
@@ -12,9 +14,17 @@ def match_one_to_one(
 
     Args:
         cost: Cost of each pair of a prediction and an object, in each of L independent problems.
+
+    Raises:
+        ZigguratError: If scipy is not installed.
     """
-    # Only training needs scipy, prediction does not.
-    from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+    try:  # only training needs it, prediction does not
+        from scipy.optimize import linear_sum_assignment
+    except ImportError as error:
+        raise ZigguratError(
+            "detectors that match predictions one to one are trained with scipy, which is not "
+            "installed; install it with `pip install 'ziggurat[train]'`"
+        ) from error
 
     # A NaN shall be reported by the loss, which knows its name, and not by the solver.
     finite = cost.detach().float().nan_to_num(nan=1e6, posinf=1e6, neginf=-1e6).cpu().numpy()

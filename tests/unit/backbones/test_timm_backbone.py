@@ -76,14 +76,20 @@ def test_gradient_checkpointing_where_timm_has_it() -> None:
             without.set_grad_checkpointing()
 
 
-def test_a_detector_takes_a_pyramid_and_refuses_other_strides() -> None:
+def test_a_detector_takes_any_strides() -> None:
     with torch.device("meta"):
         model = ziggurat.create_model(
             "retinanet", backbone="timm:resnet18", num_classes=3, head_channels=16, head_depth=1
         )
         raw = model(torch.empty(1, 3, 96, 128))
-        for name in ("timm:vit_tiny_patch16_224", "topformer_tiny"):
-            with pytest.raises(ZigguratError, match=r"strides \(4, 8, 16, 32\), got .* of"):
-                ziggurat.create_model("retinanet", backbone=name)
+        for name, size in (("timm:vit_tiny_patch16_224", 224), ("topformer_tiny", 128)):
+            for system in ("retinanet", "faster_rcnn"):
+                other = ziggurat.create_model(
+                    system, backbone=name, num_classes=3, head_channels=16, drop_path_rate=0.0
+                )
+                levels = other.neck(other.pyramid(other.backbone(torch.empty(1, 3, size, size))))
+                assert [size // level.shape[2] for level in levels][:3] == list(
+                    other.neck.out_strides
+                )[:3]
     assert len(raw.cls_logits) == 5
     assert model.identity.name == "retinanet_timm:resnet18"

@@ -35,7 +35,7 @@ def classifier() -> Classifier:
 @pytest.fixture
 def detector() -> Detector:
     torch.manual_seed(0)
-    identity = ModelIdentity("detection", "retinanet", "p2t_mini", 3, CHANNELS, DEPTH)
+    identity = ModelIdentity("detection", "retinanet", "p2t_mini", 3, "fpn", CHANNELS, DEPTH)
     model = zoo.build(identity)
     assert isinstance(model, Detector)
     return model

@@ -14,6 +14,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.inference import forward, predictor
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.fast import optimize
+from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.inference.tiles import Tiles
 from ziggurat.types import Batch, CenterCrop, ClassScores, Detections, Result
@@ -225,7 +226,7 @@ def test_classifier(classifier: Predictor, photo: Image.Image) -> None:
 
 
 def test_many_images_through_a_classifier(classifier: Predictor, photo: Image.Image) -> None:
-    images = [photo.rotate(10 * turn) for turn in range(18)]
+    images: list[ImageLike] = [photo.rotate(10 * turn) for turn in range(18)]
     together = classifier(images)
     alone = [classifier(images[0]), classifier(images[17])]
     for one, other in zip([together[0], together[17]], alone, strict=True):
