@@ -108,7 +108,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path, classifier: Classi
 
 def test_the_file_is_ordinary_safetensors_with_plain_metadata(weights: Path) -> None:
     values = _metadata(weights)
-    assert values["format_version"] == 1
+    assert values["format_version"] == 2
     assert values["identity"]["backbone"] == "p2t_mini"
     assert values["classes"] == [f"class_{i}" for i in range(5)]
     assert values["preprocessing"]["kind"] == "center_crop"
@@ -189,7 +189,7 @@ def test_a_backbone_of_timm_is_built_again(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "newer": (lambda v: v.update(format_version=2), "format version 2, expected 1; update"),
+    "newer": (lambda v: v.update(format_version=3), "format version 3, expected 2; update"),
     "no version": (lambda v: v.pop("format_version"), "format version None"),
     "no classes": (lambda v: v.pop("classes"), "lacks, or should not have, classes"),
     "extra": (lambda v: v.update(run="os.system"), "should not have, run"),
@@ -216,6 +216,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
             task="detection",
             system="retinanet",
             backbone="timm:resnet1",
+            neck="fpn",
             head_channels=8,
             head_depth=1,
         ),
