@@ -60,7 +60,7 @@ LOADABLE = {name: facts for name, facts in configurations().items() if facts.get
 
 def test_all_are_there() -> None:
     assert len(LOADABLE) == 51
-    # GPViT's 3x configurations name a schedule that was not published; their models are the 1x ones.
+    # The 3x configurations of GPViT name an unpublished schedule; their models are the 1x ones.
     others = set(configurations()) - set(LOADABLE)
     assert {our_name(name) for name in others} <= {our_name(name) for name in LOADABLE}
 

@@ -26,6 +26,7 @@ TOLERANCE = 1e-4
 IMAGE, ORIGINAL = (310, 440), (248, 352)
 SCORE_TOLERANCE = 2e-4
 """Noise of 1e-6 in the input changes scores of the official code by up to 8e-5 of their mean."""
+BOX_TOLERANCE = 2e-2  # pixels
 ALL = 10**7
 """So many samples that none is left out, as in the official runs."""
 CASES = {
@@ -107,7 +108,8 @@ def test_levels_and_proposals(system: System) -> None:
     torch.testing.assert_close(proposals[:100, 4], official[:, 4], atol=1e-5, rtol=0)
     # Proposals whose scores tie may stand in any order.
     for row in official:
-        assert (proposals[:110, :4] - row[:4]).abs().amax(dim=1).min() < 2e-2
+        ties = proposals[(proposals[:, 4] - row[4]).abs() < 1e-5, :4]
+        assert (ties - row[:4]).abs().amax(dim=1).min() < BOX_TOLERANCE
 
 
 def test_regions(system: System) -> None:
@@ -165,11 +167,13 @@ def test_detections_and_masks(system: System) -> None:
             for k in free
             if abs(float(scores[k] - found.scores[i])) < SCORE_TOLERANCE
             and labels[k] == label
-            and float((official[k] - box).abs().max()) < 2e-2
+            and float((official[k] - box).abs().max()) < BOX_TOLERANCE
         ]
         assert near, f"no official detection at {box.tolist()}, label {label}"
-        # A pixel at a probability of one half may fall on either side.
-        assert abs(areas[i] - official_areas[near[0]]) <= 2 + 0.002 * areas[i]
+        # A box that is 0.02 pixels off moves its outline over as many pixels per unit of length,
+        # and a pixel at a probability of one half may fall on either side.
+        across, down = (box[2:] - box[:2]).tolist()
+        assert abs(areas[i] - official_areas[near[0]]) <= 2 + BOX_TOLERANCE * 2 * (across + down)
         free.remove(near[0])
 
 

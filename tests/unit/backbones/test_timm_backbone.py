@@ -7,6 +7,7 @@ from timm.layers.drop import DropPath
 import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.models.detector import Detector
 
 
 @pytest.mark.parametrize(
@@ -87,9 +88,9 @@ def test_a_detector_takes_any_strides() -> None:
                 other = ziggurat.create_model(
                     system, backbone=name, num_classes=3, head_channels=16, drop_path_rate=0.0
                 )
+                assert isinstance(other, Detector)
                 levels = other.neck(other.pyramid(other.backbone(torch.empty(1, 3, size, size))))
-                assert [size // level.shape[2] for level in levels][:3] == list(
-                    other.neck.out_strides
-                )[:3]
+                assert isinstance(strides := other.neck.out_strides, tuple)
+                assert [size // level.shape[2] for level in levels][:3] == list(strides)[:3]
     assert len(raw.cls_logits) == 5
     assert model.identity.name == "retinanet_timm:resnet18"

@@ -1,0 +1,104 @@
+"""Region-based heads train on whatever a data set holds."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
+from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.mask_rcnn import MaskRCNNHead
+from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_mask import MaskHead, mask_targets
+from ziggurat.heads.roi_samples import RegionSampler
+from ziggurat.heads.rpn import RPN, RPNSettings
+from ziggurat.types import Detections, ObjectMasks
+
+STRIDES = (4, 8, 16, 32, 64)
+SIZE = (64, 96)
+CHANNELS = 4
+
+
+def mask_rcnn(num_classes: int) -> MaskRCNNHead:
+    boxes = FasterRCNNHead(RPN(CHANNELS, STRIDES), BoxHead(CHANNELS, num_classes), STRIDES[:-1])
+    return MaskRCNNHead(boxes, MaskHead(CHANNELS, num_classes), STRIDES[:-1])
+
+
+def cascade(num_classes: int) -> CascadeMaskRCNNHead:
+    return CascadeMaskRCNNHead(
+        RPN(CHANNELS, STRIDES, RPNSettings(is_inside_only=True, box_beta=1 / 9)),
+        [BoxHead(CHANNELS, num_classes, num_linears=1, stds=stage.stds) for stage in STAGES],
+        [MaskHead(CHANNELS, num_classes) for _ in STAGES],
+        STRIDES[:-1],
+    )
+
+
+def levels(images: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    sides = [(-(-SIZE[0] // s), -(-SIZE[1] // s)) for s in STRIDES]
+    return [
+        torch.randn(images, CHANNELS, *side, generator=generator).requires_grad_() for side in sides
+    ]
+
+
+def objects(count: int, side: float, num_classes: int) -> Detections:
+    generator = torch.Generator().manual_seed(count)
+    corner = torch.rand(count, 2, generator=generator) * torch.tensor([90.0 - side, 60.0 - side])
+    boxes = torch.cat([corner, corner + side], dim=1)
+    windows = torch.cat([corner.long(), torch.full((count, 2), max(1, int(side)))], dim=1)
+    pixels = torch.ones(int(windows[:, 2:].prod(dim=1).sum()), dtype=torch.bool)
+    labels = torch.randint(num_classes, (count,), generator=generator)
+    return Detections(boxes, torch.ones(count), labels, ObjectMasks(pixels, windows, SIZE))
+
+
+@pytest.mark.parametrize("build", [mask_rcnn, cascade])
+@pytest.mark.parametrize(
+    ("count", "side", "num_classes"),
+    [(0, 20.0, 3), (3, 20.0, 1), (3, 20.0, 1203), (1000, 6.0, 3), (4, 1.0, 3)],
+    ids=["no objects", "one class", "1203 classes", "1000 objects", "tiny"],
+)
+def test_a_step_on_anything(
+    build: Callable[[int], MaskRCNNHead | CascadeMaskRCNNHead],
+    count: int,
+    side: float,
+    num_classes: int,
+) -> None:
+    torch.manual_seed(0)
+    head, maps = build(num_classes), levels()
+    targets = [objects(count, side, num_classes), objects(0, side, num_classes)]
+    losses = head.loss(head(maps), targets, [SIZE] * 2)
+    total = torch.stack(list(losses.values())).sum()
+    total.backward()
+    assert total.isfinite()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    assert all(p.grad.isfinite().all() for p in head.parameters() if p.grad is not None)
+    if not count:
+        assert all(
+            not loss.detach().any() for name, loss in losses.items() if name.startswith("mask")
+        )
+
+
+@pytest.mark.parametrize("build", [mask_rcnn, cascade])
+def test_an_untrained_head_decodes(
+    build: Callable[[int], MaskRCNNHead | CascadeMaskRCNNHead],
+) -> None:
+    torch.manual_seed(0)
+    head = build(3).eval()
+    with torch.inference_mode():
+        found = head.decode(head(levels()), [SIZE, (60, 90)], [(128, 192), (30, 45)])
+    assert [one.masks.size for one in found if one.masks is not None] == [(128, 192), (30, 45)]
+    for one, (height, width) in zip(found, [(128, 192), (30, 45)], strict=True):
+        assert len(one) <= 100
+        assert (one.boxes[:, 2] <= width + 1e-3).all()
+        assert (one.boxes[:, 3] <= height + 1e-3).all()
+        assert (one.scores[:-1] >= one.scores[1:]).all()
+
+
+def test_masks_are_needed_to_train_masks() -> None:
+    target = objects(2, 20.0, 3)
+    sample = RegionSampler().draw(
+        [target.boxes], [Detections(target.boxes, target.scores, target.labels)], 3
+    )[0]
+    with pytest.raises(ValueError, match="trained on objects with masks, got boxes only"):
+        mask_targets(sample)
