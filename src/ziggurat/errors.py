@@ -32,3 +32,20 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     """
     near = nearest_name(name, known)
     return otherwise if near is None else f"did you mean {near!r}?"
+
+
+def check_known(kind: str, name: str, known: Iterable[str]) -> None:
+    """Raise unless a name is known, with the nearest name in the message.
+
+    Args:
+        kind: What the name is of.
+        name: What was given.
+        known: What there is.
+
+    Raises:
+        ZigguratError: If the name is unknown.
+    """
+    names = list(known)
+    if name not in names:
+        hint = did_you_mean(name, names, f"known are {', '.join(names)}")
+        raise ZigguratError(f"unknown {kind} {name!r}; {hint}")

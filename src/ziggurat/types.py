@@ -175,7 +175,7 @@ class LabelMap:
         return LabelMap(self.labels.pin_memory())
 
 
-Result = Detections | ClassScores
+Result = Detections | ClassScores | LabelMap
 """What `decode` gives for one image."""
 
 
@@ -307,7 +307,7 @@ class FitAligned:
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 
 
-Preprocessing = CenterCrop | FitInside
+Preprocessing = CenterCrop | FitInside | FitAligned
 """What a model expects of an image; it belongs to the weights and is saved with them."""
 
 
@@ -321,7 +321,7 @@ class ModelIdentity:
         backbone: Name of the backbone.
         num_classes: Number of foreground classes K.
         neck: Name of what stands between backbone and head; None where nothing does.
-        head_channels: Width of neck and head of a detector; None for a classifier.
+        head_channels: Width of neck and head; None for a classifier.
         head_depth: Convolutions of each tower of a dense detector's head; None for other models.
     """
 
@@ -339,6 +339,12 @@ class ModelIdentity:
         if self.task == "classification":
             return self.backbone
         neck = "" if self.neck in (None, "fpn") else f"{self.neck}_"
+        if self.task == "semantic_segmentation":
+            # "topformer_seg" and "topformer_tiny" are "topformer_seg_tiny".
+            system = self.system.removesuffix("_cityscapes")
+            suffix = "_cityscapes" if system != self.system else ""
+            own = "topformer_" if system == "topformer_seg" else ""
+            return f"{system}_{neck}{self.backbone.removeprefix(own)}{suffix}"
         if self.backbone.endswith("_adapter"):  # the published detectors on GPViT
             return f"{self.system}_{neck}{self.backbone.removesuffix('_adapter')}"
         plain = "plain_" if self.backbone.startswith("gpvit_") else ""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ziggurat.bench.detection import TorchvisionDetector
 from ziggurat.cards import MODELS
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, check_known
 from ziggurat.systems import SYSTEMS
-from ziggurat.zoo import BACKBONES, NUM_CLASSES, check_known, create_backbone, create_model
+from ziggurat.zoo import BACKBONES, NUM_CLASSES, create_backbone, create_model
 
 TRANSFORMERS_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "pvt-tiny": ("Pvt", {"depths": [2, 2, 2, 2]}),

@@ -3,8 +3,9 @@
 from ziggurat.cards.card import ModelCard
 from ziggurat.cards.classifiers import CLASSIFIERS
 from ziggurat.cards.detectors import DETECTORS
+from ziggurat.cards.segmenters import SEGMENTERS
 
 __all__ = ["MODELS", "ModelCard"]
 
-MODELS: dict[str, ModelCard] = {card.name: card for card in (*CLASSIFIERS, *DETECTORS)}
+MODELS: dict[str, ModelCard] = {card.name: card for card in (*CLASSIFIERS, *DETECTORS, *SEGMENTERS)}
 """Cards by the name of their model."""

@@ -24,6 +24,7 @@ class ModelCard:
         macs: Published work in billions of multiply-accumulates, or None. Most sources call them
             FLOPs.
         size_note: Why `ziggurat list` counts otherwise, where it does.
+        num_classes: Number of classes, or None for that of ImageNet-1k, COCO or ADE20K.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelCard:
     parameters: int | float | None = None
     macs: float | None = None
     size_note: str = ""
+    num_classes: int | None = None
 
 
 PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"

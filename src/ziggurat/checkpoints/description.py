@@ -12,13 +12,21 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from ziggurat.errors import ZigguratError
-from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Preprocessing, Task
+from ziggurat.types import (
+    CenterCrop,
+    FitAligned,
+    FitInside,
+    ModelIdentity,
+    Preprocessing,
+    Task,
+)
 
 FORMAT_VERSION = 2
 
-KINDS: dict[str, type[CenterCrop] | type[FitInside]] = {
+KINDS: dict[str, type[CenterCrop] | type[FitInside] | type[FitAligned]] = {
     "center_crop": CenterCrop,
     "fit_inside": FitInside,
+    "fit_aligned": FitAligned,
 }
 
 

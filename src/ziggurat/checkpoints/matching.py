@@ -23,6 +23,8 @@ CLASS_ENTRIES = (
     ),
     *(f"head.{branch}.logits." for branch in ("mask_head", *(f"mask_heads.{i}" for i in range(3)))),
     *(f"head.stages.{stage}.cls_logits." for stage in range(6)),
+    "head.classifier.logits.",
+    "auxiliary_head.classifier.logits.",
 )
 """Our entries whose first dimension grows with the number of classes."""
 

@@ -1,4 +1,8 @@
-"""Names in the files of segmenters trained with MMSegmentation: PVT, P2T, GPViT, TopFormer."""
+"""Names in the files of segmenters trained with MMSegmentation: PVT, P2T, GPViT, TopFormer.
+
+PaddleSeg's TopFormer has the names of TopFormer's own repository, as its code says; no file of it
+was at hand to check them.
+"""
 
 from ziggurat.checkpoints.names import NameMap
 
@@ -56,4 +60,13 @@ SEGFORMER = NameMap(
         *_conv_norm(r"decode_head\.fusion_conv", "head.mixing"),
     )
 )
-TOPFORMER = NameMap(renames=(_CLASSIFIER, *_conv_norm(r"decode_head\.linear_fuse", "head.mixing")))
+TOPFORMER = NameMap(
+    renames=(
+        _CLASSIFIER,
+        # PaddleSeg's files have the same names but for these statistics.
+        (r"decode_head\.linear_fuse\.bn\._mean", "head.mixing.norm.running_mean"),
+        (r"decode_head\.linear_fuse\.bn\._variance", "head.mixing.norm.running_var"),
+        (r"decode_head\.linear_fuse\.bn\.((?!_).+)", r"head.mixing.norm.\1"),
+        (r"decode_head\.linear_fuse\.conv\.weight", "head.mixing.conv.weight"),
+    )
+)

@@ -29,8 +29,6 @@ from ziggurat.checkpoints.tensor_file import (
     read_safetensors,
 )
 from ziggurat.errors import ZigguratError
-from ziggurat.models.classifier import Classifier
-from ziggurat.models.detector import Detector
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -38,7 +36,7 @@ SAME_NAMES = NameMap(renames=((r"(.+)", r"\1"),))
 
 BACKBONE_ONLY = NameMap(
     renames=((r"backbone\.((?!norm\.|stages\.3\.cls_token).+)", r"\1"),),
-    ignored=((r"(neck|head)\..+", "not part of the backbone"),),
+    ignored=((r"(neck|head|auxiliary_head)\..+", "not part of the backbone"),),
     absent=(
         (r"norms\.(2|5|8)\..+", "a norm of a map that GPViT's classifier does not give"),
         (r"injections\..+", "TopFormer's injection, which its classifier has not"),
@@ -56,7 +54,7 @@ NO_CLASS_TOKEN = NameMap(
 """A backbone that classified serves dense prediction, with what differs between the two."""
 
 
-def save_weights(model: Classifier | Detector, path: str | Path) -> None:
+def save_weights(model: zoo.Model, path: str | Path) -> None:
     """Write a weight file, whole or not at all; the same weights always give the same bytes.
 
     Entries keep their precision: those of a model in half precision take half the space. If the
@@ -93,7 +91,7 @@ def require_safetensors_name(path: str | Path) -> None:
         raise ZigguratError(f"weights are saved as {SUFFIX}, got the name {path}; change it")
 
 
-def load_weights(path: str | Path) -> Classifier | Detector:
+def load_weights(path: str | Path) -> zoo.Model:
     """Build the model that a weight file describes and load it, ready to predict.
 
     The model is in single precision; half-precision entries become so, no value changed.
@@ -128,7 +126,7 @@ def load_weights(path: str | Path) -> Classifier | Detector:
 
 
 def load_into(
-    model: Classifier | Detector, path: str | Path, *, reset_classes: bool = False
+    model: zoo.Model, path: str | Path, *, reset_classes: bool = False
 ) -> LoadReport:
     """Load a weight file of ours into a model that exists, to train it further.
 

@@ -23,6 +23,7 @@ from ziggurat.checkpoints import (
     mmdet_dense,
     mmdet_query,
     mmdet_rcnn,
+    mmseg,
     p2t,
     pvt,
     pvt_v2,
@@ -37,12 +38,18 @@ from ziggurat.heads.atss import ATSSHead
 from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
 from ziggurat.heads.detr import DETRHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.fcn import FCNHead
 from ziggurat.heads.gfl import GFLHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead
+from ziggurat.heads.segformer import SegFormerHead
+from ziggurat.heads.semantic_fpn import SemanticFPNHead
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead
+from ziggurat.heads.topformer import TopFormerHead
+from ziggurat.heads.upernet import UPerNetHead
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
 
@@ -76,6 +83,11 @@ HEADS: dict[type[nn.Module], NameMap] = {
     CascadeMaskRCNNHead: mmdet_rcnn.CASCADE_MASK_RCNN,
     DETRHead: mmdet_query.DETR,
     SparseRCNNHead: mmdet_query.SPARSE_RCNN,
+    SemanticFPNHead: mmseg.SEMANTIC_FPN,
+    UPerNetHead: mmseg.UPERNET,
+    FCNHead: mmseg.AUXILIARY_FCN,
+    SegFormerHead: mmseg.SEGFORMER,
+    TopFormerHead: mmseg.TOPFORMER,
 }
 
 
@@ -92,7 +104,8 @@ def load_official(
     unchanged.
 
     Args:
-        model: A classifier, a detector, or a bare backbone, which takes its part of any of them.
+        model: A classifier, a detector, a segmenter, or a bare backbone, which takes its part of
+            any of them.
         source: A .pth, .pt, .safetensors, .pdparams or .pkl file, or what is in one.
         reset_classes: Leave entries that differ only in the number of classes at their initial
             values, to train the model for classes of one's own.
@@ -121,8 +134,10 @@ def load_official(
 def _layouts(model: nn.Module) -> Layouts:
     if isinstance(model, Classifier):
         return _lookup(CLASSIFIERS, model.backbone)
-    if isinstance(model, Detector):
+    if isinstance(model, Detector | SemanticSegmenter):
         rest = _neck_names(model.neck) + _lookup(HEADS, model.head)
+        if isinstance(model, SemanticSegmenter) and model.auxiliary_head is not None:
+            rest += _lookup(HEADS, model.auxiliary_head)
         backbones = _lookup(BACKBONES, model.backbone)
         return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
     return tuple(
@@ -132,8 +147,9 @@ def _layouts(model: nn.Module) -> Layouts:
 
 
 def _neck_names(neck: nn.Module) -> NameMap:
-    if isinstance(neck, Coarsest):  # it has no entries
+    if isinstance(neck, Coarsest | nn.Identity):  # they have no entries
         return NameMap()
+    _lookup({FPN: None}, neck)
     assert isinstance(neck, FPN)
     return mmdet.NORMED_FPN if neck.has_norm else mmdet.FPN
 
@@ -149,7 +165,7 @@ def _lookup(tables: Mapping[type[nn.Module], Names], module: nn.Module) -> Names
 
 
 def _label(model: nn.Module) -> str:
-    if isinstance(model, Classifier | Detector):
+    if isinstance(model, Classifier | Detector | SemanticSegmenter):
         return model.identity.name
     return f"a {type(model).__name__} backbone"
 
@@ -158,11 +174,11 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
     is_system = any(name.startswith("backbone.") for name in weights)
     if any("backbone.stages." in name for name in weights):
         return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
-    if isinstance(model, Detector) and not is_system:
+    if isinstance(model, Detector | SemanticSegmenter) and not is_system:
         return "it looks like an ImageNet file, load it into `model.backbone`"
     if isinstance(model, Classifier) and is_system:
         return "it looks like the file of a detector or segmenter, which has no classifier"
-    if isinstance(model, Classifier | Detector) and not reset_classes:
+    if isinstance(model, Classifier | Detector | SemanticSegmenter) and not reset_classes:
         return (
             "choose the model that the file was made for, with its number of classes, or "
             "`reset_classes` if only the classes differ"

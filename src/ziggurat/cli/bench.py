@@ -19,10 +19,9 @@ from ziggurat.bench.results import Benchmark, Contestant, Dtype, Result, Setting
 from ziggurat.bench.run import Conditions, run_benchmark
 from ziggurat.bench.subjects import is_peer
 from ziggurat.bench.work import MEMORY_FORMATS
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, check_known
 from ziggurat.inference.forward import choose_device
 from ziggurat.types import ImageSize
-from ziggurat.zoo import check_known
 
 MEASURES = ("speed", "memory")
 

@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ziggurat.cards import MODELS
+from ziggurat.errors import check_known
 from ziggurat.inference.cost import count_cost
 from ziggurat.weights.catalogue import FILES, is_buildable
 from ziggurat.weights.published_file import PublishedFile, WeightTask
-from ziggurat.zoo import check_known, list_models
+from ziggurat.zoo import list_models
 
 PIPED_WIDTH = 400
 

@@ -1,6 +1,6 @@
 """A training run as one tree of typed, frozen dataclasses."""
 
-from ziggurat.config.data import ClassificationData, DetectionData
+from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
 from ziggurat.config.tree import (
     ClassificationRun,
@@ -9,6 +9,7 @@ from ziggurat.config.tree import (
     ModelConfig,
     OptimizerConfig,
     ScheduleConfig,
+    SemanticSegmentationRun,
     TrainConfig,
     TrainerConfig,
 )
@@ -22,6 +23,8 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "ScheduleConfig",
+    "SegmentationData",
+    "SemanticSegmentationRun",
     "TrainConfig",
     "TrainerConfig",
     "list_recipes",

@@ -219,3 +219,55 @@ class DetectionData:
                 value,
                 "left at its default where data.scale_jitter chooses the sizes",
             )
+
+
+@dataclass(frozen=True)
+class SegmentationData:
+    """Images with the class of every pixel, and how large the model sees them."""
+
+    root: str
+    """Folder of the data set, in any layout that `ziggurat data check` recognises."""
+    train_split: str = "train"
+    """Split to train on."""
+    val_split: str = "val"
+    """Split to validate on."""
+    short_side: int = 512
+    """Largest short side, in pixels; images are resized to meet this or long_side."""
+    long_side: int = 2048
+    """Largest long side, in pixels."""
+    divisor: int = 32
+    """In evaluation height and width are resized a second time, up to multiples of this."""
+    scale: tuple[float, float] = (0.5, 2.0)
+    """Smallest and largest factor of the size in training."""
+    crop: tuple[int, int] = (512, 512)
+    """Height and width of the part that is cut out in training, in pixels."""
+    largest_share: float = 0.75
+    """A crop is drawn again, up to ten times, if one class fills more of what is labelled."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    distort: bool = True
+    """Whether brightness, contrast, saturation and hue are changed at random in training."""
+    batch_size: int = 4
+    """Training images per device and step."""
+    eval_batch_size: int = 1
+    """Validation images per device and batch."""
+    workers: int = 4
+    """Processes per device that read images; 0 reads in the training process."""
+    max_bad_files: int = 10
+    """Files that cannot be decoded before the run stops, counted in each process by itself."""
+
+    def __post_init__(self) -> None:
+        require(bool(self.root), "data.root", self.root, "the folder of the data set")
+        require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
+        require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
+        require_counts("data", 1, short_side=self.short_side, divisor=self.divisor)
+        require(
+            self.long_side >= self.short_side,
+            "data.long_side",
+            self.long_side,
+            f"at least data.short_side = {self.short_side}",
+        )
+        low, high = self.scale
+        require(0 < low <= high, "data.scale", self.scale, "two factors, 0 < low <= high")
+        require(min(self.crop) >= 1, "data.crop", self.crop, "a height and a width of at least 1")
+        require_fractions("data", largest_share=self.largest_share, flip=self.flip)

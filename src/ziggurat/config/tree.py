@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
-from ziggurat.config.data import ClassificationData, DetectionData
+from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 
-NoDecay = Literal["vectors", "norms", "biases", "positions", "tokens"]
+NoDecay = Literal["vectors", "norms", "conv_norms", "biases", "positions", "tokens"]
 """Kinds of parameters that weight decay may leave alone."""
 
 
@@ -23,7 +23,7 @@ class ModelConfig:
     num_classes: int | None = None
     """Number of classes; null takes it from the data."""
     head_channels: int | None = None
-    """Width of a detector's neck and head; null for the published one."""
+    """Width of a detector's or segmenter's neck and head; null for the published one."""
     head_depth: int | None = None
     """Convolutions of each tower of a detector's head; null for the published one."""
     drop_path_rate: float | None = None
@@ -68,13 +68,22 @@ class OptimizerConfig:
     """Decay of the running mean of gradients and of their squares."""
     no_decay: tuple[NoDecay, ...] = ("vectors",)
     """What does not decay: vectors (biases, scales of norms), or only norms (those of tokens and
-    of whole maps, not those inside a convolution), biases, positions (of cells and of levels),
-    tokens (learned ones); an empty list lets everything decay."""
+    of whole maps), conv_norms (those inside a convolution), biases, positions (of cells and of
+    levels), tokens (learned ones); an empty list lets everything decay."""
+    head_decays: bool = False
+    """Whether everything in the heads decays, whatever no_decay says."""
     backbone_lr_factor: float = 1.0
     """Learning rate of the backbone as a multiple of lr."""
+    head_lr_factor: float = 1.0
+    """Learning rate of the heads as a multiple of lr."""
 
     def __post_init__(self) -> None:
-        require_positive("optimizer", lr=self.lr, backbone_lr_factor=self.backbone_lr_factor)
+        require_positive(
+            "optimizer",
+            lr=self.lr,
+            backbone_lr_factor=self.backbone_lr_factor,
+            head_lr_factor=self.head_lr_factor,
+        )
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(
@@ -93,10 +102,11 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """The learning rate over the run: a linear warm-up, then a cosine or steps."""
+    """The learning rate over the run: a linear warm-up, then a cosine, steps or a polynomial."""
 
-    kind: Literal["cosine", "step"] = "cosine"
-    """Half a cosine down to min_lr, or a multiplication by gamma at each milestone."""
+    kind: Literal["cosine", "step", "poly"] = "cosine"
+    """Half a cosine down to min_lr, a multiplication by gamma at each milestone, or a power of the
+    share of steps that is left, down to min_lr."""
     warmup_epochs: float = 0.0
     """Length of the warm-up in epochs; a tenth of the run if that is no longer."""
     warmup_steps: int = 0
@@ -104,11 +114,13 @@ class ScheduleConfig:
     warmup_start: float | None = None
     """Factor of the learning rate at the first step of the warm-up; null for 0.001."""
     min_lr: float = 0.0
-    """Learning rate at the end of the cosine, scaled as lr is."""
+    """Learning rate at the end of a cosine or polynomial, scaled as lr is."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the learning rate is multiplied by gamma."""
     gamma: float | None = None
     """Factor of the learning rate at each milestone; null for 0.1."""
+    power: float | None = None
+    """Exponent of a polynomial; null for 1, a straight line."""
     update: Literal["step", "epoch"] = "step"
     """Whether it changes every step, or once an epoch to the value of the epoch before."""
 
@@ -124,7 +136,7 @@ class ScheduleConfig:
         require_fractions("schedule", warmup_start=self.warmup_start, gamma=self.gamma)
         require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
         require(
-            self.kind == "cosine" or self.min_lr == 0,
+            self.kind != "step" or self.min_lr == 0,
             "schedule.min_lr",
             self.min_lr,
             "0 where schedule.kind is step",
@@ -146,7 +158,14 @@ class ScheduleConfig:
             self.gamma is None or self.kind == "step",
             "schedule.gamma",
             self.gamma,
-            "null where schedule.kind is cosine",
+            f"null where schedule.kind is {self.kind}",
+        )
+        require_positive("schedule", power=self.power)
+        require(
+            self.power is None or self.kind == "poly",
+            "schedule.power",
+            self.power,
+            f"null where schedule.kind is {self.kind}",
         )
         require(
             self.warmup_start is None or self.warmup_epochs > 0 or self.warmup_steps > 0,
@@ -166,10 +185,10 @@ class ScheduleConfig:
 class TrainerConfig:
     """How long, on what and how exactly the run computes."""
 
-    max_epochs: int = 12
-    """Passes over the training data."""
+    max_epochs: int | None = 12
+    """Passes over the training data; null for as many as trainer.max_steps takes."""
     max_steps: int | None = None
-    """Optimizer steps that end the run early, and with it a cosine; milestones stay in epochs."""
+    """Optimizer steps that end the run, and with it a cosine; milestones stay in epochs."""
     max_minutes: float | None = None
     """Minutes after which the run is stopped; the schedule does not follow."""
     precision: Literal["32", "bf16", "fp16"] = "32"
@@ -190,6 +209,8 @@ class TrainerConfig:
     """Decay of a running mean of the weights, which is then validated and kept; null for none."""
     val_every_epochs: int = 1
     """Epochs between validations; the end is always validated."""
+    val_every_steps: int | None = None
+    """Optimizer steps between validations, in place of val_every_epochs; null for the latter."""
     save_every_minutes: float = 10.0
     """Minutes between checkpoints within an epoch; the end of an epoch is always kept."""
     seed: int = 0
@@ -207,6 +228,7 @@ class TrainerConfig:
             nodes=self.nodes,
             accumulate=self.accumulate,
             val_every_epochs=self.val_every_epochs,
+            val_every_steps=self.val_every_steps,
             log_every_steps=self.log_every_steps,
         )
         require_counts("trainer", 0, seed=self.seed)
@@ -216,6 +238,18 @@ class TrainerConfig:
             clip_norm=self.clip_norm,
             save_every_minutes=self.save_every_minutes,
         )
+        require(
+            self.max_epochs is not None or self.max_steps is not None,
+            "trainer.max_steps",
+            self.max_steps,
+            "given where trainer.max_epochs is null",
+        )
+        require(
+            self.val_every_steps is None or self.val_every_epochs == 1,
+            "trainer.val_every_epochs",
+            self.val_every_epochs,
+            f"left out where trainer.val_every_steps = {self.val_every_steps} is given",
+        )
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1")
         require(
@@ -224,6 +258,17 @@ class TrainerConfig:
             self.precision,
             "32 or bf16 on a CPU",
         )
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Return the optimizer steps of the whole run.
+
+        Args:
+            steps_per_epoch: Optimizer steps of a pass over the data.
+        """
+        limits = [] if self.max_steps is None else [self.max_steps]
+        if self.max_epochs is not None:
+            limits.append(self.max_epochs * steps_per_epoch)
+        return min(limits)
 
 
 @dataclass(frozen=True)
@@ -265,10 +310,30 @@ class InstanceSegmentationRun:
     """What the model does."""
 
 
-TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun
+@dataclass(frozen=True)
+class SemanticSegmentationRun:
+    """Training of a model that finds the class of every pixel."""
 
-RUNS: dict[str, type[ClassificationRun] | type[DetectionRun] | type[InstanceSegmentationRun]] = {
+    model: ModelConfig
+    data: SegmentationData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["semantic_segmentation"] = "semantic_segmentation"
+    """What the model does."""
+
+
+TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun | SemanticSegmentationRun
+
+RUNS: dict[
+    str,
+    type[ClassificationRun]
+    | type[DetectionRun]
+    | type[InstanceSegmentationRun]
+    | type[SemanticSegmentationRun],
+] = {
     "classification": ClassificationRun,
     "detection": DetectionRun,
     "instance_segmentation": InstanceSegmentationRun,
+    "semantic_segmentation": SemanticSegmentationRun,
 }

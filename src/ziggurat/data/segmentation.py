@@ -31,7 +31,7 @@ class SegmentationTransform:
 
     Attributes:
         preprocessing: The limits of the size at factor 1, mean and standard deviation.
-        crop: Side of the square that is cut out, in pixels.
+        crop: Height and width of what is cut out, in pixels.
         scale: Range of the factor of the size.
         flip: Probability of a horizontal flip.
         largest_share: A crop is drawn again if one class fills more of it, of what is labelled.
@@ -39,7 +39,7 @@ class SegmentationTransform:
     """
 
     preprocessing: FitAligned
-    crop: int
+    crop: ImageSize
     scale: tuple[float, float] = (0.5, 2.0)
     flip: float = 0.5
     largest_share: float = 0.75
@@ -47,7 +47,7 @@ class SegmentationTransform:
 
     def __call__(
         self, image: Image.Image, labels: Labels
-    ) -> tuple[Float[Tensor, "3 crop crop"], LabelMap]:
+    ) -> tuple[Float[Tensor, "3 H W"], LabelMap]:
         """Transform an image and its labels; draws from torch's global generator.
 
         Args:
@@ -64,15 +64,38 @@ class SegmentationTransform:
         )
         pixels = resize_fast(np.asarray(image), size)
         labels = resize_labels(labels, size)
+        height, width = self.crop
         top, left = draw_crop(labels, self.crop, self.largest_share)
-        pixels = pixels[top : top + self.crop, left : left + self.crop]
-        labels = labels[top : top + self.crop, left : left + self.crop]
+        pixels = pixels[top : top + height, left : left + width]
+        labels = labels[top : top + height, left : left + width]
         if float(torch.rand(())) < self.flip:
             pixels, labels = pixels[:, ::-1], labels[:, ::-1]
         if self.is_distorted:
             pixels = distort(pixels)
         tensor, label_map = to_tensors(pixels, labels, self.preprocessing)
-        return pad(tensor, label_map, (self.crop, self.crop))
+        return pad(tensor, label_map, self.crop)
+
+
+@dataclass(frozen=True)
+class EvalSegmentation:
+    """Makes the tensor that a segmenter is evaluated on; labels stay as large as the photo.
+
+    Attributes:
+        preprocessing: The limits of the size, mean and standard deviation.
+    """
+
+    preprocessing: FitAligned
+
+    def __call__(
+        self, image: Image.Image, labels: Labels
+    ) -> tuple[Float[Tensor, "3 h w"], LabelMap]:
+        """Transform an image.
+
+        Args:
+            image: RGB image.
+            labels: Class of each pixel, 255 where it does not count.
+        """
+        return eval_image(image, self.preprocessing), LabelMap(torch.from_numpy(labels.copy()))
 
 
 def eval_image(image: Image.Image, preprocessing: FitAligned) -> Float[Tensor, "3 H W"]:
@@ -119,7 +142,7 @@ def resize_labels(labels: Labels, size: ImageSize) -> UInt8[np.ndarray, "h w"]:
     return labels[rows[:, None], columns]
 
 
-def draw_crop(labels: Labels, side: int, largest_share: float) -> tuple[int, int]:
+def draw_crop(labels: Labels, size: ImageSize, largest_share: float) -> tuple[int, int]:
     """Choose top and left of a crop in which no class is all there is.
 
     A crop is taken when it holds at least two classes and none fills more than `largest_share` of
@@ -127,20 +150,22 @@ def draw_crop(labels: Labels, side: int, largest_share: float) -> tuple[int, int
 
     Args:
         labels: Class of each pixel.
-        side: Side of the crop; a smaller image is taken whole along that side.
+        size: Height and width of the crop; a smaller image is taken whole along that side.
         largest_share: From 0 to 1.
     """
     for _ in range(CROP_TRIES):
-        top, left = _draw_corner(labels.shape, side)
-        if is_varied(labels[top : top + side, left : left + side], largest_share):
+        top, left = _draw_corner(labels.shape, size)
+        if is_varied(labels[top : top + size[0], left : left + size[1]], largest_share):
             return top, left
-    return _draw_corner(labels.shape, side)
+    return _draw_corner(labels.shape, size)
 
 
-def _draw_corner(size: tuple[int, ...], side: int) -> tuple[int, int]:
-    height, width = size
-    top = int(torch.randint(max(height - side, 0) + 1, ()))
-    return top, int(torch.randint(max(width - side, 0) + 1, ()))
+def _draw_corner(whole: tuple[int, ...], size: ImageSize) -> tuple[int, int]:
+    top, left = (
+        int(torch.randint(max(full - part, 0) + 1, ()))
+        for full, part in zip(whole, size, strict=True)
+    )
+    return top, left
 
 
 def is_varied(labels: Labels, largest_share: float) -> bool:

@@ -53,14 +53,16 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
     # The fastest: a run cut short by the limit loses its last, small steps, an idle one more.
     step = min(seconds[WARM_UP_STEPS:] or seconds) * config.trainer.accumulate
     steps_per_epoch = -(-len(loader) // config.trainer.accumulate)
-    whole = config.trainer.max_steps or config.trainer.max_epochs * steps_per_epoch
+    whole = config.trainer.total_steps(steps_per_epoch)
     steps = max(1, min(whole, int(TRAINING_SHARE * 60 * minutes / step)))
     epochs = -(-steps // steps_per_epoch)
     say(
         f"a step takes {step:.2f} s here: {steps} of {whole} steps, {epochs} epochs, "
         f"fit into {minutes:g} minutes"
     )
-    trainer = replace(limited.trainer, max_epochs=epochs, max_steps=steps)
+    if config.trainer.max_epochs is not None:
+        limited = replace(limited, trainer=replace(limited.trainer, max_epochs=epochs))
+    trainer = replace(limited.trainer, max_steps=steps)
     return replace(limited, trainer=trainer)
 
 

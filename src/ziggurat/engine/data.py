@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ziggurat.config.data import ClassificationData, DetectionData
+from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import eval_transform, train_transform
 from ziggurat.data.coco import CocoDetection
@@ -12,12 +12,15 @@ from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
+from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Metric
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
-from ziggurat.types import CenterCrop, FitInside, Preprocessing
+from ziggurat.metrics.segmentation import SegmentationMetric
+from ziggurat.types import CenterCrop, FitAligned, FitInside, Preprocessing
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,8 @@ class RunData:
         notes: What was left out of the annotations, a sentence each.
     """
 
-    train: ImageFolder | CocoDetection
-    val: ImageFolder | CocoDetection
+    train: ImageFolder | CocoDetection | LabelFolder
+    val: ImageFolder | CocoDetection | LabelFolder
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
@@ -51,6 +54,8 @@ def build_data(config: TrainConfig) -> RunData:
     """
     if isinstance(config.data, ClassificationData):
         return _classification(config.data, config.trainer.seed)
+    if isinstance(config.data, SegmentationData):
+        return _segmentation(config.data, config.trainer.seed)
     return _detection(
         config.data, config.trainer.seed, with_masks=config.task == "instance_segmentation"
     )
@@ -67,7 +72,7 @@ def training_loader(
         rank: Number of this process.
         world_size: Number of processes.
     """
-    is_detection = isinstance(config.data, DetectionData)
+    is_classification = isinstance(config.data, ClassificationData)
     return TrainingLoader(
         data.train,
         batch_size=config.data.batch_size,
@@ -76,9 +81,9 @@ def training_loader(
         seed=config.trainer.seed,
         rank=rank,
         world_size=world_size,
-        # Officially a classifier leaves out what fills no batch and a detector repeats images.
-        drop_last=not is_detection,
-        group_by_aspect=is_detection,
+        # Officially a classifier leaves out what fills no batch and the others repeat images.
+        drop_last=is_classification,
+        group_by_aspect=isinstance(config.data, DetectionData),
     )
 
 
@@ -179,6 +184,24 @@ def _detection(data: DetectionData, seed: int, *, with_masks: bool) -> RunData:
         divisor=preprocessing.divisor,
         notes=tuple(note for dataset in (train, val) for note in _notes(dataset)),
     )
+
+
+def _segmentation(data: SegmentationData, seed: int) -> RunData:
+    root = Path(data.root)
+    preprocessing = FitAligned(data.short_side, data.long_side, data.divisor)
+    transform = SegmentationTransform(
+        preprocessing,
+        data.crop,
+        scale=data.scale,
+        flip=data.flip,
+        largest_share=data.largest_share,
+        is_distorted=data.distort,
+    )
+    train = LabelFolder(root, data.train_split, transform, train=True, seed=seed)
+    val = LabelFolder(
+        root, data.val_split, EvalSegmentation(preprocessing), train=False, seed=seed
+    )
+    return RunData(train, val, train.classes, preprocessing, SegmentationMetric, divisor=1)
 
 
 def _notes(dataset: CocoDetection) -> list[str]:

@@ -12,7 +12,8 @@ from ziggurat.engine.data import RunData
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
-from ziggurat.types import CenterCrop, FitInside
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import CenterCrop, FitAligned, FitInside
 from ziggurat.zoo import Model, create_model
 
 
@@ -65,6 +66,8 @@ def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None
         if config.task == "classification":
             model.head.label_smoothing = config.data.label_smoothing
     elif isinstance(model, Detector) and isinstance(data.preprocessing, FitInside):
+        model.preprocessing = data.preprocessing
+    elif isinstance(model, SemanticSegmenter) and isinstance(data.preprocessing, FitAligned):
         model.preprocessing = data.preprocessing
 
 

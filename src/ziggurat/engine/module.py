@@ -51,14 +51,14 @@ class TrainingModule(LightningModule):
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         self.loader = training_loader(self.data, config, rank=rank, world_size=world_size)
         steps_per_epoch = -(-len(self.loader) // config.trainer.accumulate)
-        total_steps = config.trainer.max_epochs * steps_per_epoch
+        total_steps = config.trainer.total_steps(steps_per_epoch)
         self.images_per_step = (
             config.data.batch_size * world_size * min(config.trainer.accumulate, len(self.loader))
         )
         self.schedule = Schedule(
             config.schedule,
             config.optimizer.lr,
-            min(total_steps, config.trainer.max_steps or total_steps),
+            total_steps,
             steps_per_epoch,
         )
 

@@ -35,15 +35,18 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
 
     Args:
         model: The model.
-        config: Weight decay, what it leaves alone, and the learning rate of the backbone.
+        config: Weight decay, what it leaves alone, and the learning rates of the parts.
 
     Raises:
         ZigguratError: If nothing can be trained.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter, kinds in _with_kinds(model):
-        factor = config.backbone_lr_factor if name.startswith("backbone.") else 1.0
-        decays = kinds.isdisjoint(config.no_decay)
+        is_head = name.startswith(("head.", "auxiliary_head."))
+        factor = config.head_lr_factor if is_head else 1.0
+        if name.startswith("backbone."):
+            factor = config.backbone_lr_factor
+        decays = kinds.isdisjoint(config.no_decay) or (is_head and config.head_decays)
         groups.setdefault((factor, decays), []).append(parameter)
     if not groups:
         raise ZigguratError("the model has no parameter that can be trained")
@@ -64,7 +67,7 @@ def _with_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, set[NoDec
         Name of a parameter, the parameter, and the kinds that it belongs to.
     """
     modules = dict(model.named_modules())
-    # The norm of a convolution scales its weights, and decays with them in all published runs.
+    # The norm of a convolution scales its weights, and decays with them in most published runs.
     inside = {id(module.norm) for module in modules.values() if isinstance(module, ConvNorm)}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -76,8 +79,8 @@ def _with_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, set[NoDec
             kinds |= {"biases", "vectors"}
         if parameter.ndim <= 1:  # no product whose size decay would limit
             kinds.add("vectors")
-        if isinstance(module, NORMS) and id(module) not in inside:
-            kinds.add("norms")
+        if isinstance(module, NORMS):
+            kinds.add("conv_norms" if id(module) in inside else "norms")
         if own_name in POSITIONS:
             kinds.add("positions")
         if own_name in TOKENS:

@@ -19,6 +19,7 @@ MAY_CHANGE = {
     "trainer.max_minutes",
     "trainer.accelerator",
     "trainer.val_every_epochs",
+    "trainer.val_every_steps",
     "trainer.save_every_minutes",
     "trainer.log_every_steps",
 }

@@ -67,11 +67,15 @@ class Schedule:
             # of that epoch: epochs 0 and 1 both run at the start of the warm-up, and every later
             # one at the value of the epoch before.
             position = float(max(step // self.steps_per_epoch - 1, 0) * self.steps_per_epoch)
+        if self.config.kind == "poly":
+            return self._poly(position) * self._warmup(position)
         if position < self.warmup_steps:
             return self._warmup(position)
         return self._cosine(position) if self.config.kind == "cosine" else self._steps(position)
 
     def _warmup(self, position: float) -> float:
+        if position >= self.warmup_steps:
+            return 1.0
         start = 0.001 if self.config.warmup_start is None else self.config.warmup_start
         return start + (1.0 - start) * position / self.warmup_steps
 
@@ -80,6 +84,13 @@ class Schedule:
         low = self.config.min_lr / self.lr
         progress = min(position / self.total_steps, 1.0)
         return low + 0.5 * (1.0 - low) * (1.0 + math.cos(math.pi * progress))
+
+    def _poly(self, position: float) -> float:
+        # It falls from step 0 on, and the warm-up multiplies it, as in MMSegmentation.
+        low = self.config.min_lr / self.lr
+        power = 1.0 if self.config.power is None else self.config.power
+        left = max(1.0 - position / self.total_steps, 0.0)
+        return float(low + (1.0 - low) * left**power)
 
     def _steps(self, position: float) -> float:
         passed = sum(position >= epoch * self.steps_per_epoch for epoch in self.config.milestones)

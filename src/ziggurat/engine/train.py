@@ -186,7 +186,7 @@ class _Run:
                 num_nodes=nodes,
                 strategy=_strategy(self.config, devices, nodes),
                 precision=PRECISIONS[wanted.precision],
-                max_epochs=wanted.max_epochs,
+                max_epochs=-1 if wanted.max_epochs is None else wanted.max_epochs,
                 accumulate_grad_batches=wanted.accumulate,
                 gradient_clip_val=wanted.clip_norm,
                 sync_batchnorm=wanted.sync_batch_norm,

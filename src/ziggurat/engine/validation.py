@@ -20,7 +20,7 @@ from ziggurat.zoo import Model
 
 
 class Validation(Callback):
-    """Validates every few epochs and at the end; writes best.safetensors and metrics.json.
+    """Validates every few epochs or steps and at the end; writes the best weights and metrics.json.
 
     Args:
         module: What is trained, with its data.
@@ -59,7 +59,22 @@ class Validation(Callback):
         """Validate if it is due, or if this is the end of the run."""
         done = trainer.current_epoch + 1
         is_end = trainer.should_stop or done == trainer.max_epochs
-        if is_end or done % self.module.config.trainer.val_every_epochs == 0:
+        wanted = self.module.config.trainer
+        is_due = wanted.val_every_steps is None and done % wanted.val_every_epochs == 0
+        if is_end or is_due:
+            self.run(trainer)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ANN401  Lightning's own
+        batch: Any,  # noqa: ANN401
+        batch_idx: int,
+    ) -> None:
+        """Validate where steps are counted and enough are done."""
+        every, step = self.module.config.trainer.val_every_steps, trainer.global_step
+        if every is not None and step > 0 and step % every == 0:
             self.run(trainer)
 
     def is_done(self, step: int) -> bool:

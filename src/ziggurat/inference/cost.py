@@ -16,6 +16,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ziggurat import zoo
 from ziggurat.cards import MODELS
+from ziggurat.errors import check_known
 from ziggurat.types import ImageSize
 
 
@@ -42,7 +43,7 @@ def count_cost(name: str) -> Cost:
     Args:
         name: Name of the model.
     """
-    zoo.check_known("model", name, MODELS)
+    check_known("model", name, MODELS)
     size = MODELS[name].input_size
     with torch.device("meta"):
         model = zoo.create_model(name).eval()

@@ -4,14 +4,13 @@ The data are those the model was trained on, as the run's own `run.yaml` says, o
 layout of the task. Classes are matched by name, so that ids may differ between data sets.
 """
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ziggurat.checkpoints.native import load_weights
 from ziggurat.config.files import load_run
 from ziggurat.config.tree import DetectionRun, InstanceSegmentationRun, TrainConfig
 from ziggurat.data.classification import eval_transform
@@ -20,15 +19,24 @@ from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.forward import choose_device, infer
+from ziggurat.inference.forward import infer
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
-from ziggurat.inference.predictor import find_weights
+from ziggurat.inference.label_evaluation import (
+    LabelObserver,
+    LabelOptions,
+    is_anonymous,
+    open_label_data,
+)
+from ziggurat.inference.label_gallery import EvaluatedLabels
+from ziggurat.inference.predictor import find_weights, load
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
-from ziggurat.types import BadFile, Batch, CenterCrop, FitInside
+from ziggurat.metrics.segmentation import SegmentationMetric
+from ziggurat.types import BadFile, Batch, CenterCrop, FitAligned, FitInside, Result
 from ziggurat.zoo import Model
 
 Rules = Literal["coco", "voc"]
@@ -53,8 +61,8 @@ class EvaluationData:
         name: What the data are, for people.
     """
 
-    dataset: ImageFolder | CocoDetection
-    metric: ClassificationMetric | CocoMetric
+    dataset: ImageFolder | CocoDetection | LabelFolder
+    metric: ClassificationMetric | CocoMetric | SegmentationMetric
     divisor: int
     name: str
 
@@ -68,9 +76,10 @@ class Evaluation:
         weights: File of the model.
         model_name: Name of the model.
         data: What it was evaluated on.
-        coco_results: All detections in COCO's result format; None for a classifier.
+        coco_results: All detections in COCO's result format; None for other models.
         bad_files: Images that could not be decoded and are not counted.
-        objects: What was found, to be drawn; None for a classifier.
+        objects: Objects that were found, to be drawn; None for models that find none.
+        labels: Label maps, to be drawn; None for models that make none.
     """
 
     report: Report
@@ -80,6 +89,7 @@ class Evaluation:
     coco_results: list[dict[str, Any]] | None
     bad_files: tuple[BadFile, ...]
     objects: EvaluatedObjects | None = None
+    labels: EvaluatedLabels | None = None
 
 
 def evaluate(
@@ -102,11 +112,33 @@ def evaluate(
         on_progress: Is told of every batch.
     """
     model = model.to(device).to(memory_format=torch.channels_last).eval()
+    return _count(
+        loader,
+        metric,
+        lambda batch: infer(model, batch, device),
+        ledger=ledger,
+        on_progress=on_progress,
+    )
+
+
+def _count(
+    loader: Iterable[Batch],
+    metric: Metric,
+    predict: Callable[[Batch], Sequence[Result]],
+    *,
+    ledger: BadFileLedger,
+    on_progress: Progress | None,
+    on_results: Callable[[Sequence[Result], Batch], None] | None = None,
+) -> Report:
+    """Predict every batch and count; `on_results` sees what is counted."""
     total = len(loader) if isinstance(loader, Sized) else 0
     metric.reset()
     for done, batch in enumerate(loader, start=1):
         ledger.add(batch.skipped)
-        metric.update(infer(model, batch, device), batch)
+        results = predict(batch)
+        metric.update(results, batch)
+        if on_results is not None:
+            on_results(results, batch)
         if on_progress is not None:
             on_progress(done, total)
     return metric.compute()
@@ -121,6 +153,7 @@ def evaluate_run(
     workers: int = 0,
     device: str = "auto",
     rules: Rules = "coco",
+    labels: LabelOptions | None = None,
     on_progress: Progress | None = None,
     on_bad_file: Callable[[BadFile], None] | None = None,
 ) -> Evaluation:
@@ -130,11 +163,12 @@ def evaluate_run(
         path: Folder of a run, or a .safetensors file.
         data_root: Folder of the data set; by default that of the run.
         split: Split to evaluate on; by default the run's validation split, or "val".
-        batch_size: Images at once; by default as in the run's own validation, else 1 for a
-            detector and 32 for a classifier.
+        batch_size: Images at once; by default as in the run's own validation, else 32 for a
+            classifier and 1 for other models.
         workers: Processes that decode; 0 decodes in this one.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
         rules: Whose average precision a detector's is; COCO's comes with a breakdown of mistakes.
+        labels: What else a segmenter is asked for; an error for other models.
         on_progress: Is told of every batch.
         on_bad_file: Is told of every image that cannot be decoded.
 
@@ -143,9 +177,14 @@ def evaluate_run(
     """
     if batch_size is not None and batch_size < 1:
         raise ZigguratError(f"batch_size must be at least 1, got {batch_size}")
-    chosen = choose_device(device)
     weights = find_weights(path)
-    model = load_weights(weights)
+    predictor = load(weights, device=device)
+    model = predictor.model
+    if labels is not None and model.identity.task != "semantic_segmentation":
+        raise ZigguratError(
+            "tiles, views and files of label maps are for the evaluation of segmenters, and "
+            f"{model.identity.name} is a model for {model.identity.task}; leave them out"
+        )
     run = find_run(weights)
     data = open_data(model, run, data_root, split)
     if batch_size is None:
@@ -158,8 +197,21 @@ def evaluate_run(
     loader = EvaluationLoader(
         data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
     )
-    report = evaluate(
-        model, loader, data.metric, device=chosen, ledger=ledger, on_progress=on_progress
+    options = labels or LabelOptions()
+    observer = None
+    if isinstance(data.metric, SegmentationMetric) and isinstance(data.dataset, LabelFolder):
+        observer = LabelObserver(data.metric, data.dataset, options.save_to)
+    report = _count(
+        loader,
+        data.metric,
+        lambda batch: (
+            options.predict(predictor, batch)
+            if options.has_views
+            else infer(predictor.model, batch, predictor.device)
+        ),
+        ledger=ledger,
+        on_progress=on_progress,
+        on_results=observer,
     )
     evaluation = Evaluation(
         report=report,
@@ -168,10 +220,17 @@ def evaluate_run(
         data=data.name,
         coco_results=None,
         bad_files=tuple(ledger.files.values()),
+        labels=None if observer is None else observer.found(),
     )
+    return _with_objects(evaluation, data, rules)
+
+
+def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) -> Evaluation:
+    """Add what only a detector has: mistakes, detections, and objects to be drawn."""
     metric, dataset = data.metric, data.dataset
-    if not isinstance(metric, CocoMetric) or isinstance(dataset, ImageFolder):
+    if not isinstance(metric, CocoMetric) or not isinstance(dataset, CocoDetection):
         return evaluation
+    report = evaluation.report
     report = metric.compute_voc() if rules == "voc" else replace(report, errors=metric.errors())
     objects = EvaluatedObjects(
         metric.truth,
@@ -227,6 +286,10 @@ def open_data(
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
+    if isinstance(preprocessing, FitAligned):
+        labels, metric = open_label_data(model.classes, preprocessing, folder, split)
+        name = f"{folder}, {split}, {len(labels)} images"
+        return EvaluationData(labels, metric, preprocessing.divisor, name)
     places = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
     is_there = places is not None and (root is None or places[0].is_file())
@@ -239,7 +302,7 @@ def _open_folder(
     classes: tuple[str, ...], preprocessing: CenterCrop, root: Path, split: str
 ) -> EvaluationData:
     transform = eval_transform(preprocessing)
-    known = None if _is_anonymous(classes) else classes
+    known = None if is_anonymous(classes) else classes
     dataset = ImageFolder(root, split, transform, train=False, classes=known)
     if len(dataset.classes) != len(classes):
         raise ZigguratError(
@@ -262,7 +325,7 @@ def _open_coco(
     transform = DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True)
     # The metric has the true masks; no image needs its own with it.
     dataset = CocoDetection(annotations, images, transform, train=False, keep_empty=True)
-    names = dataset.classes if _is_anonymous(classes) else classes
+    names = dataset.classes if is_anonymous(classes) else classes
     ids = category_ids_of(classes, dataset)
     content = annotations.content if isinstance(annotations, Annotations) else annotations
     metric = CocoMetric(content, ids, names, with_masks=with_masks)
@@ -295,10 +358,10 @@ def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[in
         ZigguratError: If objects of the data are of a class that the model does not know.
     """
     if len(classes) == len(dataset.classes) and (
-        _is_anonymous(classes) or classes == dataset.classes
+        is_anonymous(classes) or classes == dataset.classes
     ):
         return list(dataset.category_ids)
-    if _is_anonymous(classes):
+    if is_anonymous(classes):
         raise ZigguratError(
             f"the model tells {len(classes)} classes apart and has no names for them, but "
             f"{dataset.file.path} has {len(dataset.classes)} categories; give data of the same "
@@ -314,10 +377,6 @@ def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[in
             f"{', ...' if len(classes) > 5 else ''}; give data of the same classes"
         )
     return [ids.get(name) for name in classes]
-
-
-def _is_anonymous(classes: tuple[str, ...]) -> bool:
-    return classes == tuple(f"class_{label}" for label in range(len(classes)))
 
 
 def _say_nothing(file: BadFile) -> None:

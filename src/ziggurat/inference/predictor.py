@@ -12,7 +12,7 @@ from PIL import Image
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.loading import collate
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, check_known
 from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
@@ -30,7 +30,7 @@ from ziggurat.types import (
     Sample,
 )
 from ziggurat.weights.hub import HUB_PREFIX, pull
-from ziggurat.zoo import Model, check_known
+from ziggurat.zoo import Model
 
 __all__ = ["Prediction", "Predictor", "find_weights", "load"]
 

@@ -7,7 +7,7 @@ numbers between 0 and 1, one row a class, and the confusion matrix where there i
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -28,9 +28,10 @@ class Report:
         numbers: Name to value, as fractions; NaN where there was nothing to count.
         per_class: One row a class, all with the same keys.
         num_images: Images that were evaluated.
-        confusion: Images of true class (row) by predicted class (column), or None.
+        confusion: Images, or pixels, of true class (row) by predicted class (column), or None.
         per_size: One row for small, medium and large objects, of a detector.
         errors: What was wrong and what it cost, of boxes and of masks, where it was asked for.
+        confusion_of: What the confusion matrix counts.
     """
 
     primary: str
@@ -40,6 +41,7 @@ class Report:
     confusion: Int[np.ndarray, "K K"] | None = None
     per_size: list[ClassRow] = field(default_factory=list)
     errors: tuple[ErrorBreakdown, ...] = ()
+    confusion_of: Literal["images", "pixels"] = "images"
 
     @property
     def value(self) -> float:

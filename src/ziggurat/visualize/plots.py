@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -28,6 +29,8 @@ MAX_CELL_NUMBERS = 25
 """Up to this many classes the cells of a confusion matrix show their number."""
 MAX_BARS = 30
 """With more classes only the best and the worst half of this many are shown as bars."""
+_CURVES = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mIoU", "aAcc", "mAcc", "top1", "top5")
+"""What of the validations of a run is drawn."""
 DOTS_PER_INCH = 160
 """Pixels of a PNG; shown at 96 an inch, letters have the size of a page's own."""
 
@@ -61,13 +64,20 @@ _DARK = _Style(
 
 
 def plot_confusion(
-    confusion: Int[np.ndarray, "K K"], classes: Sequence[str], *, dark: bool = False
+    confusion: Int[np.ndarray, "K K"],
+    classes: Sequence[str],
+    *,
+    of: Literal["images", "pixels"] = "images",
+    dark: bool = False,
 ) -> bytes:
     """Draw the confusion matrix: a row is a true class, its colours the share of its images.
 
+    Pixels are so many that the cells say their share in percent instead of their number.
+
     Args:
-        confusion: Images of true class (row) by predicted class (column).
+        confusion: Images or pixels of true class (row) by predicted class (column).
         classes: Names of the K classes.
+        of: What was counted.
         dark: Light letters on a dark ground.
 
     Returns:
@@ -95,15 +105,15 @@ def plot_confusion(
         axes.set_yticks(range(count), names, fontsize=small)
     if count <= MAX_CELL_NUMBERS:
         for row, column in zip(*np.nonzero(confusion), strict=True):
-            is_strong = shares[row, column] > 0.4
-            ink = style.strong_ink if is_strong else style.ink
-            number = f"{confusion[row, column]:d}"
+            share = shares[row, column]
+            ink = style.strong_ink if share > 0.4 else style.ink
+            number = f"{confusion[row, column]:d}" if of == "images" else _share(share)
             axes.text(column, row, number, ha="center", va="center", color=ink, fontsize=small)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
     bar = figure.colorbar(picture, ax=axes, shrink=0.6, aspect=30, pad=0.02)
     bar.set_ticks([0, 0.5, 1], labels=["0 %", "50 %", "100 %"])
-    bar.set_label("share of the true class's images", color=style.ink)
+    bar.set_label(f"share of the true class's {of}", color=style.ink)
     bar.ax.tick_params(colors=style.ink, length=0)
     bar.outline.set_visible(False)
     _dress(axes, style, grid=False)
@@ -259,7 +269,7 @@ def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
     losses = [c for c in curves if c.name.startswith("train/") and c.name not in no_loss]
     measured = [
         Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
-        for name in ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "top1", "top5")
+        for name in _CURVES
         if f"val/{name}" in by_name
     ]
     rate = [by_name["train/lr"]] if "train/lr" in by_name else []
@@ -319,6 +329,14 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
     )
     axes.plot(curve.steps, curve.values, color=colour, alpha=0.25, linewidth=0.8)
     axes.plot(curve.steps, mean, color=colour, linewidth=1.8, label=name)
+
+
+def _share(value: float) -> str:
+    """Word a share in percent: few digits fit a cell, and what is next to nothing is left out."""
+    percent = 100 * value
+    if percent < 0.05:
+        return ""
+    return f"{percent:.1f}" if percent < 9.95 else f"{percent:.0f}"
 
 
 def _dress(axes: Axes, style: _Style, *, grid: bool) -> None:

@@ -16,7 +16,15 @@ from PIL import Image
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.visualize.plots import DOTS_PER_INCH
-from ziggurat.visualize.tables import WORDS, error_rows, format_cell, heading, meaning, percent
+from ziggurat.visualize.tables import (
+    WORDS,
+    class_rows,
+    error_rows,
+    format_cell,
+    heading,
+    meaning,
+    percent,
+)
 
 MAX_PICTURE_SIDE = 640
 """Gallery pictures are scaled down to this, in pixels, to keep the page small."""
@@ -55,11 +63,15 @@ class Comparison:
         title: Name of the image.
         truth: Image with its true objects or class.
         prediction: The same image with what the model found.
+        difference: The same image with what is wrong, or None where the two show it.
+        legend: Name and colour of what occurs, as R, G, B of 0..255.
     """
 
     title: str
     truth: Image.Image
     prediction: Image.Image
+    difference: Image.Image | None = None
+    legend: Sequence[tuple[str, tuple[int, int, int]]] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +161,7 @@ def write_report(path: Path, page: ReportPage) -> None:
     tables = {
         "Sizes": page.report.per_size,
         "Mistakes": error_rows(page.report),
-        "Classes": page.report.per_class,
+        "Classes": class_rows(page.report),
     }
     html = environment.get_template("report.html").render(
         page=page,

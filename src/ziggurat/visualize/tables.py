@@ -28,11 +28,17 @@ MEANINGS: dict[str, str] = {
     "AR_large": "recall of objects above 96 x 96 pixels",
     "VOC_AP": "average precision of Pascal VOC since 2010: area below the curve, IoU 0.50",
     "VOC07_AP": "average precision of Pascal VOC 2007: mean at eleven recalls, IoU 0.50",
+    "mIoU": "intersection over union, mean over the classes that occur",
+    "mAcc": "share of a class's pixels that are right, mean over the classes that occur",
+    "aAcc": "share of all labelled pixels that are right",
+    "mDice": "Dice coefficient, mean over the classes that occur",
+    "boundary_mIoU": "IoU of what is within 2 % of the diagonal of a contour, mean over classes",
+    "mIoU_all": "mIoU over all classes, one that does not occur counting 0 (ADE20K's own rule)",
 }
 """What each number of a report says; `meaning` knows those of masks, too."""
 _OF_MASKS = "mask_"
 
-_OF_CLASSES = ("accuracy", "IoU", "class")
+_OF_CLASSES = ("IoU", "accuracy", "class")
 """What orders the classes of a report whose primary number no single class has."""
 WORDS = ("class", "mistaken_for", "size", "mistake", "meaning")
 """Keys of rows that hold words."""
@@ -94,6 +100,30 @@ def error_rows(report: Report) -> list[ClassRow]:
     return rows
 
 
+def class_number(report: Report) -> str | None:
+    """Return the key of the number by which classes are compared, None where no row has one.
+
+    Args:
+        report: What an evaluation found.
+    """
+    for key in (report.primary, *_OF_CLASSES):
+        if any(isinstance(row.get(key), int | float) for row in report.per_class):
+            return key
+    return None
+
+
+def class_rows(report: Report) -> list[ClassRow]:
+    """Return the rows of the classes as they are shown: those of label maps with the best first.
+
+    Args:
+        report: What an evaluation found.
+    """
+    rows = list(report.per_class)
+    if not rows or "IoU" not in rows[0]:
+        return rows
+    return sorted(rows, key=lambda row: -_value(row, "IoU", absent=-1.0))
+
+
 def report_tables(report: Report) -> RenderableType:
     """Return all tables of a report for `rich.console.Console.print`."""
     parts: list[RenderableType] = [_numbers(report)]
@@ -123,10 +153,10 @@ def _numbers(report: Report) -> Table:
 
 
 def _classes(report: Report) -> Table:
-    rows, title = report.per_class, f"{len(report.per_class)} classes"
+    rows, title = class_rows(report), f"{len(report.per_class)} classes"
     if len(rows) > MAX_CLASS_ROWS:
-        number = next(key for key in (report.primary, *_OF_CLASSES) if key in rows[0])
-        rows = sorted(rows, key=lambda row: _value(row, number))[:MAX_CLASS_ROWS]
+        number = class_number(report) or "class"
+        rows = sorted(rows, key=lambda row: _value(row, number, absent=math.inf))[:MAX_CLASS_ROWS]
         title = f"the worst {MAX_CLASS_ROWS} of {len(report.per_class)} classes"
     return _table(title, rows)
 
@@ -140,6 +170,6 @@ def _table(title: str, rows: Sequence[ClassRow]) -> Table:
     return table
 
 
-def _value(row: ClassRow, number: str) -> float:
+def _value(row: ClassRow, number: str, *, absent: float) -> float:
     value = row[number]
-    return float(value) if isinstance(value, int | float) else math.inf
+    return float(value) if isinstance(value, int | float) else absent

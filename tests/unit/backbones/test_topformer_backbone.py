@@ -9,15 +9,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from ziggurat.backbones.topformer import (
-    Attention,
-    Block,
     InvertedResidual,
-    SemanticsInjection,
     TopFormer,
     topformer_base,
     topformer_small,
     topformer_tiny,
 )
+from ziggurat.layers.semantics import Attention, Block, SemanticsInjection
 
 ROWS = ((3, 1, 8, 1), (3, 2, 8, 2), (3, 2, 16, 2), (3, 2, 16, 2), (5, 2, 24, 2))
 
@@ -46,12 +44,14 @@ def test_sides_round_up(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("build", [topformer_tiny, topformer_small, topformer_base])
-@pytest.mark.parametrize("use_injection", [True, False])
-def test_outputs_are_as_promised(build: Callable[..., TopFormer], use_injection: bool) -> None:
+@pytest.mark.parametrize("injection_channels", [24, None])
+def test_outputs_are_as_promised(
+    build: Callable[..., TopFormer], injection_channels: int | None
+) -> None:
     with torch.device("meta"):
-        backbone = build(use_injection=use_injection, in_channels=4)
+        backbone = build(injection_channels=injection_channels, in_channels=4)
         maps = backbone(torch.empty(2, 4, 128, 192))
-    strides = (8, 16, 32) if use_injection else (32,)
+    strides = (8, 16, 32) if injection_channels else (32,)
     assert backbone.out_strides == strides
     assert tuple(x.shape[1] for x in maps) == backbone.out_channels
     assert [tuple(x.shape[2:]) for x in maps] == [(128 // s, 192 // s) for s in strides]

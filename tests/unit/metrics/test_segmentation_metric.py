@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.segmentation import SegmentationMetric
+from ziggurat.metrics.segmentation import ImageScore, SegmentationMetric
 from ziggurat.types import Batch, ClassScores, ImageInfo, LabelMap
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -50,12 +50,79 @@ def test_union_of_processes_equals_one_process() -> None:
     assert metrics[1].compute().num_images == 6
 
 
-def test_a_label_beyond_the_classes_names_the_file() -> None:
+def test_labels_beyond_the_classes_name_the_file() -> None:
     metric = SegmentationMetric(["sky", "sea"])
-    with pytest.raises(ZigguratError, match=r"labels of 0\.png reach 7, but there are 2 classes"):
-        metric.update(
-            [LabelMap(torch.zeros(1, 2, dtype=torch.int16))], batch(torch.tensor([[0, 7]]))
-        )
+    good, bad = torch.tensor([[0, 1]]), torch.tensor([[0, 7]])
+    with pytest.raises(ZigguratError, match=r"the labels of 0\.png reach 7, .* or 255 for unlab"):
+        metric.update([LabelMap(good)], batch(bad))
+    with pytest.raises(ZigguratError, match=r"predicted labels of 0\.png reach 7, .* expected 0 to"):
+        metric.update([LabelMap(bad)], batch(good))
+    with pytest.raises(ZigguratError, match=r"predicted labels of 0\.png reach 255"):
+        metric.update([LabelMap(torch.tensor([[0, 255]]))], batch(good))
+    with pytest.raises(ZigguratError, match=r"labels of 0\.png lie in -1\.\.0; expected 0\.\.255"):
+        metric.update([LabelMap(good)], batch(torch.tensor([[0, -1]])))
+    with pytest.raises(ZigguratError, match="no labelled pixel"):
+        metric.compute()
+
+
+def test_what_is_predicted_where_nobody_labelled_does_not_count() -> None:
+    metric = SegmentationMetric(["sky", "sea"])
+    metric.update([LabelMap(torch.tensor([[0, 77]]))], batch(torch.tensor([[0, 255]])))
+    assert metric.compute().numbers["mIoU"] == 1.0
+
+
+def test_scores_of_each_image() -> None:
+    metric = SegmentationMetric(["sky", "sea", "ship"])
+    truth = (torch.tensor([[0, 0, 1, 255]]), torch.tensor([[2, 2]]), torch.tensor([[255]]))
+    found = (torch.tensor([[0, 1, 1, 0]]), torch.tensor([[2, 2]]), torch.tensor([[1]]))
+    metric.update([LabelMap(labels) for labels in found], batch(*truth))
+    assert metric.images == (
+        ImageScore(0, "0.png", pixels=3, wrong=1, iou=0.5),
+        ImageScore(1, "1.png", pixels=2, wrong=0, iou=1.0),
+        ImageScore(2, "2.png", pixels=0, wrong=0, iou=None),
+    )
+    assert [image.share_wrong for image in metric.images] == [1 / 3, 0.0, 0.0]
+    assert metric.compute().num_images == 3
+
+
+def test_boundary_iou_sees_what_iou_does_not() -> None:
+    truth = torch.zeros(100, 100, dtype=torch.uint8)
+    truth[20:80, 20:80] = 1
+    found = truth.clone()
+    found[20:80, 20:22] = 0  # an edge that is two pixels off
+    metric = SegmentationMetric(["ground", "house"])
+    metric.update([LabelMap(found)], batch(truth))
+    house = metric.compute().per_class[1]
+    assert house["IoU"] == pytest.approx(58 / 60)
+    # Bands of 3 pixels, 60 x 60 and 60 x 58; those at the left share one column of them.
+    near_true, near_found = 60**2 - 54**2, 60 * 58 - 54 * 52
+    shared = near_true - 3 * 60 + 60
+    assert house["boundary_IoU"] == pytest.approx(shared / (near_true + near_found - shared))
+    assert metric.compute().numbers["boundary_mIoU"] < metric.compute().numbers["mIoU"]
+
+
+def test_perfect_prediction_is_perfect_beside_what_nobody_labelled() -> None:
+    truth = torch.randint(4, (20, 30)).repeat_interleave(4, 0).repeat_interleave(4, 1)
+    found = truth.clone()
+    truth[30:60, 40:90] = 255
+    metric = SegmentationMetric("abcd")
+    metric.update([LabelMap(found)], batch(truth))
+    numbers = metric.compute().numbers
+    assert set(numbers.values()) == {1.0}
+
+
+def test_what_a_class_is_mistaken_for() -> None:
+    metric = SegmentationMetric(["sky", "sea", "ship"])
+    metric.update(
+        [LabelMap(torch.tensor([[0, 1, 2, 2, 1]]))], batch(torch.tensor([[0, 0, 0, 0, 1]]))
+    )
+    assert [row["mistaken_for"] for row in metric.compute().per_class] == ["ship", None, None]
+
+
+def test_number_of_classes() -> None:
+    for classes in ([], [str(number) for number in range(256)]):
+        with pytest.raises(ValueError, match="needs 1 to 255 classes"):
+            SegmentationMetric(classes)
 
 
 def test_sizes_must_agree() -> None:

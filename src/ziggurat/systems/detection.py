@@ -1,10 +1,9 @@
 """Detection systems: the neck and the head that go onto a backbone, every number written out.
 
-A system is a function, `zoo.py` finds it by its name. The published detectors were trained with
+A system is a function, the zoo finds it by its name. The published detectors were trained with
 three editions of MMDetection, whose rules differ in a few places; a system says where.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
@@ -26,30 +25,15 @@ from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.models.detector import Head
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
+from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
 
 Edition = Literal["2.13", "2.14", "2.25"]
 """MMDetection 2.13 stands behind PVT's detectors, 2.14 behind P2T's, 2.25 behind GPViT's."""
 
 
-@runtime_checkable  # shapes and types are checked at run time in tests
-class Pyramid(Protocol):
-    """What gives maps: a backbone, or what stands between it and the neck.
-
-    Attributes:
-        out_channels: Channels of the maps, fine to coarse.
-        out_strides: Their strides.
-    """
-
-    @property
-    def out_channels(self) -> Sequence[int]: ...  # noqa: D102
-
-    @property
-    def out_strides(self) -> Sequence[int]: ...  # noqa: D102
-
-
 @dataclass(frozen=True)
-class Parts:
+class DetectionParts:
     """What a system puts onto a pyramid of maps."""
 
     neck: nn.Module
@@ -57,12 +41,12 @@ class Parts:
 
 
 @runtime_checkable
-class SystemBuilder(Protocol):
+class DetectionBuilder(Protocol):
     """Builds neck and head of a system."""
 
     def __call__(
         self, pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-    ) -> Parts:
+    ) -> DetectionParts:
         """Build them with fresh weights.
 
         Args:
@@ -75,7 +59,7 @@ class SystemBuilder(Protocol):
 
 
 @dataclass(frozen=True)
-class System:
+class DetectionSystem:
     """A system and what it asks for.
 
     Attributes:
@@ -86,7 +70,7 @@ class System:
         neck: Name of its neck, or None where the head reads the backbone's last map.
     """
 
-    build: SystemBuilder
+    build: DetectionBuilder
     task: Task
     strides: tuple[int, ...] = (4, 8, 16, 32)
     has_depth: bool = False
@@ -99,7 +83,7 @@ DENSE_STRIDES = (8, 16, 32)
 
 def retinanet(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """RetinaNet (Lin et al., arXiv:1708.02002): levels P3..P7, the focal loss.
 
     GPViT's have batch norm in the pyramid and make P6 of P5, the others of C5.
@@ -108,27 +92,27 @@ def retinanet(
     neck = _dense_pyramid(pyramid, channels, edition, extra_from)
     selection = _selection(RETINANET_SELECTION, edition)
     head = RetinaNetHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return Parts(neck, head)
+    return DetectionParts(neck, head)
 
 
 def atss(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """ATSS (Zhang et al., arXiv:1912.02424), as published with PVT v2: P6 and P7 of P5."""
     neck = _dense_pyramid(pyramid, channels, edition, "output")
     selection = _selection(ATSS_SELECTION, edition)
     head = ATSSHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return Parts(neck, head)
+    return DetectionParts(neck, head)
 
 
 def gfl(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """GFL (Li et al., arXiv:2006.04388), as published with PVT v2: P6 and P7 of P5."""
     neck = _dense_pyramid(pyramid, channels, edition, "output")
     selection = _selection(GFL_SELECTION, edition)
     head = GFLHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return Parts(neck, head)
+    return DetectionParts(neck, head)
 
 
 def _dense_pyramid(
@@ -152,7 +136,7 @@ def _selection(published: Selection, edition: Edition) -> Selection:
 
 def faster_rcnn(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """Faster R-CNN (Ren et al., arXiv:1506.01497): levels P2..P6, the last for proposals only.
 
     GPViT's box branch has four convolutions with batch norm and one fully connected layer, the
@@ -160,22 +144,22 @@ def faster_rcnn(
     """
     del depth  # there are no towers
     neck, strides = _region_pyramid(pyramid, channels, edition)
-    return Parts(neck, _faster_rcnn_head(channels, strides, num_classes, edition))
+    return DetectionParts(neck, _faster_rcnn_head(channels, strides, num_classes, edition))
 
 
 def mask_rcnn(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """Mask R-CNN (He et al., arXiv:1703.06870): Faster R-CNN and a mask branch."""
     del depth  # there are no towers
     neck, strides = _region_pyramid(pyramid, channels, edition)
     boxes = _faster_rcnn_head(channels, strides, num_classes, edition)
-    return Parts(neck, MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1]))
+    return DetectionParts(neck, MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1]))
 
 
 def cascade_mask_rcnn(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """Cascade Mask R-CNN (Cai and Vasconcelos, arXiv:1906.09756), as published with PVT v2."""
     del depth  # there are no towers
     neck, strides = _region_pyramid(pyramid, channels, edition)
@@ -189,7 +173,7 @@ def cascade_mask_rcnn(
         [MaskHead(channels, num_classes) for _ in STAGES],
         strides[:-1],
     )
-    return Parts(neck, head)
+    return DetectionParts(neck, head)
 
 
 def _region_pyramid(
@@ -219,7 +203,7 @@ def _faster_rcnn_head(
 
 def sparse_rcnn(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """Sparse R-CNN (Sun et al., arXiv:2011.12450): 300 learned proposals on levels P2..P5."""
     del depth, edition  # there are no towers, and all editions have the same rules
     _check_heads(channels)
@@ -231,18 +215,18 @@ def sparse_rcnn(
         num_extra_levels=0,
         extra_from="output",
     )
-    return Parts(neck, SparseRCNNHead(channels, neck.out_strides, num_classes))
+    return DetectionParts(neck, SparseRCNNHead(channels, neck.out_strides, num_classes))
 
 
 def detr(
     pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
-) -> Parts:
+) -> DetectionParts:
     """DETR (Carion et al., arXiv:2005.12872): 100 queries to the backbone's last map."""
     del depth, edition  # there are no towers, and all editions have the same rules
     _check_heads(channels)
     neck = Coarsest(pyramid.out_channels, pyramid.out_strides)
     head = DETRHead(neck.out_channels[0], neck.out_strides[0], num_classes, channels=channels)
-    return Parts(neck, head)
+    return DetectionParts(neck, head)
 
 
 def _check_heads(channels: int) -> None:
@@ -253,13 +237,13 @@ def _check_heads(channels: int) -> None:
         )
 
 
-SYSTEMS: dict[str, System] = {
-    "faster_rcnn": System(faster_rcnn, "detection"),
-    "mask_rcnn": System(mask_rcnn, "instance_segmentation"),
-    "cascade_mask_rcnn": System(cascade_mask_rcnn, "instance_segmentation"),
-    "atss": System(atss, "detection", DENSE_STRIDES, has_depth=True),
-    "gfl": System(gfl, "detection", DENSE_STRIDES, has_depth=True),
-    "retinanet": System(retinanet, "detection", DENSE_STRIDES, has_depth=True),
-    "sparse_rcnn": System(sparse_rcnn, "detection"),
-    "detr": System(detr, "detection", neck=None),
+DETECTION_SYSTEMS: dict[str, DetectionSystem] = {
+    "faster_rcnn": DetectionSystem(faster_rcnn, "detection"),
+    "mask_rcnn": DetectionSystem(mask_rcnn, "instance_segmentation"),
+    "cascade_mask_rcnn": DetectionSystem(cascade_mask_rcnn, "instance_segmentation"),
+    "atss": DetectionSystem(atss, "detection", DENSE_STRIDES, has_depth=True),
+    "gfl": DetectionSystem(gfl, "detection", DENSE_STRIDES, has_depth=True),
+    "retinanet": DetectionSystem(retinanet, "detection", DENSE_STRIDES, has_depth=True),
+    "sparse_rcnn": DetectionSystem(sparse_rcnn, "detection"),
+    "detr": DetectionSystem(detr, "detection", neck=None),
 }

@@ -1,0 +1,205 @@
+"""Evaluation of label maps: the data, whose classes may be in another order, and what is kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from ziggurat.data.label_folder import LabelFolder, LabelRule
+from ziggurat.data.segmentation import EvalSegmentation, Labels
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.label_files import LabelFileWriter
+from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
+from ziggurat.inference.predictor import Predictor
+from ziggurat.inference.tiles import Tiles
+from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
+from ziggurat.types import Batch, FitAligned, LabelMap, Result
+from ziggurat.visualize.draw import class_colour
+
+LabelTable = UInt8[np.ndarray, "256"]
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """A transform behind which labels are those of other classes.
+
+    Attributes:
+        transform: Makes a normalised tensor and a label map of an image and its labels.
+        table: New label of each old one.
+    """
+
+    transform: Callable[[Image.Image, Labels], tuple[Tensor, LabelMap]]
+    table: LabelTable
+
+    def __call__(self, image: Image.Image, labels: Labels) -> tuple[Tensor, LabelMap]:
+        """Transform an image and its labels.
+
+        Args:
+            image: RGB image.
+            labels: Class of each pixel, 255 where it does not count.
+        """
+        return self.transform(image, self.table[labels])
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """What the evaluation of a segmenter can be asked for besides its numbers.
+
+    Attributes:
+        tiles: How images are cut; None shows them whole.
+        augmentation: Views of an image, or of each tile; None is the image as it is.
+        save_to: Folder for the predicted label maps, or None.
+    """
+
+    tiles: Tiles | None = None
+    augmentation: Augmentation | None = None
+    save_to: Path | None = None
+
+    @property
+    def has_views(self) -> bool:
+        """Whether the model sees other than whole images as they are."""
+        return self.tiles is not None or self.augmentation is not None
+
+    def predict(self, predictor: Predictor, batch: Batch) -> list[Result]:
+        """Predict the photos of a batch in tiles and views.
+
+        Args:
+            predictor: Predicts.
+            batch: Names the photos.
+        """
+        photos = [Path(info.path) for info in batch.infos]
+        found = predictor(photos, tiles=self.tiles, augmentation=self.augmentation)
+        return [prediction.result for prediction in found]
+
+
+class LabelObserver:
+    """Looks at label maps while they are counted: keeps the worst, writes all where asked for.
+
+    Args:
+        metric: Counts them.
+        dataset: Says which colours the classes have.
+        save_to: Folder for the predicted label maps, or None.
+    """
+
+    def __init__(
+        self, metric: SegmentationMetric, dataset: LabelFolder, save_to: Path | None
+    ) -> None:
+        self.metric = metric
+        self.colours = colours_of(metric.classes, dataset.rule)
+        self.worst = WorstImages()
+        self.writer = (
+            None if save_to is None else LabelFileWriter(save_to, metric.classes, self.colours)
+        )
+
+    def __call__(self, results: Sequence[Result], batch: Batch) -> None:
+        """Look at the results of a batch that is counted.
+
+        Args:
+            results: Label maps.
+            batch: Has the true ones.
+        """
+        if not results:
+            return
+        assert isinstance(batch.targets, list)  # the metric has seen it
+        scores = self.metric.images[len(self.metric.images) - len(results) :]
+        for result, target, score in zip(results, batch.targets, scores, strict=True):
+            assert isinstance(result, LabelMap)
+            assert isinstance(target, LabelMap)
+            self.worst.offer(score, target, result)
+            if self.writer is not None:
+                self.writer.write(score.path, result)
+
+    def found(self) -> EvaluatedLabels:
+        """Return what there is to draw and to list."""
+        metric = self.metric
+        return EvaluatedLabels(metric.classes, self.colours, metric.images, self.worst.images)
+
+
+def open_label_data(
+    classes: tuple[str, ...], preprocessing: FitAligned, root: Path, split: str
+) -> tuple[LabelFolder, SegmentationMetric]:
+    """Open a split of label maps and what counts them.
+
+    Args:
+        classes: Names of the model's classes.
+        preprocessing: What the model expects of an image.
+        root: Folder of the data set.
+        split: Name of the split.
+    """
+    transform = EvalSegmentation(preprocessing)
+    dataset = LabelFolder(root, split, transform, train=False)
+    table = label_table(dataset.classes, classes, of=str(root), owner="the model")
+    dataset.transform = Relabelled(transform, table)
+    return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)
+
+
+def label_table(
+    source: Sequence[str], target: Sequence[str], *, of: str, owner: str
+) -> LabelTable:
+    """Return the label that each label of some classes has among other classes, by name.
+
+    Classes that nobody named ("class_0") are those of the same place.
+
+    Args:
+        source: Names of the classes that labels are given in.
+        target: Names of the classes that they are wanted in.
+        of: What the first belong to, for messages.
+        owner: What the second belong to, for messages.
+
+    Raises:
+        ZigguratError: If a class has no counterpart.
+    """
+    table = np.arange(UNLABELLED + 1, dtype=np.uint8)
+    if is_anonymous(target) or is_anonymous(source):
+        if len(source) != len(target):
+            raise ZigguratError(
+                f"{owner} tells {len(target)} classes apart and {of} has {len(source)}, and one of "
+                "the two has no names for them; give data of the same classes"
+            )
+        return table
+    places = {name: place for place, name in enumerate(target)}
+    unknown = [name for name in source if name not in places]
+    if unknown:
+        raise ZigguratError(
+            f"{of} has {len(unknown)} classes that {owner} does not know "
+            f"({_first(unknown)}); its own are {_first(target)}; give data of the same classes"
+        )
+    table[: len(source)] = [places[name] for name in source]
+    return table
+
+
+def colours_of(classes: Sequence[str], rule: LabelRule) -> UInt8[np.ndarray, "K 3"]:
+    """Return the colours of classes: those that the data give them, else those of everybody else.
+
+    Args:
+        classes: Names of the classes.
+        rule: Classes of the data.
+    """
+    colours = class_colours(classes)
+    if rule.palette is not None:
+        given = dict(zip(rule.classes, rule.palette, strict=True))
+        for place, name in enumerate(classes):
+            colours[place] = given.get(name, colours[place])
+    return colours
+
+
+def class_colours(classes: Sequence[str]) -> UInt8[np.ndarray, "K 3"]:
+    return np.array([class_colour(label) for label in range(len(classes))], dtype=np.uint8)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def is_anonymous(classes: Sequence[str]) -> bool:
+    """Tell whether the classes of a model have no names of their own.
+
+    Args:
+        classes: Names of the classes.
+    """
+    return tuple(classes) == tuple(f"class_{label}" for label in range(len(classes)))

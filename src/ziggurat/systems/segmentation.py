@@ -1,0 +1,150 @@
+"""Semantic segmentation: neck and heads that go onto a backbone, every number written out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, runtime_checkable
+
+from torch import nn
+
+from ziggurat.heads.fcn import FCNHead
+from ziggurat.heads.segformer import SegFormerHead
+from ziggurat.heads.semantic_fpn import SemanticFPNHead
+from ziggurat.heads.topformer import TopFormerHead
+from ziggurat.heads.upernet import UPerNetHead
+from ziggurat.necks.fpn import FPN
+from ziggurat.necks.semantics_pyramid import SemanticsPyramid
+from ziggurat.systems.pyramid import Pyramid
+from ziggurat.types import Task
+
+PYRAMID_STRIDES = (4, 8, 16, 32)
+
+
+@dataclass(frozen=True)
+class SegmentationParts:
+    """What a system puts onto a pyramid of maps; an auxiliary head reads the pyramid itself."""
+
+    neck: nn.Module
+    head: nn.Module
+    auxiliary_head: nn.Module | None = None
+
+
+@runtime_checkable
+class SegmentationBuilder(Protocol):
+    """Builds neck and heads of a system."""
+
+    def __call__(
+        self, pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    ) -> SegmentationParts:
+        """Build them with fresh weights.
+
+        Args:
+            pyramid: Gives the maps.
+            num_classes: Number of classes.
+            channels: Width of neck and head.
+            backbone: Its name, where a published variant has a rule of its own.
+        """
+
+
+@dataclass(frozen=True)
+class SegmentationSystem:
+    """A system and what it asks for.
+
+    Attributes:
+        build: Builds neck and heads.
+        channels: Width of neck and head as published.
+        widths: The same for backbones with which it was published at another width.
+        strides: Strides of the maps that it reads, or None where it takes a backbone's own, if the
+            finest is not coarser than 8.
+        neck: Name of its neck, or None where the head reads the backbone's maps.
+        injects: Whether the maps are injected with TopFormer's semantics, at the system's width.
+        task: What it does.
+        has_depth: Whether its head has towers whose depth can be chosen.
+    """
+
+    build: SegmentationBuilder
+    channels: int
+    strides: tuple[int, ...] | None = None
+    neck: str | None = None
+    injects: bool = False
+    widths: Mapping[str, int] = field(default_factory=dict)
+    task: Task = "semantic_segmentation"
+    has_depth: Literal[False] = False
+
+
+def semantic_fpn(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """Semantic FPN (Kirillov et al., arXiv:1901.02446), with PVT, PVT v2 and P2T."""
+    del backbone  # all are alike
+    neck = FPN(
+        pyramid.out_channels,
+        pyramid.out_strides,
+        channels,
+        start_level=0,
+        num_extra_levels=0,
+        extra_from="output",
+    )
+    head = SemanticFPNHead(
+        neck.out_channels, neck.out_strides, num_classes, channels=max(1, channels // 2)
+    )
+    return SegmentationParts(neck, head)
+
+
+def upernet(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """UPerNet (Xiao et al., arXiv:1807.10221), with GPViT."""
+    del backbone  # all are alike
+    head = UPerNetHead(pyramid.out_channels, num_classes, channels=channels)
+    auxiliary = FCNHead(pyramid.out_channels, num_classes, channels=max(1, channels // 2))
+    return SegmentationParts(nn.Identity(), head, auxiliary)
+
+
+def segformer(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """SegFormer's head (Xie et al., arXiv:2105.15203), with GPViT."""
+    del backbone  # all are alike
+    head = SegFormerHead(pyramid.out_channels, num_classes, channels=channels)
+    return SegmentationParts(nn.Identity(), head)
+
+
+def topformer_seg(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """TopFormer's head (Zhang et al., arXiv:2204.05525); the smallest variant mixes depthwise."""
+    return _topformer(pyramid, num_classes, channels, is_depthwise=backbone == "topformer_tiny")
+
+
+def topformer_seg_cityscapes(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """TopFormer's head as its Cityscapes configurations have it: 128 wide, never depthwise."""
+    del backbone  # all are alike
+    return _topformer(pyramid, num_classes, channels, is_depthwise=False)
+
+
+def _topformer(
+    pyramid: Pyramid, num_classes: int, channels: int, *, is_depthwise: bool
+) -> SegmentationParts:
+    neck: nn.Module = nn.Identity()
+    if len(pyramid.out_strides) == len(PYRAMID_STRIDES):  # TopFormer's own maps are injected
+        neck = SemanticsPyramid(pyramid.out_channels, pyramid.out_strides, channels)
+    return SegmentationParts(neck, TopFormerHead(channels, num_classes, is_depthwise=is_depthwise))
+
+
+SEGMENTATION_SYSTEMS: dict[str, SegmentationSystem] = {
+    "semantic_fpn": SegmentationSystem(semantic_fpn, 256, PYRAMID_STRIDES, "fpn"),
+    "upernet": SegmentationSystem(upernet, 512),
+    "segformer": SegmentationSystem(segformer, 256),
+    "topformer_seg": SegmentationSystem(
+        topformer_seg,
+        256,
+        PYRAMID_STRIDES,
+        injects=True,
+        widths={"topformer_tiny": 128, "topformer_small": 192},
+    ),
+    "topformer_seg_cityscapes": SegmentationSystem(
+        topformer_seg_cityscapes, 128, PYRAMID_STRIDES, injects=True
+    ),
+}

@@ -1,0 +1,283 @@
+"""Whole models by name: a published one, or a system on any backbone."""
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from ziggurat.cards import MODELS
+from ziggurat.errors import ZigguratError, check_known
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.necks.stride_pyramid import StridePyramid
+from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
+from ziggurat.systems.detection import DENSE_STRIDES, Edition
+from ziggurat.systems.segmentation import PYRAMID_STRIDES
+from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Task
+from ziggurat.zoo.backbones import (
+    BACKBONES,
+    SINGLE_STAGE_ADAPTERS,
+    TOPFORMERS,
+    TRUNKS,
+    Backbone,
+    BackboneBuilder,
+    create_backbone,
+    create_classifier_parts,
+)
+
+Model = Classifier | Detector | SemanticSegmenter
+System = DetectionSystem | SegmentationSystem
+
+NECKS = ("fpn",)
+
+NUM_CLASSES: dict[Task, int] = {
+    "classification": 1000,
+    "detection": 80,
+    "instance_segmentation": 80,
+    "semantic_segmentation": 150,
+}
+"""Classes of ImageNet-1k, COCO and ADE20K, which the published models have."""
+
+HEAD_CHANNELS = 256
+HEAD_DEPTH = 4
+
+FINE_ENOUGH = 8
+"""Coarsest stride of a backbone's finest map that a segmenter reads as it is."""
+
+
+def list_models(*, task: str | None = None) -> list[str]:
+    """Return the names of the published models, of one task if given.
+
+    Args:
+        task: "classification", "detection", "instance_segmentation" or "semantic_segmentation"; an
+            unknown task is a `ZigguratError`.
+    """
+    if task is not None:
+        check_known("task", task, NUM_CLASSES)
+    return [name for name, card in MODELS.items() if task in (None, card.task)]
+
+
+def create_model(
+    name: str,
+    *,
+    backbone: str | None = None,
+    neck: str | None = None,
+    num_classes: int | None = None,
+    head_channels: int | None = None,
+    head_depth: int | None = None,
+    drop_path_rate: float | None = None,
+) -> Model:
+    """Build a model with fresh weights.
+
+    Args:
+        name: A published name ("p2t_small", "mask_rcnn_p2t_small"), or a system ("mask_rcnn")
+            together with `backbone`.
+        backbone: Backbone of a system; a published name has its own.
+        neck: Neck of a system, by default the one that it was published with.
+        num_classes: Number of classes; by default as published, 1000, 80 or 150.
+        head_channels: Width of neck and head; by default as published.
+        head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
+        drop_path_rate: Stochastic depth of the last block; by default as published.
+
+    Raises:
+        ZigguratError: If a name is unknown, a number is out of range, or an option does not
+            belong to the model.
+    """
+    published = MODELS.get(name)
+    if published is None and name not in SYSTEMS:
+        check_known("model", name, [*MODELS, *SYSTEMS])
+    if published is not None and backbone is not None:
+        raise ZigguratError(
+            f"{name!r} has its own backbone, got backbone={backbone!r} as well; name the system "
+            f"({', '.join(SYSTEMS)}) to combine it with another backbone"
+        )
+    if published is None and backbone is None:
+        raise ZigguratError(
+            f"{name!r} is a system and needs backbone=..., for example "
+            f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
+        )
+    task: Task = SYSTEMS[name].task if published is None else published.task
+    system = name if published is None else published.system
+    chosen = backbone if published is None else published.backbone
+    assert chosen is not None
+    if task == "classification":
+        _refuse(name, "classifier", neck=neck, head_channels=head_channels, head_depth=head_depth)
+    else:
+        neck = _neck_of(system, neck)
+        head_channels = _width_of(system, chosen) if head_channels is None else head_channels
+        if SYSTEMS[system].has_depth:
+            head_depth = HEAD_DEPTH if head_depth is None else head_depth
+        else:
+            _refuse(name, "model without towers", head_depth=head_depth)
+    if drop_path_rate is None:
+        # Transformers are trained with it; ResNets and most networks of timm are not.
+        usual = 0.1 if chosen in TRUNKS else 0.0
+        drop_path_rate = usual if published is None else published.drop_path_rate
+    usual_classes = NUM_CLASSES[task]
+    if published is not None and published.num_classes is not None:
+        usual_classes = published.num_classes
+    identity = ModelIdentity(
+        task=task,
+        system=system,
+        backbone=chosen,
+        num_classes=usual_classes if num_classes is None else num_classes,
+        neck=neck,
+        head_channels=head_channels,
+        head_depth=head_depth,
+    )
+    return build(identity, drop_path_rate=drop_path_rate)
+
+
+def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
+    """Build the model of an identity; `build(model.identity)` has the entries of `model`.
+
+    Args:
+        identity: What the model is.
+        drop_path_rate: Stochastic depth of the last block; it matters in training only.
+
+    Raises:
+        ZigguratError: If the identity names parts that do not exist or impossible numbers.
+    """
+    if identity.num_classes < 1:
+        raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
+    check_known("task", identity.task, NUM_CLASSES)
+    classes = tuple(f"class_{i}" for i in range(identity.num_classes))
+    if identity.task == "classification":
+        trunk, linear = create_classifier_parts(
+            identity.backbone, identity.num_classes, drop_path_rate=drop_path_rate
+        )
+        return Classifier(
+            trunk, linear, identity=identity, classes=classes, preprocessing=CenterCrop()
+        )
+    check_known("system", identity.system, SYSTEMS)
+    system = SYSTEMS[identity.system]
+    channels, depth = identity.head_channels, identity.head_depth
+    if channels is None or channels < 1 or (depth is None) == system.has_depth or (depth or 0) < 0:
+        raise ZigguratError(
+            f"{identity.system} needs head_channels >= 1 and head_depth "
+            f"{'>= 0' if system.has_depth else 'None'}, got {channels} and {depth}"
+        )
+    if identity.task != system.task or identity.neck != _neck_of(identity.system, identity.neck):
+        raise ZigguratError(
+            f"{identity.system} does {system.task} with neck={system.neck!r}, got "
+            f"{identity.task} with neck={identity.neck!r}"
+        )
+    if isinstance(system, SegmentationSystem):
+        return _segmenter(identity, system, channels, classes, drop_path_rate)
+    return _detector(identity, system, channels, classes, drop_path_rate)
+
+
+def _detector(
+    identity: ModelIdentity,
+    system: DetectionSystem,
+    channels: int,
+    classes: tuple[str, ...],
+    drop_path_rate: float,
+) -> Detector:
+    adapters: Mapping[str, BackboneBuilder] = SINGLE_STAGE_ADAPTERS
+    if identity.backbone in adapters and system.strides == DENSE_STRIDES:
+        backbone = adapters[identity.backbone](drop_path_rate=drop_path_rate)
+    else:
+        backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+    # The last map, whatever its stride, is all that a system without a neck reads.
+    pyramid = None if system.neck is None else _pyramid(backbone, system.strides)
+    parts = system.build(
+        backbone if pyramid is None else pyramid,
+        identity.num_classes,
+        channels=channels,
+        depth=identity.head_depth or 0,
+        edition=_edition(identity.backbone),
+    )
+    return Detector(
+        backbone,
+        parts.neck,
+        parts.head,
+        pyramid=nn.Identity() if pyramid is None else pyramid,
+        identity=identity,
+        classes=classes,
+        preprocessing=FitInside(),
+    )
+
+
+def _segmenter(
+    identity: ModelIdentity,
+    system: SegmentationSystem,
+    channels: int,
+    classes: tuple[str, ...],
+    drop_path_rate: float,
+) -> SemanticSegmenter:
+    pyramid = None
+    if system.injects and identity.backbone in INJECTED:
+        build_injected = INJECTED[identity.backbone]
+        backbone: Backbone = build_injected(
+            drop_path_rate=drop_path_rate, injection_channels=channels
+        )
+    else:
+        backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+        wanted = system.strides
+        if wanted is None and backbone.out_strides[0] > FINE_ENOUGH:
+            wanted = PYRAMID_STRIDES
+        pyramid = None if wanted is None else _pyramid(backbone, wanted)
+    parts = system.build(
+        backbone if pyramid is None else pyramid,
+        identity.num_classes,
+        channels=channels,
+        backbone=identity.backbone,
+    )
+    return SemanticSegmenter(
+        backbone,
+        parts.neck,
+        parts.head,
+        parts.auxiliary_head,
+        pyramid=nn.Identity() if pyramid is None else pyramid,
+        identity=identity,
+        classes=classes,
+        preprocessing=FitAligned(),
+    )
+
+
+INJECTED = {build.__name__: build for build in TOPFORMERS}
+"""Backbones that inject semantics into their maps themselves, at a width that can be chosen."""
+
+
+def _edition(backbone: str) -> Edition:
+    """Return whose rules a detector follows: those that its backbone was published with."""
+    editions: dict[str, Edition] = {"gpvit": "2.25", "p2t": "2.14"}
+    return editions.get(backbone.split("_")[0], "2.13")
+
+
+def _width_of(system: str, backbone: str) -> int:
+    """Return the width of neck and head as published."""
+    chosen = SYSTEMS[system]
+    if isinstance(chosen, DetectionSystem):
+        return HEAD_CHANNELS
+    return chosen.widths.get(backbone, chosen.channels)
+
+
+def _neck_of(system: str, neck: str | None) -> str | None:
+    """Return the neck of a system: its own, or another one that it can have.
+
+    Raises:
+        ZigguratError: If the system can have no neck, or the neck is unknown.
+    """
+    own = SYSTEMS[system].neck
+    if neck is None or neck == own:
+        return own
+    if own is None:
+        raise ZigguratError(f"{system!r} reads the backbone's maps and has no neck; leave it out")
+    check_known("neck", neck, NECKS)
+    return neck
+
+
+def _pyramid(backbone: Backbone, wanted: tuple[int, ...]) -> StridePyramid | None:
+    """Return what makes the maps that a system reads, or None where the backbone gives them."""
+    given = tuple(backbone.out_strides)
+    if given in (wanted, PYRAMID_STRIDES):
+        return None
+    return StridePyramid(backbone.out_channels, given, wanted)
+
+
+def _refuse(name: str, kind: str, **options: object) -> None:
+    given = [option for option, value in options.items() if value is not None]
+    if given:
+        raise ZigguratError(f"{name!r} is a {kind} and has no {', '.join(given)}; leave it out")
