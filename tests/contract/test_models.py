@@ -14,7 +14,7 @@ import ziggurat
 from ziggurat.cards import MODELS
 from ziggurat.heads.retinanet import RetinaNetOutput
 from ziggurat.systems import SYSTEMS
-from ziggurat.types import Detections, ObjectMasks
+from ziggurat.types import Detections, LabelMap, ObjectMasks
 from ziggurat.zoo import BACKBONES, Model, build
 
 SIZES = [(96, 128), (97, 101)]
@@ -48,14 +48,14 @@ EXPORTED = [
 
 
 def small(name: str) -> Model:
-    """Build a model of three classes, a detector with a narrow head."""
+    """Build a model of three classes, a system with a narrow head."""
     card = MODELS[name]
-    is_detector = card.task != "classification"
+    has_system = card.task != "classification"
     return ziggurat.create_model(
         name,
         num_classes=3,
-        head_channels=32 if is_detector else None,
-        head_depth=1 if is_detector and SYSTEMS[card.system].has_depth else None,
+        head_channels=32 if has_system else None,
+        head_depth=1 if has_system and SYSTEMS[card.system].has_depth else None,
         drop_path_rate=0.0,
     )
 
@@ -70,9 +70,12 @@ def flat(raw: Any) -> list[Tensor]:
 
 
 def targets_of(name: str) -> Any:
-    """What two images of 96 x 97 pixels show: a class, or an object with its mask."""
+    """What two images of 96 x 97 pixels show: a class, classes of pixels, or an object and mask."""
     if MODELS[name].task == "classification":
         return torch.tensor([0, 2])
+    if MODELS[name].task == "semantic_segmentation":
+        labels = torch.arange(96 * 97).view(96, 97) // 1000 % 3
+        return [LabelMap(labels), LabelMap(labels.flip(0))]
     boxes = torch.tensor([[10.0, 10.0, 60.0, 70.0]])
     masks = torch.zeros(1, 96, 97, dtype=torch.bool)
     masks[:, 10:70, 10:60] = True
@@ -138,7 +141,8 @@ def test_raw_output_has_a_place_for_every_class(name: str, size: tuple[int, int]
         raw = model(torch.empty(2, 3, *size))
     assert flat(raw)
     if isinstance(raw, Tensor):
-        assert raw.shape == (2, 7)
+        assert raw.shape[:2] == (2, 7)
+        assert raw.ndim == (2 if MODELS[name].task == "classification" else 4)
     elif isinstance(raw, RetinaNetOutput):
         assert {value.shape[0] for value in flat(raw)} == {2}
         assert {logits.shape[1] % 7 for logits in raw.cls_logits} == {0}

@@ -99,3 +99,26 @@ def train_classifier(image_folder: Path) -> Callable[..., int]:
         )
 
     return run
+
+
+@pytest.fixture
+def label_folder(tmp_path: Path) -> Path:
+    """Twelve training and four validation images with coloured squares and their label maps."""
+    root = tmp_path / "label_maps"
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        for part in ("images", "annotations"):
+            (root / part / split).mkdir(parents=True)
+        for number in range(count):
+            height, width = (int(side) for side in rng.integers(70, 97, 2))
+            pixels = np.full((height, width, 3), 128, dtype=np.uint8)
+            labels = np.zeros((height, width), dtype=np.uint8)
+            x, y = (int(rng.integers(0, side - 40)) for side in (width, height))
+            label = int(rng.integers(0, 2))
+            pixels[y : y + 40, x : x + 40] = list(COLOURS.values())[label]
+            labels[y : y + 40, x : x + 40] = 1 + label
+            labels[:4] = 255  # nobody labelled these
+            Image.fromarray(pixels).save(root / "images" / split / f"{number}.png")
+            Image.fromarray(labels).save(root / "annotations" / split / f"{number}.png")
+    (root / "classes.json").write_text(json.dumps({"classes": ["ground", *COLOURS]}))
+    return root

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.config import list_recipes, recipe_path
 from ziggurat.systems import SYSTEMS
+from ziggurat.zoo.backbones import BACKBONES, SINGLE_STAGE_ADAPTERS, TRUNKS
 
-RUNS = re.compile(r"(.*?)_?(pvt\w*|p2t\w*|gpvit\w*|resnet\w*)_(1x\w*|3x\w*|50e\w*|300e\w*|from\w*)")
+SCHEDULES = r"1x\w*|3x\w*|50e\w*|300e\w*|from\w*|\d+k\w*"
+NAMES = r"pvt\w*|p2t\w*|gpvit\w*|resnet\w*|tiny|small|base|(?:tiny|base)_cityscapes"
+RUNS = re.compile(rf"(.*?)_?({NAMES})_({SCHEDULES})")
 
 
 def _chosen() -> list[str]:
@@ -43,15 +45,26 @@ def test_two_steps_of_a_recipe(
     tmp_path: Path,
     image_folder: Path,
     coco_folder: Path,
+    label_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for table in (zoo.BACKBONES, zoo.TRUNKS, zoo.SINGLE_STAGE_ADAPTERS):
+    for table in (BACKBONES, TRUNKS, SINGLE_STAGE_ADAPTERS):
         for name in table:
             monkeypatch.setitem(table, name, _tiny)
     tree = yaml.safe_load(recipe_path(recipe).read_text())
     if tree["task"] == "classification":
         words = [f"--data.root={image_folder}", "--data.image_size=72", "--data.resize=80"]
+    elif tree["task"] == "semantic_segmentation":
+        words = [
+            f"--data.root={label_folder}",
+            "--data.short_side=64",
+            "--data.long_side=96",
+            "--data.crop=[64,64]",
+            "--model.head_channels=16",
+        ]
+        if "layout" in tree["data"]:
+            words.append("--data.layout=label_folder")
     else:
         words = [
             f"--data.root={coco_folder}",

@@ -23,12 +23,9 @@ CASES = {
     "seg_segformer_gpvit_l1": "segformer_gpvit_l1",
     "seg_topformer_tiny_ade20k": "topformer_seg_tiny",
 }
-GRADIENT_TOLERANCES = {
-    # Batch norms over 1x1 maps of two images: noise of 1e-6 in the input moves the official norm
-    # of the gradients by as much, in float32.
-    "upernet_gpvit_l1": 5e-3,
-    "topformer_tiny_ade20k": 2e-3,
-}
+TOLERANCES = {"upernet_gpvit_l1": 5e-3, "topformer_tiny_ade20k": 5e-4}
+"""Of norms of gradients. Batch norms over a handful of cells: in float32 noise of 1e-6 in the input
+moves them by up to 5e-3; TopFormer's are computed in float64 here, UPerNet's would take long."""
 
 
 class System:
@@ -99,16 +96,21 @@ def test_losses_and_gradients(system: System) -> None:
     for module in model.modules():  # batch norms on the statistics of the batch, no dropout
         module.training = not isinstance(module, nn.Dropout2d)
     model.zero_grad()
+    tolerance = TOLERANCES.get(case.facts["model"], 5e-4)
+    if case.facts["model"] == "topformer_tiny_ade20k":
+        model, images = model.double(), images.double()
     losses = model.loss(model(images), labels())
     official = {"pixels": "decode", "auxiliary": "aux"}
     for name, loss in losses.items():
         expected = next(
-            value for key, value in facts["losses"].items() if key.startswith(f"{official[name]}.loss")
+            value
+            for key, value in facts["losses"].items()
+            if key.startswith(f"{official[name]}.loss")
         )
         assert loss.item() == pytest.approx(expected, rel=LOSS_TOLERANCE), name
     assert len(losses) == sum("loss" in name for name in facts["losses"])
     torch.stack(list(losses.values())).sum().backward()
-    model.eval()
+    model.float().eval()
     norms = facts["grad_l2_norm_by_module"]
     parts = {
         "backbone": model.backbone,
@@ -125,5 +127,4 @@ def test_losses_and_gradients(system: System) -> None:
             if parameter.grad is not None
         ]
         norm = torch.stack(gradients).sum().sqrt().item()
-        tolerance = GRADIENT_TOLERANCES.get(case.facts["model"], 5e-4)
         assert norm == pytest.approx(expected, rel=tolerance), name

@@ -4,6 +4,7 @@ from ziggurat.cards.card import (
     GPVIT_PAPER,
     P2T_PAPER,
     PVT_PAPER,
+    PVT_V2_PAPER,
     TOPFORMER_PAPER,
     TRUNCATED,
     ModelCard,
@@ -56,6 +57,17 @@ def _pvt(size: str, miou: str, drop_path_rate: float) -> ModelCard:
         PVT_PAGE,
         ("40k_ade20k",),
         drop_path_rate=drop_path_rate,
+    )
+
+
+def _pvt_v2(size: str, miou: float, parameters: float) -> ModelCard:
+    return _segmenter(
+        "semantic_fpn",
+        f"pvt_v2_{size}",
+        f"{miou} mIoU, ADE20K val",
+        PVT_V2_PAPER,
+        ("80k_ade20k",),
+        parameters=parameters,
     )
 
 
@@ -121,6 +133,13 @@ SEGMENTERS = (
     _pvt("small", "41.9 mIoU, ADE20K val (39.8 in the paper)", 0.1),
     _pvt("medium", "43.5 mIoU, ADE20K val (41.6 in the paper)", 0.1),
     _pvt("large", "42.1 mIoU, ADE20K val", 0.1),
+    _pvt_v2("b0", 37.2, 7.6),
+    _pvt_v2("b1", 42.5, 17.8),
+    _pvt_v2("b2_li", 45.1, 26.3),
+    _pvt_v2("b2", 45.2, 29.1),
+    _pvt_v2("b3", 47.3, 49.0),
+    _pvt_v2("b4", 47.9, 66.3),
+    _pvt_v2("b5", 48.7, 85.7),
     _p2t("tiny", 43.4, 15.4, 0.1),
     _p2t("small", 46.7, 27.8, 0.1),
     _p2t("base", 48.7, 39.8, 0.3),

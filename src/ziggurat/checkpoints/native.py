@@ -125,9 +125,7 @@ def load_weights(path: str | Path) -> zoo.Model:
     return model.eval()
 
 
-def load_into(
-    model: zoo.Model, path: str | Path, *, reset_classes: bool = False
-) -> LoadReport:
+def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False) -> LoadReport:
     """Load a weight file of ours into a model that exists, to train it further.
 
     Classes and preprocessing of the model stay as they are. If the file does not fit, a

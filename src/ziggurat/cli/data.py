@@ -10,11 +10,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ziggurat.data.check import check_dataset, find_datasets
+from ziggurat.data.check import check_layout, find_datasets
 from ziggurat.data.convert import convert_to_coco
 from ziggurat.data.detection_layouts import FOREIGN
-from ziggurat.data.findings import DatasetCheck, evenly, plural
+from ziggurat.data.findings import DatasetCheck, SplitCount, evenly, plural
 from ziggurat.data.preview import Preview, read_preview
+from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.data.synthesize import synthesize
 from ziggurat.errors import ZigguratError
 from ziggurat.visualize.contact_sheet import contact_sheet
@@ -24,8 +25,8 @@ _MAX_PICTURES = 16
 _LAYOUT_NAMES = {
     "image_folder": "ImageFolder",
     "coco": "COCO",
-    "ade20k": "ADE20K",
     **{name: layout.title for name, layout in FOREIGN.items()},
+    **{name: layout.title for name, layout in SEGMENTATION.items()},
 }
 
 
@@ -150,7 +151,8 @@ def _check(args: argparse.Namespace) -> None:
         looked_at += files
         ticker.show(f"{looked_at} images looked at")
 
-    checks = [check_dataset(root, on_progress=count) for root, _ in find_datasets(args.dir)]
+    found = find_datasets(args.dir)
+    checks = [check_layout(root, layout, on_progress=count) for root, layout in found]
     console = Console(highlight=False)
     for check in checks:
         _print(console, check)
@@ -194,18 +196,29 @@ def _counts(check: DatasetCheck) -> Table:
     table = Table(f"{check.splits[0].unit} of each class")
     totals: dict[str, int] = {}
     for split in check.splits:
-        table.add_column(escape(split.name), justify="right")
+        of_split = [split.name] if split.images_per_class is None else [split.name, "%", "images"]
+        for title in of_split:
+            table.add_column(escape(title), justify="right")
         for name, count in split.per_class.items():
             totals[name] = totals.get(name, 0) + count
     names = list(totals)
     if len(names) > _MAX_CLASSES:
         names = sorted(names, key=lambda name: -totals[name])[:_MAX_CLASSES]
     for name in names:
-        counts = (str(split.per_class.get(name, 0)) for split in check.splits)
-        table.add_row(escape(name), *counts)
+        cells = (cell for split in check.splits for cell in _cells(split, name))
+        table.add_row(escape(name), *cells)
     if len(totals) > len(names):
         table.add_row(f"and {len(totals) - len(names)} more classes")
     return table
+
+
+def _cells(split: SplitCount, name: str) -> list[str]:
+    count = split.per_class.get(name, 0)
+    if split.images_per_class is None:
+        return [str(count)]
+    total = sum(split.per_class.values())
+    share = f"{100 * count / total:.2f}" if count else "-"
+    return [str(count), share, str(split.images_per_class.get(name, 0))]
 
 
 def _pictures(check: DatasetCheck, count: int) -> list[Preview]:

@@ -1,9 +1,11 @@
 """`ziggurat evaluate RUN_OR_WEIGHTS`: the numbers of a trained model on a data set.
 
-With `--results FILE` the numbers of detections that any program wrote, without a model.
+With `--results` the numbers of detections or label maps that any program wrote, without a model.
 """
 
 import argparse
+import csv
+import io
 import json
 import sys
 import time
@@ -12,12 +14,19 @@ from pathlib import Path
 from rich.console import Console
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import Evaluation, evaluate_run
+from ziggurat.inference.label_evaluation import LabelOptions
+from ziggurat.inference.label_gallery import EvaluatedLabels, image_rows, worst_panels
+from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.output import write_bytes, write_json
+from ziggurat.inference.predictor import find_weights
 from ziggurat.inference.reevaluation import evaluate_results
-from ziggurat.inference.run_report import describe_evaluation
+from ziggurat.inference.run_report import confusion_picture, describe_evaluation
+from ziggurat.inference.tiles import Tiles
+from ziggurat.metrics.base import Report
 from ziggurat.types import BadFile
-from ziggurat.visualize.plots import plot_confusion
+from ziggurat.visualize.plots import plot_classes
 from ziggurat.visualize.report import write_report
 from ziggurat.visualize.tables import report_tables
 
@@ -36,8 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        metavar="FILE",
-        help="evaluate these detections (COCO result format) instead of a model",
+        metavar="FILE_OR_FOLDER",
+        help="evaluate these detections (COCO result format), or the label maps in a folder, "
+        "instead of a model",
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="with label maps in --results: evaluate the images that have one, and no others",
     )
     parser.add_argument(
         "--data.root",
@@ -64,17 +79,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="OUT",
-        help="folder for evaluation.json, report.html, and for confusion.png of a classifier or "
-        "predictions.json (COCO result format) of a detector; by default `evaluation` beside the "
+        help="folder for evaluation.json, report.html, and for confusion.png of a classifier, "
+        "predictions.json (COCO result format) of a detector, or confusion.png, classes.png, "
+        "images.csv and the worst images of a segmenter; by default `evaluation` beside the "
         "weights or the results",
     )
     parser.add_argument(
         "--batch_size",
         type=int,
         metavar="N",
-        help="images at once; by default as the run validated, else 1 for a detector and 32 for "
-        "a classifier",
+        help="images at once; by default as the run validated, else 32 for a classifier and 1 "
+        "for other models",
     )
+    _add_label_arguments(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -86,6 +103,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="auto",
         help="auto (the default), cpu, cuda, cuda:<number> or mps",
+    )
+
+
+def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what only segmenters are asked for."""
+    parser.add_argument(
+        "--save_labels",
+        action="store_true",
+        help="write the label maps of a segmenter to OUT/labels, with classes.json: a folder for "
+        "--results",
+    )
+    parser.add_argument(
+        "--tile_size",
+        type=int,
+        metavar="PIXELS",
+        help="cut images larger than this into overlapping square tiles, for a segmenter",
+    )
+    parser.add_argument(
+        "--tile_overlap",
+        type=int,
+        metavar="PIXELS",
+        help="what neighbouring tiles share, a quarter of their size by default",
+    )
+    parser.add_argument(
+        "--flip",
+        action="store_true",
+        help="test-time augmentation of a segmenter: see every image mirrored, too",
+    )
+    parser.add_argument(
+        "--scales",
+        type=float,
+        nargs="+",
+        metavar="F",
+        help="test-time augmentation of a segmenter: see every image in these sizes, 1 being that "
+        "of the evaluation; give it after the weights",
     )
 
 
@@ -102,11 +154,13 @@ def run(args: argparse.Namespace) -> None:
         raise ZigguratError(
             "give either a run or weights to evaluate, or --results with detections, and not both"
         )
+    output = args.output or _default_output(args)
+    options = _label_options(args, output)
     if args.results is not None:
-        evaluation = evaluate_results(
-            args.results, data_root=args.root, split=args.split, rules=args.rules
-        )
+        evaluation = _evaluate_results(args, options)
     else:
+        if args.partial:
+            raise ZigguratError("--partial is for label maps given with --results; leave it out")
         evaluation = evaluate_run(
             args.weights,
             data_root=args.root,
@@ -115,16 +169,68 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
             device=args.device,
             rules=args.rules,
+            labels=options,
             on_progress=_Progress(),
             on_bad_file=_report_bad_file,
         )
-    output = evaluation.weights.parent / "evaluation" if args.output is None else args.output
     console = Console()
     heading = f"{evaluation.model_name} ({evaluation.weights}) on {evaluation.data}"
     console.print(heading, markup=False, soft_wrap=True)
     console.print(report_tables(evaluation.report))
-    for file in _write(evaluation, output):
+    files = _write(evaluation, output)
+    if options is not None and options.save_to is not None:
+        files.append(options.save_to)
+    for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
+
+
+def _default_output(args: argparse.Namespace) -> Path:
+    if args.results is not None:
+        return Path(args.results).parent / "evaluation"
+    return find_weights(args.weights).parent / "evaluation"
+
+
+def _evaluate_results(args: argparse.Namespace, options: LabelOptions | None) -> Evaluation:
+    """Evaluate detections or label maps.
+
+    Raises:
+        ZigguratError: If an option is for a model, or for results of the other kind.
+    """
+    if options is not None:
+        raise ZigguratError(
+            "--save_labels, --tile_size, --flip and --scales are for a model, and --results has "
+            "been predicted; leave them out"
+        )
+    if args.results.is_dir():
+        return evaluate_label_files(
+            args.results, data_root=args.root, split=args.split, is_partial=args.partial
+        )
+    if args.partial:
+        raise ZigguratError(
+            "--partial is for a folder of label maps, and --results is a file; leave it out"
+        )
+    return evaluate_results(args.results, data_root=args.root, split=args.split, rules=args.rules)
+
+
+def _label_options(args: argparse.Namespace, output: Path) -> LabelOptions | None:
+    """Return what a segmenter is asked for, None where it is nothing.
+
+    Raises:
+        ZigguratError: If tiles overlap that are not there.
+    """
+    tiles, augmentation = None, None
+    if args.tile_size is not None:
+        overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
+        tiles = Tiles(args.tile_size, overlap)
+    elif args.tile_overlap is not None:
+        raise ZigguratError(
+            "--tile_overlap says how tiles overlap, but without --tile_size there are none"
+        )
+    if args.flip or args.scales is not None:
+        augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
+    if tiles is None and augmentation is None and not args.save_labels:
+        return None
+    return LabelOptions(tiles, augmentation, output / "labels" if args.save_labels else None)
 
 
 def _write(evaluation: Evaluation, output: Path) -> list[Path]:
@@ -144,12 +250,30 @@ def _write(evaluation: Evaluation, output: Path) -> list[Path]:
     page = output / "report.html"
     write_report(page, describe_evaluation(evaluation))
     files.append(page)
-    confusion = evaluation.report.confusion
-    if confusion is not None:
-        names = [str(row["class"]) for row in evaluation.report.per_class]
-        picture = plot_confusion(confusion, names)
+    if evaluation.report.confusion is not None:
+        picture = confusion_picture(evaluation.report)
         files.append(write_bytes(output / "confusion.png", picture))
+    if evaluation.labels is not None:
+        files += _write_labels(evaluation.report, evaluation.labels, output)
     return files
+
+
+def _write_labels(report: Report, labels: EvaluatedLabels, output: Path) -> list[Path]:
+    """Write what belongs to label maps: a bar a class, a line an image, and the worst images."""
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(image_rows(labels.images))
+    files = [
+        write_bytes(output / "classes.png", plot_classes(report, "IoU")),
+        write_bytes(output / "images.csv", table.getvalue().encode("utf-8")),
+    ]
+    worst = output / "worst"
+    for old in worst.glob("[0-9][0-9]_*.png"):
+        old.unlink()  # of an earlier evaluation
+    for name, picture in worst_panels(labels):
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        write_bytes(worst / name, buffer.getvalue())
+    return [*files, worst]
 
 
 class _Progress:

@@ -1,6 +1,7 @@
 """What a run trains on: one dataclass a task, a line of meaning under every field."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ziggurat.config.checks import (
     require,
@@ -221,6 +222,20 @@ class DetectionData:
             )
 
 
+LabelLayout = Literal[
+    "label_folder",
+    "ade20k",
+    "cityscapes",
+    "pascal_context",
+    "pascal_context_59",
+    "voc_segmentation",
+    "voc_segmentation_aug",
+    "coco_stuff",
+    "camvid",
+]
+"""How a data set with labels of pixels is laid out."""
+
+
 @dataclass(frozen=True)
 class SegmentationData:
     """Images with the class of every pixel, and how large the model sees them."""
@@ -231,6 +246,8 @@ class SegmentationData:
     """Split to train on."""
     val_split: str = "val"
     """Split to validate on."""
+    layout: LabelLayout | None = None
+    """How the data are laid out, where a folder can be read in two ways; null recognises it."""
     short_side: int = 512
     """Largest short side, in pixels; images are resized to meet this or long_side."""
     long_side: int = 2048

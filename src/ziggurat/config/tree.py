@@ -10,7 +10,16 @@ from typing import Literal
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 
-NoDecay = Literal["vectors", "norms", "conv_norms", "biases", "positions", "tokens"]
+NoDecay = Literal[
+    "vectors",
+    "norms",
+    "inner_norms",
+    "conv_norms",
+    "biases",
+    "dense_biases",
+    "positions",
+    "tokens",
+]
 """Kinds of parameters that weight decay may leave alone."""
 
 
@@ -68,8 +77,9 @@ class OptimizerConfig:
     """Decay of the running mean of gradients and of their squares."""
     no_decay: tuple[NoDecay, ...] = ("vectors",)
     """What does not decay: vectors (biases, scales of norms), or only norms (those of tokens and
-    of whole maps), conv_norms (those inside a convolution), biases, positions (of cells and of
-    levels), tokens (learned ones); an empty list lets everything decay."""
+    of whole maps), inner_norms (norms but a backbone's last), conv_norms (those inside a
+    convolution), biases, dense_biases (biases but those of depthwise convolutions), positions (of
+    cells and of levels), tokens (learned ones); an empty list lets everything decay."""
     head_decays: bool = False
     """Whether everything in the heads decays, whatever no_decay says."""
     backbone_lr_factor: float = 1.0

@@ -2,19 +2,20 @@
 
     image_folder   <split>/<class>/*.jpg, whatever the splits are called
     coco           annotations/instances_<split>.json and <split>/*.jpg
-    ade20k         images/<split>/*.jpg and annotations/<split>/*.png
     voc            Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/<split>.txt, or
                    <split>/*.xml beside <split>/*.jpg
     yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
                    <split>/labels
     labelme        <split>/*.json beside <split>/*.jpg
+    label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
+                   COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
 
+A folder may hold boxes and label maps of the same images; they are two data sets.
 Every image is decoded whole, for a file can be cut short anywhere.
 """
 
 from pathlib import Path
 
-from ziggurat.data.check_ade20k import check_ade20k, is_ade20k
 from ziggurat.data.check_coco import check_coco, is_coco
 from ziggurat.data.check_foreign import check_foreign
 from ziggurat.data.check_image_folder import (
@@ -22,16 +23,18 @@ from ziggurat.data.check_image_folder import (
     is_image_folder,
     is_unusual_image_folder,
 )
-from ziggurat.data.detection_layouts import foreign_layout
+from ziggurat.data.check_segmentation import check_segmentation
+from ziggurat.data.detection_layouts import FOREIGN, foreign_layout
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
+from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
 
 _EXPECTED = (
     "expected <split>/<class>/*.jpg (ImageFolder), annotations/instances_<split>.json with "
-    "<split>/*.jpg (COCO), images/<split>/*.jpg with annotations/<split>/*.png (ADE20K), "
-    "Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml (Pascal VOC), "
-    "labels/<split>/*.txt with images/<split>/*.jpg (YOLO) or <split>/*.json (LabelMe), "
-    "in it or in folders directly below it"
+    "<split>/*.jpg (COCO), Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml "
+    "(Pascal VOC), labels/<split>/*.txt with images/<split>/*.jpg (YOLO), <split>/*.json (LabelMe), "
+    "images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of Cityscapes, "
+    "Pascal Context, COCO-Stuff or CamVid, in it or in folders directly below it"
 )
 
 
@@ -42,7 +45,7 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
         root: Folder to look at.
 
     Returns:
-        Root and layout of each, at least one.
+        Root and layout of each, at least one; a root with boxes and label maps comes twice.
 
     Raises:
         ZigguratError: If there is none.
@@ -50,12 +53,13 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")
-    layout = _layout(root)
-    if layout is not None:
-        return ((root, layout),)
+    here = tuple((root, layout) for layout in _layouts(root))
+    if here:
+        return here
     entries = sorted(root.iterdir())
-    below = [(path, _layout(path)) for path in entries if path.is_dir()]
-    found = tuple((path, layout) for path, layout in below if layout is not None)
+    found = tuple(
+        (path, layout) for path in entries if path.is_dir() for layout in _layouts(path)
+    )
     if found:
         return found
     # Last, for a folder of data sets must not be taken for a folder of splits.
@@ -66,12 +70,13 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     raise ZigguratError(f"no data set is recognised in {root}; {_EXPECTED}")
 
 
-def _layout(root: Path) -> Layout | None:
-    if is_coco(root):
-        return "coco"
-    if is_ade20k(root):
-        return "ade20k"
-    return foreign_layout(root) or ("image_folder" if is_image_folder(root) else None)
+def _layouts(root: Path) -> list[Layout]:
+    """Name the layouts that a folder has: one of boxes, one of label maps, or one of classes."""
+    boxes = "coco" if is_coco(root) else foreign_layout(root)
+    found = [name for name in (boxes, segmentation_layout(root)) if name is not None]
+    if found:
+        return found
+    return ["image_folder"] if is_image_folder(root) else []
 
 
 def check_dataset(root: Path, *, on_progress: Progress | None = None) -> DatasetCheck:
@@ -86,13 +91,25 @@ def check_dataset(root: Path, *, on_progress: Progress | None = None) -> Dataset
     """
     found = find_datasets(root)
     if len(found) > 1:
-        names = ", ".join(path.name for path, _ in found)
+        names = ", ".join(f"{path.name}: {layout}" for path, layout in found)
         raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); check one of them")
-    path, layout = found[0]
+    return check_layout(*found[0], on_progress=on_progress)
+
+
+def check_layout(
+    root: Path, layout: Layout, *, on_progress: Progress | None = None
+) -> DatasetCheck:
+    """Look at every file of the data set that a folder has in one layout.
+
+    Args:
+        root: Folder of the data set.
+        layout: As `find_datasets` says it.
+        on_progress: Called as files are looked at.
+    """
     if layout == "coco":
-        return check_coco(path, on_progress)
-    if layout == "ade20k":
-        return check_ade20k(path, on_progress)
-    if layout == "image_folder":
-        return check_image_folder(path, on_progress)
-    return check_foreign(path, layout, on_progress)
+        return check_coco(root, on_progress)
+    if layout in SEGMENTATION:
+        return check_segmentation(root, layout, on_progress)
+    if layout in FOREIGN:
+        return check_foreign(root, layout, on_progress)
+    return check_image_folder(root, on_progress)

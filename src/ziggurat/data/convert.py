@@ -37,6 +37,7 @@ def convert_to_coco(
         ZigguratError: If the data set cannot be read, or the output not be written.
     """
     found = find_datasets(root)
+    found = tuple(one for one in found if one[1] in FOREIGN) or found  # label maps stay behind
     if len(found) > 1:
         names = ", ".join(path.name for path, _ in found)
         raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); convert one of them")

@@ -12,15 +12,18 @@ how the phone was held.
 import io
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
+
+Taken = TypeVar("Taken")
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -67,6 +70,17 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
 
     Args:
         source: A file, or the bytes of one.
+    """
+    return decode_with(source, to_upright_rgb)
+
+
+def decode_with(source: str | Path | bytes, take: Callable[[Image.Image], Taken]) -> Taken:
+    """Open an image and take something out of it while it is open.
+
+    Args:
+        source: A file, or the bytes of one.
+        take: Is given the image, of whatever mode and not loaded yet; a `ValueError` of it is why
+            the file cannot be used.
 
     Raises:
         ImageDecodeError: If there is no such file, or it is no whole image.
@@ -78,8 +92,7 @@ def decode_image(source: str | Path | bytes) -> Image.Image:
         raise ImageDecodeError(name, "it is empty (0 bytes)")
     try:
         with without_pillow_warnings(), Image.open(io.BytesIO(data)) as image:
-            image.load()
-            return to_upright_rgb(image)
+            return take(image)
     except UnidentifiedImageError:
         raise ImageDecodeError(name, _what_else(data)) from None
     except MemoryError:
@@ -158,6 +171,7 @@ def to_upright_rgb(image: Image.Image) -> Image.Image:
     Args:
         image: An image of any mode.
     """
+    image.load()
     upright = _to_rgb(_turn_upright(image))
     for name in _SAY_ORIENTATION:  # else whoever is given the result would turn it again
         upright.info.pop(name, None)

@@ -8,10 +8,26 @@ from pathlib import Path
 from typing import Literal
 
 from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
+from ziggurat.data.label_rules import LabelRule
 from ziggurat.data.segments import Segment
 from ziggurat.types import ImageSize
 
-Layout = Literal["image_folder", "coco", "ade20k", "voc", "yolo", "labelme"]
+Layout = Literal[
+    "image_folder",
+    "coco",
+    "voc",
+    "yolo",
+    "labelme",
+    "label_folder",
+    "ade20k",
+    "cityscapes",
+    "pascal_context",
+    "pascal_context_59",
+    "voc_segmentation",
+    "voc_segmentation_aug",
+    "coco_stuff",
+    "camvid",
+]
 Severity = Literal["fault", "note"]
 
 TRAIN_SPLITS = frozenset({"train", "training", "train2017"})
@@ -45,12 +61,14 @@ class SplitCount:
         num_images: Images in it, faulty ones included.
         unit: What is counted for each class.
         per_class: Count of each class, in the order of the labels.
+        images_per_class: Images that have the class, where pixels are counted.
     """
 
     name: str
     num_images: int
-    unit: Literal["images", "objects"]
+    unit: Literal["images", "objects", "pixels"]
     per_class: dict[str, int]
+    images_per_class: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,7 @@ class Example:
         classes: Name of each label.
         objects: Objects in it, for detection.
         label_map: File of the label of each pixel, for segmentation.
+        rule: What the values in that file mean.
     """
 
     image: Path
@@ -70,6 +89,7 @@ class Example:
     classes: tuple[str, ...]
     objects: "tuple[ExampleObject, ...] | None" = None
     label_map: Path | None = None
+    rule: LabelRule | None = None
 
 
 @dataclass(frozen=True)

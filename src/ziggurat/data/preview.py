@@ -2,14 +2,13 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Int64
 from PIL import Image
 
-from ziggurat.data.check_ade20k import read_label_map
+from ziggurat.data.class_lists import Colour
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject
+from ziggurat.data.label_files import Labels, read_labels
 from ziggurat.data.segments import SegmentTable
 from ziggurat.types import Detections, ImageSize
 
@@ -23,25 +22,28 @@ class Preview:
         caption: What to write below it.
         classes: Name of each label.
         objects: True objects in pixels of the picture, for detection.
-        label_map: Label of each pixel, 0 = other, for segmentation.
+        label_map: Class of each pixel, 255 = unlabelled, for segmentation.
+        palette: Colour of each class, where the data set has some.
     """
 
     image: Image.Image
     caption: str
     classes: tuple[str, ...]
     objects: Detections | None = None
-    label_map: Int64[np.ndarray, "H W"] | None = None
+    label_map: Labels | None = None
+    palette: tuple[Colour, ...] | None = None
 
 
 def read_preview(example: Example) -> Preview:
     """Decode an example's image and annotations."""
     image = decode_image(example.image)
-    objects = label_map = None
+    objects = label_map = palette = None
     if example.objects is not None:
         objects = _detections(example.objects, (image.height, image.width))
-    if example.label_map is not None:
-        label_map = read_label_map(example.label_map)
-    return Preview(image, example.caption, example.classes, objects, label_map)
+    if example.label_map is not None and example.rule is not None:
+        label_map = read_labels(example.label_map, example.rule)
+        palette = example.rule.palette
+    return Preview(image, example.caption, example.classes, objects, label_map, palette)
 
 
 def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:

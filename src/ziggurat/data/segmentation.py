@@ -47,7 +47,7 @@ class SegmentationTransform:
 
     def __call__(
         self, image: Image.Image, labels: Labels
-    ) -> tuple[Float[Tensor, "3 H W"], LabelMap]:
+    ) -> tuple[Float[Tensor, "3 _ _"], LabelMap]:
         """Transform an image and its labels; draws from torch's global generator.
 
         Args:

@@ -197,9 +197,16 @@ def _segmentation(data: SegmentationData, seed: int) -> RunData:
         largest_share=data.largest_share,
         is_distorted=data.distort,
     )
-    train = LabelFolder(root, data.train_split, transform, train=True, seed=seed)
+    train = LabelFolder(
+        root, data.train_split, transform, train=True, seed=seed, layout=data.layout
+    )
     val = LabelFolder(
-        root, data.val_split, EvalSegmentation(preprocessing), train=False, seed=seed
+        root,
+        data.val_split,
+        EvalSegmentation(preprocessing),
+        train=False,
+        seed=seed,
+        layout=train.layout,
     )
     return RunData(train, val, train.classes, preprocessing, SegmentationMetric, divisor=1)
 

@@ -65,9 +65,10 @@ def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None
         model.preprocessing = data.preprocessing
         if config.task == "classification":
             model.head.label_smoothing = config.data.label_smoothing
-    elif isinstance(model, Detector) and isinstance(data.preprocessing, FitInside):
+        return
+    if isinstance(model, Detector) and isinstance(data.preprocessing, FitInside):
         model.preprocessing = data.preprocessing
-    elif isinstance(model, SemanticSegmenter) and isinstance(data.preprocessing, FitAligned):
+    if isinstance(model, SemanticSegmenter) and isinstance(data.preprocessing, FitAligned):
         model.preprocessing = data.preprocessing
 
 

@@ -14,6 +14,8 @@ NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatc
 POSITIONS = ("pos_embed", "level_embed")
 """Names of what is learned for each cell of a grid, or for each level of a pyramid."""
 TOKENS = ("cls_token", "group_token")
+LAST_NORMS = ("backbone.norm", "backbone.norms.11")
+"""Norm of what a backbone gives last; GPViT has twelve layers and norms some of them."""
 
 
 def scaled_lr(config: OptimizerConfig, images_per_step: int) -> float:
@@ -77,10 +79,14 @@ def _with_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, set[NoDec
         kinds: set[NoDecay] = set()
         if own_name.endswith("bias"):
             kinds |= {"biases", "vectors"}
+            if not (isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1):
+                kinds.add("dense_biases")
         if parameter.ndim <= 1:  # no product whose size decay would limit
             kinds.add("vectors")
         if isinstance(module, NORMS):
             kinds.add("conv_norms" if id(module) in inside else "norms")
+            if id(module) not in inside and owner not in LAST_NORMS:
+                kinds.add("inner_norms")
         if own_name in POSITIONS:
             kinds.add("positions")
         if own_name in TOKENS:

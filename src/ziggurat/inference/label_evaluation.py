@@ -19,7 +19,7 @@ from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
 from ziggurat.types import Batch, FitAligned, LabelMap, Result
-from ziggurat.visualize.draw import class_colour
+from ziggurat.visualize.palettes import class_colours
 
 LabelTable = UInt8[np.ndarray, "256"]
 
@@ -138,9 +138,7 @@ def open_label_data(
     return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)
 
 
-def label_table(
-    source: Sequence[str], target: Sequence[str], *, of: str, owner: str
-) -> LabelTable:
+def label_table(source: Sequence[str], target: Sequence[str], *, of: str, owner: str) -> LabelTable:
     """Return the label that each label of some classes has among other classes, by name.
 
     Classes that nobody named ("class_0") are those of the same place.
@@ -186,10 +184,6 @@ def colours_of(classes: Sequence[str], rule: LabelRule) -> UInt8[np.ndarray, "K 
         for place, name in enumerate(classes):
             colours[place] = given.get(name, colours[place])
     return colours
-
-
-def class_colours(classes: Sequence[str]) -> UInt8[np.ndarray, "K 3"]:
-    return np.array([class_colour(label) for label in range(len(classes))], dtype=np.uint8)
 
 
 def _first(names: Sequence[str]) -> str:

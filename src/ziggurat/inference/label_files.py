@@ -33,9 +33,7 @@ class LabelFileWriter:
         self.folder = folder
         self.palette = palette_of(colours)
         self._written: dict[str, str] = {}
-        write_json(
-            folder / CLASS_FILE, {"classes": list(classes), "palette": colours.tolist()}
-        )
+        write_json(folder / CLASS_FILE, {"classes": list(classes), "palette": colours.tolist()})
 
     def write(self, photo: str, labels: LabelMap) -> Path:
         """Write a label map and return its file.

@@ -16,7 +16,7 @@ from PIL import Image
 from ziggurat.data.decode import ImageDecodeError, decode_image
 from ziggurat.data.segmentation import resize_labels
 from ziggurat.metrics.segmentation import ImageScore
-from ziggurat.types import ImageSize, LabelMap
+from ziggurat.types import LabelMap
 from ziggurat.visualize.label_comparison import LabelPictures, compare_labels, panel
 from ziggurat.visualize.report import Comparison, Gallery
 from ziggurat.visualize.tables import percent
@@ -104,25 +104,33 @@ def draw_worst_labels(labels: EvaluatedLabels) -> Gallery:
     Args:
         labels: What an evaluation found.
     """
-    items = []
-    for image, pictures in _pictures(labels):
-        names = [
-            (labels.classes[label], _rgb(labels.colours[label])) for label in pictures.labels
-        ]
-        items.append(
-            Comparison(
-                _title(image.score),
-                pictures.truth,
-                pictures.prediction,
-                pictures.difference,
-                names,
-            )
-        )
+    items = [
+        comparison(_title(image.score), pictures, labels.classes, labels.colours)
+        for image, pictures in _pictures(labels)
+    ]
     note = (
         f"The {len(items)} images with the largest share of wrong pixels among those that are "
         "labelled; what nobody labelled is dark."
     )
     return Gallery("Worst images", note, items)
+
+
+def comparison(
+    title: str,
+    pictures: LabelPictures,
+    classes: Sequence[str],
+    colours: Integer[np.ndarray, "K 3"],
+) -> Comparison:
+    """Put pictures of an image onto a page, with the classes that occur.
+
+    Args:
+        title: Words below.
+        pictures: Truth, prediction and difference.
+        classes: Name of each class.
+        colours: Red, green and blue of each class.
+    """
+    legend = [(classes[label], _rgb(colours[label])) for label in pictures.labels]
+    return Comparison(title, pictures.truth, pictures.prediction, pictures.difference, legend)
 
 
 def worst_panels(labels: EvaluatedLabels) -> Iterator[tuple[str, Image.Image]]:
@@ -140,7 +148,11 @@ def worst_panels(labels: EvaluatedLabels) -> Iterator[tuple[str, Image.Image]]:
 
 
 def _pictures(labels: EvaluatedLabels) -> Iterator[tuple[WorstImage, LabelPictures]]:
-    """Draw one image after the other; those that cannot be decoded any more are left out."""
+    """Draw one image after the other; those that cannot be decoded any more are left out.
+
+    Yields:
+        What is known of an image, and its pictures.
+    """
     for image in labels.worst:
         try:
             photo = decode_image(Path(image.score.path))
@@ -169,7 +181,8 @@ def image_rows(images: Sequence[ImageScore]) -> list[list[str | int]]:
     Args:
         images: Images that were counted.
     """
-    rows: list[list[str | int]] = [["image", "labelled_pixels", "wrong_pixels", "share_wrong", "mIoU"]]
+    heading = ["image", "labelled_pixels", "wrong_pixels", "share_wrong", "mIoU"]
+    rows: list[list[str | int]] = [[*heading]]
     for image in sorted(images, key=lambda image: -image.share_wrong):
         iou = "" if image.iou is None else f"{image.iou:.6f}"
         rows.append([image.path, image.pixels, image.wrong, f"{image.share_wrong:.6f}", iou])

@@ -62,9 +62,7 @@ def evaluate_label_files(
             continue
         assert isinstance(item.target, LabelMap)
         found = _read(file, rule, item.info)
-        score = metric.add(
-            found, item.target, image_id=item.info.image_id, path=item.info.path
-        )
+        score = metric.add(found, item.target, image_id=item.info.image_id, path=item.info.path)
         worst.offer(score, item.target, found)
     colours = colours_of(rule.classes, dataset.rule if rule.palette is None else rule)
     return Evaluation(

@@ -3,15 +3,22 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import decode_image
+from ziggurat.data.label_folder import LabelFolder
 from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, open_data
 from ziggurat.inference.gallery import draw_worst, true_detections
+from ziggurat.inference.label_evaluation import colours_of
+from ziggurat.inference.label_gallery import comparison, draw_worst_labels
 from ziggurat.inference.predictor import Predictor, find_weights, load
 from ziggurat.metrics.base import Report
 from ziggurat.metrics.coco import CocoMetric
-from ziggurat.types import ClassScores, Sample
+from ziggurat.types import ClassScores, LabelMap, Sample
 from ziggurat.visualize.draw import draw_classes, draw_detections
+from ziggurat.visualize.label_comparison import compare_labels
 from ziggurat.visualize.plots import (
     group_curves,
     plot_classes,
@@ -21,7 +28,7 @@ from ziggurat.visualize.plots import (
     read_curves,
 )
 from ziggurat.visualize.report import Command, Comparison, Fact, Gallery, Plot, ReportPage
-from ziggurat.visualize.tables import percent
+from ziggurat.visualize.tables import class_number, percent
 
 GALLERY_IMAGES = 12
 GALLERY_SCORE = 0.4
@@ -108,6 +115,9 @@ def describe_evaluation(evaluation: Evaluation) -> ReportPage:
     if evaluation.objects is not None and report.errors:
         gallery = draw_worst(evaluation.objects, report.errors[-1])
         galleries = [gallery] if gallery.items else []
+    if evaluation.labels is not None:
+        gallery = draw_worst_labels(evaluation.labels)
+        galleries += [gallery] if gallery.items else []
     return ReportPage(
         title=f"{evaluation.model_name} on {report.num_images} images",
         summary=f"{report.primary} {percent(report.value)} %.",
@@ -121,22 +131,43 @@ def describe_evaluation(evaluation: Evaluation) -> ReportPage:
 def _plots(report: Report) -> list[Plot]:
     """Draw what the report has: the confusion matrix or the classes, and the mistakes."""
     plots = []
+    # A classifier's bars would say what the diagonal of its matrix says.
+    number = class_number(report)
     if report.confusion is not None:
-        names = [str(row["class"]) for row in report.per_class]
-        light, dark = (
-            plot_confusion(report.confusion, names, dark=is_dark) for is_dark in (False, True)
-        )
+        light, dark = (confusion_picture(report, dark=is_dark) for is_dark in (False, True))
         plots.append(Plot("Confusion", light, dark))
-    elif any(row.get(report.primary) is not None for row in report.per_class):
-        light, dark = (
-            plot_classes(report, report.primary, dark=is_dark) for is_dark in (False, True)
-        )
+    if number is not None and (report.confusion is None or report.confusion_of == "pixels"):
+        light, dark = (plot_classes(report, number, dark=is_dark) for is_dark in (False, True))
         plots.append(Plot("Classes", light, dark))
     if report.errors:
         light, dark = (plot_errors(report.errors, dark=is_dark) for is_dark in (False, True))
         note = "What AP50 gains when the mistakes of one kind, and no others, are put right."
         plots.append(Plot("Mistakes", light, dark, note))
     return plots
+
+
+def confusion_picture(report: Report, *, dark: bool = False) -> bytes:
+    """Draw the confusion matrix of a report, of the classes that occur.
+
+    Args:
+        report: What an evaluation found; it has a matrix.
+        dark: Light letters on a dark ground.
+
+    Returns:
+        A PNG file.
+
+    Raises:
+        ValueError: If the report has no matrix.
+    """
+    if report.confusion is None:
+        raise ValueError("the report has no confusion matrix to draw")
+    names = [str(row["class"]) for row in report.per_class]
+    confusion = report.confusion
+    if report.confusion_of == "pixels":  # of 150 classes a data set may have twenty
+        present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+        confusion = confusion[np.ix_(present, present)]
+        names = [names[label] for label in present]
+    return plot_confusion(confusion, names, of=report.confusion_of, dark=dark)
 
 
 def compare(
@@ -165,6 +196,9 @@ def compare(
             drawn = draw_classes(image, result, predictor.classes)
             comparisons.append(Comparison(title, image, drawn))
             continue
+        if isinstance(result, LabelMap):
+            comparisons.append(_compare_label_maps(image, sample, result, data))
+            continue
         assert isinstance(data.metric, CocoMetric)
         metric, info = data.metric, sample.info
         truth = true_detections(
@@ -178,3 +212,17 @@ def compare(
             )
         )
     return comparisons
+
+
+def _compare_label_maps(
+    image: Image.Image, sample: Sample, result: LabelMap, data: EvaluationData
+) -> Comparison:
+    assert isinstance(sample.target, LabelMap)
+    assert isinstance(data.dataset, LabelFolder)
+    classes = data.metric.classes
+    colours = colours_of(classes, data.dataset.rule)
+    truth, prediction = (
+        labels.labels.numpy().astype(np.uint8) for labels in (sample.target, result)
+    )
+    pictures = compare_labels(image, truth, prediction, colours)
+    return comparison(Path(sample.info.path).name, pictures, classes, colours)

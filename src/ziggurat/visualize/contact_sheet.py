@@ -8,11 +8,12 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from ziggurat.types import Detections, ObjectMasks
-from ziggurat.visualize.draw import READABLE_SIDE, class_colour, draw_detections
+from ziggurat.visualize.draw import READABLE_SIDE, draw_detections
+from ziggurat.visualize.palettes import Colour, class_colours
 from ziggurat.visualize.text import font, shorten
 
 _CELL = READABLE_SIDE
@@ -22,11 +23,14 @@ _TITLE = 64
 _BACKGROUND = (24, 26, 31)
 _TEXT = (236, 238, 242)
 _MAX_COLUMNS = 4
+_UNLABELLED = 255
+_OPACITY = 140
+"""Of the colours of a label map, of 255."""
 
 
 @runtime_checkable  # shapes are checked at run time in tests
 class Annotated(Protocol):
-    """A picture and what is known of it; labels of a map begin at 1, 0 is "other"."""
+    """A picture and what is known of it; 255 in a label map is unlabelled."""
 
     @property
     def image(self) -> Image.Image: ...  # noqa: D102
@@ -37,7 +41,9 @@ class Annotated(Protocol):
     @property
     def objects(self) -> Detections | None: ...  # noqa: D102
     @property
-    def label_map(self) -> Int64[np.ndarray, "H W"] | None: ...  # noqa: D102
+    def label_map(self) -> UInt8[np.ndarray, "H W"] | None: ...  # noqa: D102
+    @property
+    def palette(self) -> Sequence[Colour] | None: ...  # noqa: D102
 
 
 def contact_sheet(sections: Sequence[tuple[str, Sequence[Annotated]]]) -> Image.Image:
@@ -90,7 +96,7 @@ def _row(pictures: Sequence[Annotated], width: int) -> Image.Image:
         draw.text((left, highest + _LINE // 2), caption, _TEXT, face, anchor="lm")
         if picture.label_map is not None:
             place = (left, highest + _LINE + _LINE // 2)
-            _draw_legend(draw, picture.label_map, picture.classes, place)
+            _draw_legend(draw, picture, picture.label_map, place)
     return strip
 
 
@@ -103,7 +109,7 @@ def _draw(picture: Annotated) -> Image.Image:
         objects = _resize(picture.objects, scale, image.size)
         image = draw_detections(image, objects, picture.classes, show_scores=False)
     if picture.label_map is not None:
-        image = _tint(image, picture.label_map)
+        image = _tint(image, picture.label_map, _colours(picture))
     return image
 
 
@@ -130,35 +136,41 @@ def _resize_masks(masks: ObjectMasks, scale: float, size: tuple[int, int]) -> Ob
     )
 
 
-def _tint(image: Image.Image, label_map: Int64[np.ndarray, "H W"]) -> Image.Image:
+def _colours(picture: Annotated) -> UInt8[np.ndarray, "K 3"]:
+    """Return the data set's own colours, or those that its classes have elsewhere."""
+    if picture.palette is not None:
+        return np.array(picture.palette, dtype=np.uint8)
+    return class_colours(picture.classes)
+
+
+def _tint(
+    image: Image.Image, label_map: UInt8[np.ndarray, "H W"], colours: UInt8[np.ndarray, "K 3"]
+) -> Image.Image:
     """Lay the colour of its class over each labelled pixel."""
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    colours[1:255] = [class_colour(label) for label in range(254)]
-    values = label_map.astype(np.uint8)
-    resized = Image.fromarray(values).resize(image.size, Image.Resampling.NEAREST)
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(colours)] = colours
+    resized = Image.fromarray(label_map).resize(image.size, Image.Resampling.NEAREST)
     values = np.array(resized)
-    is_labelled = (values > 0) & (values < 255)
-    opacity = Image.fromarray(np.uint8(is_labelled) * 120)
-    return Image.composite(Image.fromarray(colours[values]), image, opacity)
+    opacity = Image.fromarray(np.where(values < _UNLABELLED, _OPACITY, 0).astype(np.uint8))
+    return Image.composite(Image.fromarray(table[values]), image, opacity)
 
 
 def _draw_legend(
     draw: ImageDraw.ImageDraw,
-    label_map: Int64[np.ndarray, "H W"],
-    classes: Sequence[str],
+    picture: Annotated,
+    label_map: UInt8[np.ndarray, "H W"],
     place: tuple[int, int],
 ) -> None:
     """Name the classes of a label map, the largest first, as far as there is room."""
-    values, counts = np.unique(label_map, return_counts=True)
+    counts = np.bincount(label_map.ravel(), minlength=_UNLABELLED + 1)[:_UNLABELLED]
+    colours = _colours(picture).tolist()
     face = font(15)
     x, y = place
-    for value in values[np.argsort(-counts, kind="stable")].tolist():
-        if not 1 <= value <= len(classes):
-            continue
-        name = classes[value - 1]
+    for label in np.argsort(-counts, kind="stable").tolist()[: np.count_nonzero(counts)]:
+        name = picture.classes[label]
         end = x + 16 + round(face.getlength(name))
         if end > place[0] + _CELL:
             return
-        draw.rectangle((x, y - 6, x + 11, y + 5), class_colour(value - 1))
+        draw.rectangle((x, y - 6, x + 11, y + 5), tuple(colours[label]), _TEXT)
         draw.text((x + 16, y), name, _TEXT, face, anchor="lm")
         x = end + 12

@@ -113,7 +113,9 @@ def class_number(report: Report) -> str | None:
 
 
 def class_rows(report: Report) -> list[ClassRow]:
-    """Return the rows of the classes as they are shown: those of label maps with the best first.
+    """Return the rows of the classes that are shown.
+
+    Those of label maps are the classes that occur, the best first; the JSON file has all.
 
     Args:
         report: What an evaluation found.
@@ -121,7 +123,8 @@ def class_rows(report: Report) -> list[ClassRow]:
     rows = list(report.per_class)
     if not rows or "IoU" not in rows[0]:
         return rows
-    return sorted(rows, key=lambda row: -_value(row, "IoU", absent=-1.0))
+    present = [row for row in rows if row["IoU"] is not None]
+    return sorted(present, key=lambda row: -_value(row, "IoU", absent=0.0))
 
 
 def report_tables(report: Report) -> RenderableType:
@@ -154,10 +157,12 @@ def _numbers(report: Report) -> Table:
 
 def _classes(report: Report) -> Table:
     rows, title = class_rows(report), f"{len(report.per_class)} classes"
+    if len(rows) < len(report.per_class):
+        title = f"{len(rows)} of {title} occur"
     if len(rows) > MAX_CLASS_ROWS:
         number = class_number(report) or "class"
         rows = sorted(rows, key=lambda row: _value(row, number, absent=math.inf))[:MAX_CLASS_ROWS]
-        title = f"the worst {MAX_CLASS_ROWS} of {len(report.per_class)} classes"
+        title = f"the worst {MAX_CLASS_ROWS} of {title}"
     return _table(title, rows)
 
 

@@ -83,8 +83,8 @@ def test_timm_does_not_have_every_model(tmp_path: Path, classifier: Classifier) 
 def test_convert_detector_with_names(
     tmp_path: Path, detector_file: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ziggurat.zoo.HEAD_CHANNELS", 16)
-    monkeypatch.setattr("ziggurat.zoo.HEAD_DEPTH", 2)
+    monkeypatch.setattr("ziggurat.zoo.models.HEAD_CHANNELS", 16)
+    monkeypatch.setattr("ziggurat.zoo.models.HEAD_DEPTH", 2)
     torch.save({"state_dict": detector_file, "meta": {}}, tmp_path / "official.pth")
     (tmp_path / "names.txt").write_text("red cell\nwhite cell\nplatelet\n")
     output = tmp_path / "mini.safetensors"

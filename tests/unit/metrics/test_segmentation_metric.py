@@ -55,7 +55,9 @@ def test_labels_beyond_the_classes_name_the_file() -> None:
     good, bad = torch.tensor([[0, 1]]), torch.tensor([[0, 7]])
     with pytest.raises(ZigguratError, match=r"the labels of 0\.png reach 7, .* or 255 for unlab"):
         metric.update([LabelMap(good)], batch(bad))
-    with pytest.raises(ZigguratError, match=r"predicted labels of 0\.png reach 7, .* expected 0 to"):
+    with pytest.raises(
+        ZigguratError, match=r"predicted labels of 0\.png reach 7, .* expected 0 to"
+    ):
         metric.update([LabelMap(bad)], batch(good))
     with pytest.raises(ZigguratError, match=r"predicted labels of 0\.png reach 255"):
         metric.update([LabelMap(torch.tensor([[0, 255]]))], batch(good))

@@ -44,17 +44,25 @@ def test_an_image_without_objects_stays_as_it_is() -> None:
 
 
 def test_label_maps_are_laid_over_and_named() -> None:
-    labels = np.zeros((20, 20), dtype=np.int64)
-    labels[:10] = 1
-    labels[10:12] = 255
-    picture = Preview(Image.new("RGB", (20, 20), GREY), "a.jpg", ("sky",), label_map=labels)
+    labels = np.full((20, 20), 255, dtype=np.uint8)
+    labels[:10] = 0
+    picture = Preview(Image.new("RGB", (20, 20), GREY), "a.jpg", ("cloud",), label_map=labels)
     sheet = contact_sheet([("", [picture])])
     assert _has_colour(sheet, class_colour(0))  # in the legend
-    # The picture has 20 rows of 24 pixels: 10 of the sky, 2 unlabelled, 8 "other".
+    # The picture has 20 rows of 24 pixels, the upper 10 of them a cloud.
     top = sheet.height - np.flatnonzero(_rows_of(sheet, GREY)[::-1])[0] - READABLE_SIDE
     column = np.asarray(sheet)[top : top + READABLE_SIDE, READABLE_SIDE // 2]
-    assert (column[250:] == GREY).all()
-    assert not (column[:230] == GREY).all(axis=1).any()
+    assert (column[245:] == GREY).all()
+    assert not (column[:235] == GREY).all(axis=1).any()
+
+
+def test_a_data_set_has_its_own_colours() -> None:
+    labels = np.zeros((20, 20), dtype=np.uint8)
+    image = Image.new("RGB", (20, 20), GREY)
+    picture = Preview(image, "a.jpg", ("cloud",), label_map=labels, palette=((1, 2, 250),))
+    sheet = contact_sheet([("", [picture])])
+    assert _has_colour(sheet, (1, 2, 250))
+    assert not _has_colour(sheet, class_colour(0))
 
 
 def test_rows_are_as_high_as_their_highest_picture() -> None:

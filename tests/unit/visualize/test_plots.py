@@ -38,6 +38,17 @@ def test_confusion_of_any_number_of_classes(count: int) -> None:
     assert 300 < picture.width < 4000
 
 
+def test_confusion_of_pixels_says_shares() -> None:
+    """Counts of seven digits would not fit a cell."""
+    confusion = np.array([[123456789, 1], [5000000, 5000000]], dtype=np.int64)
+    pixels, images = (
+        opened(plot_confusion(confusion, ["a", "b"], of=of)) for of in ("pixels", "images")
+    )
+    assert pixels.tobytes() != images.tobytes()
+    halved = plot_confusion(confusion // [[2], [1]], ["a", "b"], of="pixels")
+    assert opened(halved).tobytes() == pixels.tobytes()
+
+
 def test_dark_is_dark() -> None:
     light = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"]))
     dark = opened(plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"], dark=True))

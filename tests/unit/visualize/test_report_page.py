@@ -1,6 +1,7 @@
 """The report page holds everything itself, shows what it is given and escapes it."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -96,6 +97,19 @@ def test_page_asks_the_network_for_nothing(tmp_path: Path) -> None:
     assert "url(" not in style[1]
     assert "@import" not in style[1]
     assert "<script" not in html
+
+
+def test_a_difference_and_a_legend_are_shown(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    picture = Image.new("RGB", (90, 60), (200, 30, 30))
+    item = Comparison("photo.jpg", picture, picture, picture, [("<sky>", (1, 2, 3))])
+    shown = replace(page(), galleries=[Gallery("Worst images", "", [item])])
+    write_report(file, shown)
+    html = file.read_text(encoding="utf-8")
+    for text in ("<span>difference</span>", "rgb(1,2,3)", "&lt;sky&gt;", "pair triple"):
+        assert text in html
+    write_report(file, page())
+    assert "<span>difference</span>" not in file.read_text(encoding="utf-8")
 
 
 def test_page_without_extras(tmp_path: Path) -> None:

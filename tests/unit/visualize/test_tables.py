@@ -8,6 +8,8 @@ from ziggurat.metrics.base import Report
 from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
 from ziggurat.visualize.tables import (
     MAX_CLASS_ROWS,
+    class_number,
+    class_rows,
     error_rows,
     format_cell,
     percent,
@@ -74,3 +76,23 @@ def test_formats() -> None:
     assert format_cell("images", 12) == "12"
     assert format_cell("accuracy", 1.0) == "100.0"
     assert format_cell("class", "cat") == "cat"
+
+
+def test_classes_of_label_maps_are_sorted_and_absent_ones_left_out() -> None:
+    rows = [
+        {"class": "sky", "pixels": 1, "IoU": 0.25, "accuracy": 1.0},
+        {"class": "ship", "pixels": 0, "IoU": None, "accuracy": None},
+        {"class": "sea", "pixels": 5, "IoU": 0.75, "accuracy": 0.8},
+    ]
+    report = Report("mIoU", {"mIoU": 0.5, "boundary_mIoU": 0.4}, rows, 7)  # type: ignore[arg-type]
+    assert [row["class"] for row in class_rows(report)] == ["sea", "sky"]
+    assert class_number(report) == "IoU"
+    text = shown(report)
+    assert "2 of 3 classes occur" in text
+    assert "intersection over union" in text
+    assert "ship" not in text
+
+
+def test_no_class_has_a_number() -> None:
+    rows = [{"class": "cell", "AP": None}]
+    assert class_number(Report("AP", {"AP": 0.3}, rows, 7)) is None  # type: ignore[arg-type]

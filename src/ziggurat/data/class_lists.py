@@ -1,0 +1,42 @@
+"""Classes and colours of well-known data sets, in the order of their labels.
+
+Names are those of the data sets' publishers, the first of several synonyms; colours are the usual
+ones of published pictures, most of them those of MMSegmentation's tables. A file class_lists/*.tsv
+has one class a row: name, red, green, blue.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+Colour = tuple[int, int, int]
+"""Red, green, blue of 0..255."""
+
+
+@dataclass(frozen=True)
+class ClassList:
+    """Classes of a data set.
+
+    Attributes:
+        classes: Name of each class.
+        palette: Colour of each class.
+    """
+
+    classes: tuple[str, ...]
+    palette: tuple[Colour, ...]
+
+
+@cache
+def class_list(name: str) -> ClassList:
+    """Return the classes of a data set.
+
+    Args:
+        name: Name of its file in class_lists/: "ade20k", "camvid", "cityscapes", "coco_stuff",
+            "pascal_context" or "pascal_voc".
+    """
+    file = resources.files("ziggurat") / "data" / "class_lists" / f"{name}.tsv"
+    rows = [row.split("\t") for row in file.read_text(encoding="utf-8").splitlines()]
+    return ClassList(
+        tuple(name for name, *_ in rows),
+        tuple((int(red), int(green), int(blue)) for _, red, green, blue in rows),
+    )

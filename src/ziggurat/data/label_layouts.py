@@ -1,0 +1,335 @@
+"""Where each published data set of label maps keeps its files, and what their values mean.
+
+    ADE20K           images/<split>/*.jpg, annotations/<split>/*.png, objectInfo150.txt;
+                     0 = other, 1..150
+    Cityscapes       leftImg8bit/<split>/<city>/*_leftImg8bit.png and, in gtFine,
+                     *_gtFine_labelTrainIds.png (0..18) or *_gtFine_labelIds.png (19 of 0..33)
+    Pascal VOC       JPEGImages, SegmentationClass, ImageSets/Segmentation/<split>.txt; 0..20,
+                     255 = border
+    Pascal Context   JPEGImages, SegmentationClassContext, ImageSets/SegmentationContext/<split>.txt
+                     as MMSegmentation makes them; 0 = background, 1..59
+    COCO-Stuff 164k  images/{train,val}2017 and annotations or stuffthingmaps/{train,val}2017;
+                     *_labelTrainIds.png (0..170), or *.png as published (171 of 0..181)
+    COCO-Stuff 10k   images/{train,test}2014 and annotations/{train,test}2014/*_labelTrainIds.png as
+                     MMSegmentation makes them of the published MATLAB files; 0 = unlabelled, 1..171
+    CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled
+    a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json
+    one's own
+
+Only ADE20K and a data set of one's own were tried on published files; the others follow their
+publishers' descriptions and MMSegmentation's converters.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ziggurat.data.class_lists import class_list
+from ziggurat.data.decode import is_image_file
+from ziggurat.data.findings import Finding
+from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule
+from ziggurat.errors import ZigguratError
+
+ADE20K_FILE = "objectInfo150.txt"
+_LABEL_PARTS = ("annotations", "labels", "masks")
+_CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Stored number of each of the 19 classes that are evaluated."""
+_CITYSCAPES_VALUES = 34
+_COCO_VALUES = 182
+_COCO_GONE = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
+"""Numbers of COCO's things that never got an annotation, counted from 0."""
+_COCO_SPLITS = ("train2017", "val2017", "train2014", "test2014")
+_CAMVID_UNLABELLED = 11
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """Files of a split; the image and the label file of one key belong together.
+
+    Attributes:
+        images: Image files.
+        labels: Label files.
+        rule: What the values of the label files mean.
+        image_place: Folder of the images, relative to the root.
+        label_place: Folder of the label files, likewise.
+        faults: What is wrong with the names of the files.
+    """
+
+    images: dict[str, Path]
+    labels: dict[str, Path]
+    rule: LabelRule
+    image_place: str
+    label_place: str
+    faults: tuple[Finding, ...] = ()
+
+
+# A data set of one's own, and ADE20K, whose folders are the same
+
+
+def own_splits(root: Path) -> tuple[str, ...]:
+    """Name the folders that images/ and the labels' folder have."""
+    part = _label_part(root)
+    return () if part is None else _folders(root / "images", root / part)
+
+
+def _label_part(root: Path) -> str | None:
+    return next((part for part in _LABEL_PARTS if (root / part).is_dir()), None)
+
+
+def own_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a split, their classes in classes.json."""
+    return side_by_side(root, split, read_rule(root))
+
+
+def ade20k_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a split, their classes in objectInfo150.txt."""
+    classes = _read_ade20k_classes(root / ADE20K_FILE)
+    known = class_list("ade20k")
+    palette = known.palette if classes == known.classes else None
+    rule = counted_rule(classes, palette, first=1, ignored=frozenset({0}))
+    return side_by_side(root, split, rule)
+
+
+def side_by_side(root: Path, split: str, rule: LabelRule) -> SplitFiles:
+    """Find the files of a split whose values mean what a rule says."""
+    return _same_names(root, f"images/{split}", f"{_label_part(root)}/{split}", rule)
+
+
+def _read_ade20k_classes(path: Path) -> tuple[str, ...]:
+    try:
+        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZigguratError(f"class list {path} cannot be read: {error}") from error
+    cells = [row.split("\t") for row in rows if row.strip()]
+    names = tuple(row[-1].split(",")[0].strip() for row in cells)
+    numbers = [row[0].strip() for row in cells]  # the official file has stray blanks
+    if (
+        numbers != [str(number) for number in range(1, len(names) + 1)]
+        or not 1 <= len(names) < UNLABELLED
+        or len(set(names)) < len(names)
+        or not all(names)
+    ):
+        raise ZigguratError(
+            f"class list {path} must hold a header, then rows numbered 1, 2, 3, ... with a "
+            "different name each and tabs between the columns"
+        )
+    return names
+
+
+# Cityscapes
+
+
+def cityscapes_splits(root: Path) -> tuple[str, ...]:
+    """Name the folders that leftImg8bit/ and gtFine/ have."""
+    return _folders(root / "leftImg8bit", root / "gtFine")
+
+
+def cityscapes_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a split in the folders of its cities."""
+    known = class_list("cityscapes")
+    images = _in_folders(root / "leftImg8bit" / split, "_leftImg8bit")
+    labels = _in_folders(root / "gtFine" / split, "_gtFine_labelTrainIds")
+    rule = counted_rule(known.classes, known.palette)
+    original = _in_folders(root / "gtFine" / split, "_gtFine_labelIds")
+    if len(original) > len(labels):
+        labels = original
+        others = frozenset(range(_CITYSCAPES_VALUES)) - frozenset(_CITYSCAPES_IDS)
+        rule = LabelRule(known.classes, known.palette, _CITYSCAPES_IDS, others | {UNLABELLED})
+    return SplitFiles(images, labels, rule, f"leftImg8bit/{split}", f"gtFine/{split}")
+
+
+def _in_folders(folder: Path, ending: str) -> dict[str, Path]:
+    files = (path for path in folder.glob(f"*/*{ending}.*") if is_image_file(path))
+    return {f"{path.parent.name}/{path.stem.removesuffix(ending)}": path for path in files}
+
+
+# Pascal VOC and Pascal Context
+
+
+def voc_splits(root: Path) -> tuple[str, ...]:
+    """Name the lists of images with label maps."""
+    return _lists(root, "SegmentationClass", "Segmentation")
+
+
+def voc_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a list."""
+    return _listed_voc(root, [(split, "SegmentationClass")])
+
+
+def voc_aug_splits(root: Path) -> tuple[str, ...]:
+    """Name the lists; "train" has the additional label maps of SegmentationClassAug."""
+    return voc_splits(root) if (root / "SegmentationClassAug").is_dir() else ()
+
+
+def voc_aug_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a list, with those of trainaug.txt or aug.txt for "train"."""
+    lists = root / "ImageSets" / "Segmentation"
+    if split != "train":
+        return voc_files(root, split)
+    if (lists / "trainaug.txt").is_file():
+        return _listed_voc(root, [("trainaug", "SegmentationClassAug")])
+    return _listed_voc(root, [("train", "SegmentationClass"), ("aug", "SegmentationClassAug")])
+
+
+def _listed_voc(root: Path, parts: list[tuple[str, str]]) -> SplitFiles:
+    known = class_list("pascal_voc")
+    rule = counted_rule(known.classes, known.palette)
+    found = [_listed(root, "Segmentation", split, folder, rule) for split, folder in parts]
+    return SplitFiles(
+        {key: path for part in found for key, path in part.images.items()},
+        {key: path for part in found for key, path in part.labels.items()},
+        rule,
+        "JPEGImages",
+        " and ".join(part.label_place for part in found),
+        tuple(fault for part in found for fault in part.faults),
+    )
+
+
+def context_splits(root: Path) -> tuple[str, ...]:
+    """Name the lists of Pascal Context."""
+    return _lists(root, "SegmentationClassContext", "SegmentationContext")
+
+
+def context_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a list; the 60 classes begin with "background"."""
+    known = class_list("pascal_context")
+    rule = counted_rule(known.classes, known.palette)
+    return _listed(root, "SegmentationContext", split, "SegmentationClassContext", rule)
+
+
+def context_59_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a list; what is background counts as unlabelled."""
+    known = class_list("pascal_context")
+    rule = counted_rule(known.classes[1:], known.palette[1:], first=1, ignored=frozenset({0}))
+    return _listed(root, "SegmentationContext", split, "SegmentationClassContext", rule)
+
+
+def _lists(root: Path, labels: str, lists: str) -> tuple[str, ...]:
+    if not (root / "JPEGImages").is_dir() or not (root / labels).is_dir():
+        return ()
+    return tuple(sorted(path.stem for path in (root / "ImageSets" / lists).glob("*.txt")))
+
+
+def _listed(root: Path, lists: str, split: str, labels: str, rule: LabelRule) -> SplitFiles:
+    path = root / "ImageSets" / lists / f"{split}.txt"
+    try:
+        names = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ZigguratError(f"list of images {path} cannot be read: {error}") from error
+    images = {name: root / "JPEGImages" / f"{name}.jpg" for name in names}
+    label_files = {name: root / labels / f"{name}.png" for name in names}
+    faults = [
+        Finding(path.relative_to(root).as_posix(), "a list names it, but there is no such file")
+        for path in images.values()
+        if not path.is_file()
+    ]
+    found = {name: path for name, path in label_files.items() if path.is_file()}
+    return SplitFiles(images, found, rule, "JPEGImages", labels, tuple(faults))
+
+
+# COCO-Stuff
+
+
+def coco_stuff_splits(root: Path) -> tuple[str, ...]:
+    """Name the splits of the 164k or the 10k photos that have label maps."""
+    return tuple(
+        split
+        for split in _COCO_SPLITS
+        if _coco_place(root, split, ("images", "")) and _coco_labels(root, split)
+    )
+
+
+def _coco_place(root: Path, split: str, parts: Iterable[str]) -> str | None:
+    places = (f"{part}/{split}".lstrip("/") for part in parts)
+    return next((place for place in places if (root / place).is_dir()), None)
+
+
+def _coco_labels(root: Path, split: str) -> str | None:
+    parts = ("stuffthingmaps", "stuffthingmaps_trainval2017", "annotations")
+    return _coco_place(root, split, parts)
+
+
+def coco_stuff_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a split; numbers of MMSegmentation where they are, else the published."""
+    image_place, label_place = _coco_place(root, split, ("images", "")), _coco_labels(root, split)
+    assert image_place is not None and label_place is not None  # it is one of `coco_stuff_splits`
+    known = class_list("coco_stuff")
+    values = tuple(value for value in range(_COCO_VALUES) if value not in _COCO_GONE)
+    rule = LabelRule(known.classes, known.palette, values)
+    ending = "_labelTrainIds"
+    if any((root / label_place).glob(f"*{ending}.png")):
+        is_10k = split.endswith("2014")
+        first, ignored = (1, frozenset({0})) if is_10k else (0, frozenset())
+        rule = counted_rule(known.classes, known.palette, first=first, ignored=ignored)
+    elif any((root / label_place).glob("*.mat")):
+        raise ZigguratError(
+            f"{root / label_place} has MATLAB files, which are not read; convert them to "
+            f"*{ending}.png with MMSegmentation's coco_stuff10k.py"
+        )
+    else:
+        ending = ""
+    return _same_names(root, image_place, label_place, rule, ending)
+
+
+# CamVid
+
+
+def camvid_splits(root: Path) -> tuple[str, ...]:
+    """Name the folders beside which there is one with "annot" behind its name."""
+    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
+    return tuple(sorted(name for name in names if f"{name}annot" in names))
+
+
+def camvid_files(root: Path, split: str) -> SplitFiles:
+    """Find the files of a split; classes.json, where it is, names other classes."""
+    known = class_list("camvid")
+    ignored = frozenset({_CAMVID_UNLABELLED})
+    rule = counted_rule(known.classes, known.palette, ignored=ignored)
+    if (root / CLASS_FILE).is_file():
+        rule = read_rule(root)
+    return _same_names(root, split, f"{split}annot", rule)
+
+
+# What several layouts have in common
+
+
+def _folders(*parts: Path) -> tuple[str, ...]:
+    """Name the folders below any of some folders, if all of these are there."""
+    if not all(part.is_dir() for part in parts):
+        return ()
+    names = {entry.name for part in parts for entry in part.iterdir() if entry.is_dir()}
+    return tuple(sorted(names))
+
+
+def _same_names(
+    root: Path, image_place: str, label_place: str, rule: LabelRule, ending: str = ""
+) -> SplitFiles:
+    """Pair the files of two folders by their names.
+
+    Args:
+        root: Folder of the data set.
+        image_place: Folder of the images in it.
+        label_place: Folder of the label files in it.
+        rule: What their values mean.
+        ending: What the names of label files have behind those of the images.
+    """
+    faults: list[Finding] = []
+    images = _by_stem(root, image_place, "", faults.append)
+    labels = _by_stem(root, label_place, ending, faults.append)
+    return SplitFiles(images, labels, rule, image_place, label_place, tuple(faults))
+
+
+def _by_stem(
+    root: Path, place: str, ending: str, report: Callable[[Finding], None]
+) -> dict[str, Path]:
+    """List files by the name that pairs them; of two with one name the first."""
+    found: dict[str, Path] = {}
+    folder = root / place
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if not is_image_file(path) or not path.stem.endswith(ending):
+            continue
+        first = found.setdefault(path.stem.removesuffix(ending), path)
+        if first != path:
+            reason = f"{first.name} has the same name but for its suffix; only one can be paired"
+            report(Finding(f"{place}/{path.name}", reason))
+    return found

@@ -1,0 +1,209 @@
+"""The layouts of label maps: which one a folder has, its splits, and how to open one.
+
+This is the only place that knows all of them; everything behind it sees pairs of files and a rule.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ziggurat.data.findings import Layout
+from ziggurat.data.label_layouts import (
+    ADE20K_FILE,
+    SplitFiles,
+    ade20k_files,
+    camvid_files,
+    camvid_splits,
+    cityscapes_files,
+    cityscapes_splits,
+    coco_stuff_files,
+    coco_stuff_splits,
+    context_59_files,
+    context_files,
+    context_splits,
+    own_files,
+    own_splits,
+    voc_aug_files,
+    voc_aug_splits,
+    voc_files,
+    voc_splits,
+)
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule
+from ziggurat.errors import ZigguratError, check_known
+
+SPLIT_NAMES = {
+    "train": ("train", "training", "train2017", "train2014"),
+    "val": ("val", "validation", "valid", "val2017", "test2014"),
+}
+"""What a split may be called on disk; COCO-Stuff 10k is evaluated on its "test2014"."""
+
+
+@dataclass(frozen=True)
+class SegmentationLayout:
+    """A layout of images with label maps.
+
+    Attributes:
+        title: What it is called in messages.
+        is_here: Tells whether a folder has it, or nothing where it has to be asked for by name.
+        splits: Names a folder's splits.
+        files: Finds the files of a split.
+    """
+
+    title: str
+    is_here: Callable[[Path], bool]
+    splits: Callable[[Path], tuple[str, ...]]
+    files: Callable[[Path, str], SplitFiles]
+
+
+def _is_own(root: Path) -> bool:
+    return (root / CLASS_FILE).is_file() and bool(own_splits(root))
+
+
+def _is_ade20k(root: Path) -> bool:
+    return (root / ADE20K_FILE).is_file() and bool(own_splits(root))
+
+
+def _is_unnamed(root: Path) -> bool:
+    return any(_has_labels(root, split) for split in own_splits(root))
+
+
+def _has_labels(root: Path, split: str) -> bool:
+    parts = ("annotations", "labels", "masks")
+    return any(next((root / part / split).glob("*.png"), None) for part in parts)
+
+
+def _never(root: Path) -> bool:
+    del root
+    return False
+
+
+# In the order in which they are looked for: what names its classes goes first.
+SEGMENTATION: dict[Layout, SegmentationLayout] = {
+    "label_folder": SegmentationLayout("label maps", _is_own, own_splits, own_files),
+    "ade20k": SegmentationLayout("ADE20K", _is_ade20k, own_splits, ade20k_files),
+    "cityscapes": SegmentationLayout(
+        "Cityscapes",
+        lambda root: bool(cityscapes_splits(root)),
+        cityscapes_splits,
+        cityscapes_files,
+    ),
+    "pascal_context": SegmentationLayout(
+        "Pascal Context", lambda root: bool(context_splits(root)), context_splits, context_files
+    ),
+    "pascal_context_59": SegmentationLayout(
+        "Pascal Context without background", _never, context_splits, context_59_files
+    ),
+    "voc_segmentation": SegmentationLayout(
+        "label maps of Pascal VOC", lambda root: bool(voc_splits(root)), voc_splits, voc_files
+    ),
+    "voc_segmentation_aug": SegmentationLayout(
+        "label maps of Pascal VOC with additional ones", _never, voc_aug_splits, voc_aug_files
+    ),
+    "coco_stuff": SegmentationLayout(
+        "COCO-Stuff",
+        lambda root: bool(coco_stuff_splits(root)),
+        coco_stuff_splits,
+        coco_stuff_files,
+    ),
+    "camvid": SegmentationLayout(
+        "CamVid", lambda root: bool(camvid_splits(root)), camvid_splits, camvid_files
+    ),
+}
+
+
+@dataclass(frozen=True)
+class LabelSplit:
+    """The images of a split with the class of every pixel, and what the label files say.
+
+    Attributes:
+        layout: How the data set is laid out.
+        pairs: Image and label file of every image, by name.
+        rule: What the values of the label files mean; has the classes and their colours.
+    """
+
+    layout: Layout
+    pairs: list[tuple[Path, Path]]
+    rule: LabelRule
+
+
+def segmentation_layout(root: Path) -> Layout | None:
+    """Tell which layout of label maps a folder has, if any.
+
+    Args:
+        root: Folder of the data set.
+    """
+    for name, layout in SEGMENTATION.items():
+        if layout.is_here(root):
+            return name
+    return "label_folder" if _is_unnamed(root) else None
+
+
+def open_labels(root: Path, split: str, layout: Layout | None = None) -> LabelSplit:
+    """Find the images of a split with their label files, whatever the layout.
+
+    Args:
+        root: Folder of the data set, or one with a single data set directly below it.
+        split: Name of the split: "train" may be "training" on disk, "val" also "validation".
+        layout: A key of `SEGMENTATION`; recognised where it is not given.
+
+    Raises:
+        ZigguratError: If there is no such data set or split, or a file has no counterpart.
+    """
+    root, name = _find(root, layout)
+    chosen = SEGMENTATION[name]
+    splits = chosen.splits(root)
+    found = [one for one in SPLIT_NAMES.get(split, (split,)) if one in splits]
+    if not found:
+        raise ZigguratError(
+            f"{root} ({chosen.title}) has no split {split!r}; it has {', '.join(splits)}"
+        )
+    files = chosen.files(root, found[0])
+    if files.faults:
+        raise ZigguratError(f"{root / files.faults[0].file}: {files.faults[0].reason}")
+    if not files.images:
+        raise ZigguratError(f"{root / files.image_place} has no image files")
+    alone = sorted(set(files.images) ^ set(files.labels))
+    if alone:
+        key = alone[0]
+        place = files.label_place if key in files.images else files.image_place
+        raise ZigguratError(
+            f"{files.images.get(key) or files.labels[key]} has no counterpart of its name in "
+            f"{root / place}; every image needs a label file ({len(alone)} such in all)"
+        )
+    pairs = [(files.images[key], files.labels[key]) for key in sorted(files.images)]
+    return LabelSplit(name, pairs, files.rule)
+
+
+def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
+    """Find the folder of the data set and its layout.
+
+    Raises:
+        ZigguratError: If there is none.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")
+    if layout is not None:
+        check_known("layout", layout, SEGMENTATION)
+        places = [place for place in (root, *_below(root)) if SEGMENTATION[layout].splits(place)]
+        if not places:
+            raise ZigguratError(f"{root} has not the layout of {SEGMENTATION[layout].title}")
+        return places[0], layout
+    name = segmentation_layout(root)
+    if name is not None:
+        return root, name
+    below = [(path, name) for path in _below(root) if (name := segmentation_layout(path))]
+    if len(below) == 1:
+        return below[0]
+    if below:
+        names = ", ".join(path.name for path, _ in below)
+        raise ZigguratError(f"{root} holds {len(below)} data sets ({names}); name one of them")
+    raise ZigguratError(
+        f"no label maps are recognised in {root}; expected images/<split>/*.jpg with "
+        f"annotations/<split>/*.png and {CLASS_FILE}, or the layout of "
+        f"{', '.join(one.title for one in SEGMENTATION.values() if one.is_here is not _never)}"
+    )
+
+
+def _below(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
