@@ -14,7 +14,7 @@ import torch
 from ziggurat.bench.machine import Allocator, apply_allocator
 from ziggurat.bench.results import Contestant, Setting
 from ziggurat.bench.subjects import find_subject
-from ziggurat.bench.work import prepare_step
+from ziggurat.bench.work import make_ready, make_step, make_variant
 from ziggurat.errors import ZigguratError
 
 STEPS = 2
@@ -99,7 +99,9 @@ def _measure_peak(request: MemoryRequest) -> int:
     torch.mm(torch.ones(64, 64, device=device), torch.ones(64, 64, device=device))
     build = find_subject(request.contestant.name)
     before = _memory_now(device)
-    step = prepare_step(build(), request.contestant.variant, setting, device, request.memory_format)
+    model = build()
+    images = make_ready(model, setting, device, request.memory_format)
+    step = make_step(make_variant(model, request.contestant.variant), images, setting)
     _forget_peak(device)
     for _ in range(STEPS):
         step()

@@ -13,11 +13,17 @@ from statistics import median
 import torch
 from torch import Tensor, nn
 
+from ziggurat.backbones.topformer import TopFormer
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import full_sizes
 from ziggurat.zoo import Model
 
 POST_PROCESSING = "post-processing"
 """What is left: candidates, suppression, pasting of masks."""
+LABELLING = "upsampling and argmax"
+"""The same of a segmenter."""
+INJECTION = "injection"
+"""The end of TopFormer's backbone, which the paper counts by itself."""
 
 
 def time_parts(
@@ -32,11 +38,15 @@ def time_parts(
         autocast: Gives products and convolutions their precision.
     """
     sizes = full_sizes(images)
+    injections = {}
+    if isinstance(model.backbone, TopFormer):
+        injections = dict(model.backbone.injections.named_children())
+    rest = LABELLING if isinstance(model, SemanticSegmenter) else POST_PROCESSING
     collected: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
-        clock = _Clock(images.device)
+        clock, within = _Clock(images.device), _Clock(images.device)
         with torch.inference_mode(), autocast:
-            with clock.watching(dict(model.named_children())):
+            with clock.watching(dict(model.named_children())), within.watching(injections):
                 raw = model(images, sizes)
             begin = clock.now()
             # Some heads go on after the proposals; what they compute there is the head's work.
@@ -44,10 +54,22 @@ def time_parts(
                 model.decode(raw, sizes)
             whole = clock.now() - begin
         inside = sum(value for name, value in clock.seconds.items() if name.startswith("head."))
-        clock.seconds[POST_PROCESSING] = whole - inside
-        for name, seconds in clock.seconds.items():
+        parts = _split(clock.seconds, sum(within.seconds.values(), 0.0))
+        for name, seconds in (parts | {rest: whole - inside}).items():
             collected[name].append(seconds)
     return {name: median(figures) for name, figures in collected.items()}
+
+
+def _split(seconds: dict[str, float], of_injection: float) -> dict[str, float]:
+    """Give the injection its own line behind the rest of the backbone."""
+    if not of_injection:
+        return seconds
+    parts = {}
+    for name, value in seconds.items():
+        parts[name] = value - of_injection if name == "backbone" else value
+        if name == "backbone":
+            parts[INJECTION] = of_injection
+    return parts
 
 
 class _Clock:

@@ -23,10 +23,18 @@ from ziggurat.bench.parts import time_parts
 from ziggurat.bench.results import Benchmark, Contestant, Result, Setting, only_failed
 from ziggurat.bench.subjects import find_subject, is_peer
 from ziggurat.bench.turns import WarmStep, take_turns, warm_up
-from ziggurat.bench.work import autocast_of, count_flops, make_images, prepare_step
+from ziggurat.bench.work import (
+    autocast_of,
+    count_flops,
+    make_images,
+    make_ready,
+    make_step,
+    make_variant,
+)
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 
 SECONDS_BETWEEN_LINES = 5.0
 PRODUCT = Contestant("matrix product")
@@ -162,7 +170,7 @@ def _time_parts(
     """Time the parts of a prediction, where a model is known in parts."""
     if result.contestant.variant != "eager" or result.setting.is_training:
         return {}
-    if not isinstance(model, Classifier | Detector):
+    if not isinstance(model, Classifier | Detector | SemanticSegmenter):
         return {}
     images = make_images(result.setting, conditions.device, conditions.memory_format)
     autocast = autocast_of(result.setting, conditions.device)
@@ -174,8 +182,9 @@ def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep, 
     device, setting, contestant = conditions.device, result.setting, result.contestant
     model = find_subject(contestant.name)()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    flops = count_flops(model, setting)
-    step = prepare_step(model, contestant.variant, setting, device, conditions.memory_format)
+    images = make_ready(model, setting, device, conditions.memory_format)
+    flops = count_flops(model, setting, images)
+    step = make_step(make_variant(model, contestant.variant), images, setting)
     warm = warm_up(step, device)
     ready = replace(result, parameters=parameters, flops=flops, preparation=warm.preparation)
     return ready, warm, model

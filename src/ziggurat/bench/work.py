@@ -1,6 +1,7 @@
 """One step of a model: inference, or forward, backward and AdamW; and what it costs in FLOPs.
 
-A detector's step is the whole of it: post-processing included, its own losses of drawn objects.
+A step of a detector or segmenter is the whole of it: post-processing included, its own losses of
+drawn objects or label maps.
 """
 
 import copy
@@ -22,6 +23,8 @@ from ziggurat.bench.detection import (
 from ziggurat.bench.results import Setting, Variant
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import LabelMap, full_sizes
 
 Step = Callable[[], None]
 
@@ -47,7 +50,25 @@ def make_images(setting: Setting, device: torch.device, memory_format: str) -> T
     return images.contiguous(memory_format=MEMORY_FORMATS[memory_format])
 
 
-def count_flops(model: nn.Module, setting: Setting) -> int:
+def make_ready(
+    model: nn.Module, setting: Setting, device: torch.device, memory_format: str
+) -> Tensor:
+    """Put a model on its device and into its mode, and return a batch for it.
+
+    Args:
+        model: A model as it was built; it is changed, and a detector finds objects afterwards.
+        setting: What a step is.
+        device: Where it runs.
+        memory_format: Order of images and weights in memory, a key of `MEMORY_FORMATS`.
+    """
+    model.train(setting.is_training).to(device).to(memory_format=MEMORY_FORMATS[memory_format])
+    images = make_images(setting, device, memory_format)
+    if isinstance(model, Detector | TorchvisionDetector) and not setting.is_training:
+        enliven(model, images)
+    return images
+
+
+def count_flops(model: nn.Module, setting: Setting, images: Tensor) -> int:
     """Count the operations of one step in products and convolutions, on the meta device.
 
     A training step is taken as three times the forward pass, as is usual: each product of it has
@@ -55,29 +76,30 @@ def count_flops(model: nn.Module, setting: Setting) -> int:
     depthwise convolutions by their number of channels.
 
     Detectors are counted while they work, since what they find decides how much there is to do.
+
+    Args:
+        model: A model that `make_ready` has seen.
+        setting: What a step is.
+        images: What `make_ready` returned.
     """
     # Frozen: under no_grad the counter fails where a module is given a view of a parameter.
-    twin = copy.deepcopy(model).eval().requires_grad_(False)
+    twin = copy.deepcopy(model).requires_grad_(False)
     if isinstance(twin, Detector | TorchvisionDetector):
-        return _count_flops_of_detector(twin, setting)
-    twin = twin.to("meta")
-    images = torch.empty(setting.batch, 3, *setting.image_size, device="meta")
+        return _count_flops_of_detector(twin, setting, images)
+    twin = twin.eval().to("meta")
     counter = FlopCounterMode(display=False)
     with counter:
-        twin(images)
+        twin(images.to("meta"))
     forward = int(counter.get_total_flops())
     return 3 * forward if setting.is_training else forward
 
 
-def _count_flops_of_detector(model: AnyDetector, setting: Setting) -> int:
-    images = torch.randn(setting.batch, 3, *setting.image_size)
+def _count_flops_of_detector(model: AnyDetector, setting: Setting, images: Tensor) -> int:
     counter = FlopCounterMode(display=False)
     if setting.is_training:
-        model.train()
         with counter:
             total_loss(model, images, draw_objects(images, DRAWN_CLASSES))
         return 3 * int(counter.get_total_flops())
-    enliven(model, images)
     with counter:
         predict(model, images)
     return int(counter.get_total_flops())
@@ -101,30 +123,6 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
     return model
 
 
-def prepare_step(
-    model: nn.Module,
-    variant: Variant,
-    setting: Setting,
-    device: torch.device,
-    memory_format: str,
-) -> Step:
-    """Put a model on its device and return a function that takes one step of the setting.
-
-    Args:
-        model: A model as it was built; it is changed, and a detector finds objects afterwards.
-        variant: Form in which it is measured.
-        setting: What a step is.
-        device: Where it runs.
-        memory_format: Order of images and weights in memory, a key of `MEMORY_FORMATS`.
-    """
-    model = model.train(setting.is_training).to(device)
-    model = model.to(memory_format=MEMORY_FORMATS[memory_format])
-    images = make_images(setting, device, memory_format)
-    if isinstance(model, Detector | TorchvisionDetector) and not setting.is_training:
-        enliven(model, images)
-    return make_step(make_variant(model, variant), images, setting)
-
-
 def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
     """Return a function that takes one step.
 
@@ -140,6 +138,8 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
             with torch.inference_mode(), autocast:
                 if isinstance(model, Detector | TorchvisionDetector):
                     predict(model, images)
+                elif isinstance(model, SemanticSegmenter):
+                    model.decode(model(images), full_sizes(images))
                 else:
                     model(images)
 
@@ -152,6 +152,9 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
         with autocast:
             if isinstance(model, Detector | TorchvisionDetector):
                 loss = total_loss(model, images, objects)
+            elif isinstance(model, SemanticSegmenter):
+                losses = model.loss(model(images), draw_label_maps(images, len(model.classes)))
+                loss = torch.stack(list(losses.values())).sum()
             else:
                 loss = stand_in_loss(model(images))
         loss.backward()
@@ -159,6 +162,18 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
         optimizer.zero_grad()
 
     return train
+
+
+def draw_label_maps(images: Tensor, num_classes: int) -> list[LabelMap]:
+    """Return label maps with all classes, in squares of 32 pixels.
+
+    Args:
+        images: Say how many, how large and where.
+        num_classes: Number of classes.
+    """
+    rows, columns = (torch.arange(side, device=images.device) // 32 for side in images.shape[2:])
+    labels = (7 * rows[:, None] + columns) % num_classes
+    return [LabelMap((labels + number) % num_classes) for number in range(len(images))]
 
 
 def autocast_of(setting: Setting, device: torch.device) -> torch.autocast:

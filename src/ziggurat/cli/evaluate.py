@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import Evaluation, evaluate_run
@@ -109,6 +110,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what only segmenters are asked for."""
     parser.add_argument(
+        "--data.layout",
+        dest="layout",
+        choices=tuple(SEGMENTATION),
+        help="how label maps are laid out, where a folder can be read in two ways; by default as "
+        "the run read it, else recognised",
+    )
+    parser.add_argument(
         "--save_labels",
         action="store_true",
         help="write the label maps of a segmenter to OUT/labels, with classes.json: a folder for "
@@ -196,18 +204,23 @@ def _evaluate_results(args: argparse.Namespace, options: LabelOptions | None) ->
     Raises:
         ZigguratError: If an option is for a model, or for results of the other kind.
     """
-    if options is not None:
+    if options is not None and (options.has_views or options.save_to is not None):
         raise ZigguratError(
             "--save_labels, --tile_size, --flip and --scales are for a model, and --results has "
             "been predicted; leave them out"
         )
     if args.results.is_dir():
         return evaluate_label_files(
-            args.results, data_root=args.root, split=args.split, is_partial=args.partial
+            args.results,
+            data_root=args.root,
+            split=args.split,
+            layout=args.layout,
+            is_partial=args.partial,
         )
-    if args.partial:
+    if args.partial or args.layout is not None:
+        name = "--partial" if args.partial else "--data.layout"
         raise ZigguratError(
-            "--partial is for a folder of label maps, and --results is a file; leave it out"
+            f"{name} is for a folder of label maps, and --results is a file; leave it out"
         )
     return evaluate_results(args.results, data_root=args.root, split=args.split, rules=args.rules)
 
@@ -228,9 +241,9 @@ def _label_options(args: argparse.Namespace, output: Path) -> LabelOptions | Non
         )
     if args.flip or args.scales is not None:
         augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
-    if tiles is None and augmentation is None and not args.save_labels:
-        return None
-    return LabelOptions(tiles, augmentation, output / "labels" if args.save_labels else None)
+    save_to = output / "labels" if args.save_labels else None
+    options = LabelOptions(tiles, augmentation, save_to, args.layout)
+    return None if options == LabelOptions() else options
 
 
 def _write(evaluation: Evaluation, output: Path) -> list[Path]:

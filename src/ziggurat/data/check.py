@@ -32,9 +32,9 @@ from ziggurat.errors import ZigguratError
 _EXPECTED = (
     "expected <split>/<class>/*.jpg (ImageFolder), annotations/instances_<split>.json with "
     "<split>/*.jpg (COCO), Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml "
-    "(Pascal VOC), labels/<split>/*.txt with images/<split>/*.jpg (YOLO), <split>/*.json (LabelMe), "
-    "images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of Cityscapes, "
-    "Pascal Context, COCO-Stuff or CamVid, in it or in folders directly below it"
+    "(Pascal VOC), labels/<split>/*.txt with images/<split>/*.jpg (YOLO), <split>/*.json "
+    "(LabelMe), images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of "
+    "Cityscapes, Pascal Context, COCO-Stuff or CamVid, in it or in folders directly below it"
 )
 
 
@@ -57,9 +57,7 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     if here:
         return here
     entries = sorted(root.iterdir())
-    found = tuple(
-        (path, layout) for path in entries if path.is_dir() for layout in _layouts(path)
-    )
+    found = tuple((path, layout) for path in entries if path.is_dir() for layout in _layouts(path))
     if found:
         return found
     # Last, for a folder of data sets must not be taken for a folder of splits.

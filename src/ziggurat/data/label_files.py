@@ -85,7 +85,7 @@ def _take_labels(image: Image.Image, *, rule: LabelRule) -> Labels:
     scale = _scale(image)
     image.load()
     if image.mode in ("RGB", "RGBA"):
-        return _by_colour(np.asarray(image)[..., :3], image.mode, rule)
+        return _by_colour(image, rule)
     if image.mode in ("LA", "PA"):  # alpha says nothing about labels
         image = image.getchannel(0)
     if image.mode in ("L", "P") and scale == 1:
@@ -93,7 +93,7 @@ def _take_labels(image: Image.Image, *, rule: LabelRule) -> Labels:
     if image.mode not in ("1", "L") and not image.mode.startswith("I"):
         raise ValueError(f"it has the mode {image.mode}; expected one channel with whole numbers")
     values = np.asarray(image)
-    return _by_value(values.astype(np.int64) // scale, rule)
+    return _by_value(values.astype(np.int32) // scale if scale > 1 else values + 0, rule)
 
 
 def _scale(image: Image.Image) -> int:
@@ -115,9 +115,10 @@ def _by_byte(image: Image.Image, rule: LabelRule) -> Labels:
 
 
 def _by_value(values: Integer[np.ndarray, "H W"], rule: LabelRule) -> Labels:
-    present, counts = np.unique(values, return_counts=True)
-    _check(present, counts, rule)
-    return rule.table[values]
+    inside = values.clip(0, len(rule.table) - 1)
+    if not ((inside == values) & rule.is_known[inside]).all():
+        _check(*np.unique(values, return_counts=True), rule)
+    return rule.table[inside]
 
 
 def _check(
@@ -143,7 +144,7 @@ def _check(
         )
 
 
-def _by_colour(pixels: UInt8[np.ndarray, "H W 3"], mode: str, rule: LabelRule) -> Labels:
+def _by_colour(image: Image.Image, rule: LabelRule) -> Labels:
     """Give each colour its class.
 
     Raises:
@@ -151,15 +152,15 @@ def _by_colour(pixels: UInt8[np.ndarray, "H W 3"], mode: str, rule: LabelRule) -
     """
     if rule.palette is None:
         raise ValueError(
-            f"it has the mode {mode}; expected one channel whose values are labels, or a 'palette' "
+            f"it has the mode {image.mode}; expected one channel whose values are labels, or a 'palette' "
             f"in {CLASS_FILE} that gives a colour to each class"
         )
     if len(set(rule.palette)) < len(rule.palette):
         raise ValueError(
-            f"it has the mode {mode}, and the palette gives one colour to two classes; save labels "
+            f"it has the mode {image.mode}, and the palette gives one colour to two classes; save labels "
             "as values of one channel"
         )
-    codes = _codes(pixels)
+    codes = _codes(image)
     labels = _colour_table(rule.palette)[codes]
     others, counts = np.unique(codes[labels == UNLABELLED], return_counts=True)
     is_wrong = ~np.isin(others, [_code(colour) for colour in rule.ignored_colours])
@@ -180,19 +181,19 @@ def _colour_table(palette: tuple[Colour, ...]) -> UInt8[np.ndarray, " 16777216"]
     return table
 
 
-def _codes(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt32[np.ndarray, "H W"]:
-    """Make one number of each colour."""
-    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    return (red << 16) | (green << 8) | blue
+def _codes(image: Image.Image) -> UInt32[np.ndarray, "H W"]:
+    """Make one number of each colour: Pillow keeps a pixel's three bytes in four."""
+    pixels = np.asarray(image.convert("RGBX")).view("<u4")[..., 0]
+    return pixels & np.uint32(0xFFFFFF)
 
 
 def _code(colour: Colour) -> int:
     red, green, blue = colour
-    return red << 16 | green << 8 | blue
+    return red | green << 8 | blue << 16
 
 
 def _colour(code: int) -> Colour:
-    return code >> 16, code >> 8 & 255, code & 255
+    return code & 255, code >> 8 & 255, code >> 16
 
 
 def _listed(noun: str, values: list[str]) -> str:

@@ -250,7 +250,11 @@ def _coco_labels(root: Path, split: str) -> str | None:
 
 
 def coco_stuff_files(root: Path, split: str) -> SplitFiles:
-    """Find the files of a split; numbers of MMSegmentation where they are, else the published."""
+    """Find the files of a split; numbers of MMSegmentation where they are, else the published.
+
+    Raises:
+        ZigguratError: If the label maps are MATLAB files.
+    """
     image_place, label_place = _coco_place(root, split, ("images", "")), _coco_labels(root, split)
     assert image_place is not None and label_place is not None  # it is one of `coco_stuff_splits`
     known = class_list("coco_stuff")

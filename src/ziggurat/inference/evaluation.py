@@ -18,6 +18,7 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.detection_layouts import find_split
+from ziggurat.data.findings import Layout
 from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
@@ -28,6 +29,7 @@ from ziggurat.inference.label_evaluation import (
     LabelObserver,
     LabelOptions,
     is_anonymous,
+    layout_of_run,
     open_label_data,
 )
 from ziggurat.inference.label_gallery import EvaluatedLabels
@@ -182,11 +184,12 @@ def evaluate_run(
     model = predictor.model
     if labels is not None and model.identity.task != "semantic_segmentation":
         raise ZigguratError(
-            "tiles, views and files of label maps are for the evaluation of segmenters, and "
+            "tiles, views, layouts and files of label maps are for the evaluation of segmenters, and "
             f"{model.identity.name} is a model for {model.identity.task}; leave them out"
         )
     run = find_run(weights)
-    data = open_data(model, run, data_root, split)
+    options = labels or LabelOptions()
+    data = open_data(model, run, data_root, split, layout=options.layout)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
@@ -197,7 +200,6 @@ def evaluate_run(
     loader = EvaluationLoader(
         data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
     )
-    options = labels or LabelOptions()
     observer = None
     if isinstance(data.metric, SegmentationMetric) and isinstance(data.dataset, LabelFolder):
         observer = LabelObserver(data.metric, data.dataset, options.save_to)
@@ -253,7 +255,12 @@ def find_run(weights: Path) -> TrainConfig | None:
 
 
 def open_data(
-    model: Model, run: TrainConfig | None, root: Path | None, split: str | None
+    model: Model,
+    run: TrainConfig | None,
+    root: Path | None,
+    split: str | None,
+    *,
+    layout: Layout | None = None,
 ) -> EvaluationData:
     """Open the data to evaluate a model on.
 
@@ -262,6 +269,7 @@ def open_data(
         run: The run that trained it, if known.
         root: Folder of the data set; None takes the run's.
         split: Name of the split; None takes the run's validation split, or "val".
+        layout: How label maps are laid out; None takes the run's, or recognises it.
 
     Raises:
         ZigguratError: If there is no such data or they do not fit the model.
@@ -287,7 +295,8 @@ def open_data(
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
     if isinstance(preprocessing, FitAligned):
-        labels, metric = open_label_data(model.classes, preprocessing, folder, split)
+        layout = layout or layout_of_run(run, folder)
+        labels, metric = open_label_data(model.classes, preprocessing, folder, split, layout)
         name = f"{folder}, {split}, {len(labels)} images"
         return EvaluationData(labels, metric, preprocessing.divisor, name)
     places = _places_of_run(run, folder, split)

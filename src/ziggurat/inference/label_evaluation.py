@@ -9,8 +9,11 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from ziggurat.config.tree import SemanticSegmentationRun, TrainConfig
+from ziggurat.data.findings import Layout
 from ziggurat.data.label_folder import LabelFolder, LabelRule
 from ziggurat.data.segmentation import EvalSegmentation, Labels
+from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.label_files import LabelFileWriter
@@ -54,11 +57,13 @@ class LabelOptions:
         tiles: How images are cut; None shows them whole.
         augmentation: Views of an image, or of each tile; None is the image as it is.
         save_to: Folder for the predicted label maps, or None.
+        layout: How the data are laid out; None takes that of the run, or recognises it.
     """
 
     tiles: Tiles | None = None
     augmentation: Augmentation | None = None
     save_to: Path | None = None
+    layout: Layout | None = None
 
     @property
     def has_views(self) -> bool:
@@ -121,7 +126,11 @@ class LabelObserver:
 
 
 def open_label_data(
-    classes: tuple[str, ...], preprocessing: FitAligned, root: Path, split: str
+    classes: tuple[str, ...],
+    preprocessing: FitAligned,
+    root: Path,
+    split: str,
+    layout: Layout | None,
 ) -> tuple[LabelFolder, SegmentationMetric]:
     """Open a split of label maps and what counts them.
 
@@ -130,9 +139,10 @@ def open_label_data(
         preprocessing: What the model expects of an image.
         root: Folder of the data set.
         split: Name of the split.
+        layout: How the data are laid out; None recognises it.
     """
     transform = EvalSegmentation(preprocessing)
-    dataset = LabelFolder(root, split, transform, train=False)
+    dataset = LabelFolder(root, split, transform, train=False, layout=layout)
     table = label_table(dataset.classes, classes, of=str(root), owner="the model")
     dataset.transform = Relabelled(transform, table)
     return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)

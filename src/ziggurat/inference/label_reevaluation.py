@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.decode import ImageDecodeError, is_image_file
+from ziggurat.data.findings import Layout
 from ziggurat.data.items import Unreadable
 from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule, read_labels, read_rule
 from ziggurat.data.loading import BadFileLedger
@@ -26,7 +27,12 @@ from ziggurat.types import BadFile, ImageInfo, LabelMap
 
 
 def evaluate_label_files(
-    folder: Path, *, data_root: Path | None, split: str | None = None, is_partial: bool = False
+    folder: Path,
+    *,
+    data_root: Path | None,
+    split: str | None = None,
+    layout: Layout | None = None,
+    is_partial: bool = False,
 ) -> Evaluation:
     """Evaluate a folder of label maps, a file of the photo's name for each photo.
 
@@ -37,6 +43,7 @@ def evaluate_label_files(
         folder: The label maps.
         data_root: Folder of the data set.
         split: Split that the label maps are of, "val" by default.
+        layout: How the data are laid out; None recognises it.
         is_partial: Evaluate the images that have a file, and no others.
 
     Raises:
@@ -47,7 +54,7 @@ def evaluate_label_files(
             f"{folder} says nothing of the true classes; give the data set with --data.root"
         )
     split = split or "val"
-    dataset = LabelFolder(data_root, split, _labels_only, train=False)
+    dataset = LabelFolder(data_root, split, _labels_only, train=False, layout=layout)
     rule = read_rule(folder) if (folder / CLASS_FILE).is_file() else dataset.rule
     table = label_table(dataset.classes, rule.classes, of=str(data_root), owner=str(folder))
     dataset.transform = Relabelled(_labels_only, table)

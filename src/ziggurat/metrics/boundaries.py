@@ -10,6 +10,8 @@ authors' code, and so is the edge of what nobody labelled, in truth and predicti
 behind it is known.
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
@@ -26,8 +28,7 @@ def boundary_distance(size: ImageSize) -> int:
     Args:
         size: Height and width.
     """
-    diagonal = (size[0] ** 2 + size[1] ** 2) ** 0.5
-    return max(1, round(BOUNDARY_SHARE * diagonal))
+    return max(1, round(BOUNDARY_SHARE * math.hypot(*size)))
 
 
 def near_boundary(labels: Shaped[Tensor, "H W"], distance: int) -> Bool[Tensor, "H W"]:

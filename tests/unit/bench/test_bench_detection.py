@@ -18,7 +18,7 @@ from ziggurat.bench.detection import (
 from ziggurat.bench.parts import POST_PROCESSING, time_parts
 from ziggurat.bench.results import Setting
 from ziggurat.bench.subjects import find_subject
-from ziggurat.bench.work import count_flops, prepare_step
+from ziggurat.bench.work import count_flops, make_ready, make_step
 from ziggurat.models.detector import Detector
 from ziggurat.zoo import create_model
 
@@ -103,12 +103,15 @@ def test_torchvision_is_told_of_the_same_objects() -> None:
 def test_a_step_of_a_detector_is_all_of_it(model: Detector) -> None:
     before = [parameter.clone() for parameter in model.backbone.parameters()]
     training = Setting("fp32", 1, (64, 96), is_training=True)
-    assert count_flops(model, training) > 2 * count_flops(model, SETTING) > 0
-    prepare_step(model, "eager", training, torch.device("cpu"), "channels_last")()
+    images = make_ready(model, training, torch.device("cpu"), "channels_last")
+    flops = count_flops(model, training, images)
+    make_step(model, images, training)()
     assert any(
         not torch.equal(a, b) for a, b in zip(before, model.backbone.parameters(), strict=True)
     )
-    prepare_step(model, "eager", SETTING, torch.device("cpu"), "channels_last")()
+    images = make_ready(model, SETTING, torch.device("cpu"), "channels_last")
+    assert flops > 2 * count_flops(model, SETTING, images) > 0
+    make_step(model, images, SETTING)()
 
 
 def test_parts_are_in_the_order_of_their_work(model: Detector) -> None:

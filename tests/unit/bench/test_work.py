@@ -48,7 +48,9 @@ def test_flops_of_a_convolution_and_its_gradients(is_training: bool) -> None:
     # 2 images of 4 x 5 pixels, 6 channels of 9 products each, 2 FLOPs a product.
     forward = 2 * 2 * 4 * 5 * 6 * 9
     setting = Setting("fp32", 2, (4, 5), is_training=is_training)
-    assert count_flops(model, setting) == (3 if is_training else 1) * forward
+    assert (
+        count_flops(model, setting, torch.empty(2, 3, 4, 5)) == (3 if is_training else 1) * forward
+    )
     assert next(model.parameters()).device == CPU
 
 
@@ -80,7 +82,8 @@ def test_flops_where_a_part_takes_a_view_of_a_parameter() -> None:
             y: Tensor = self.linear(self.token.expand(len(images), -1))
             return y
 
-    assert count_flops(Tokens(), Setting("fp32", 2, (4, 4))) == 2 * 2 * 3 * 2
+    images = torch.empty(2, 3, 4, 4)
+    assert count_flops(Tokens(), Setting("fp32", 2, (4, 4)), images) == 2 * 2 * 3 * 2
 
 
 class Raw(NamedTuple):

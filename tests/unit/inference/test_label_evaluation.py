@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights, save_weights
+from ziggurat.cli.main import main
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import evaluate_run
@@ -99,6 +100,25 @@ def test_saved_label_maps_give_the_same_numbers(
     assert again.report.per_class == evaluation.report.per_class
     with Image.open(tmp_path / "labels" / "0.png") as image:
         assert image.size == (90, 70)
+
+
+def test_command(
+    segmenter_file: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "worst").mkdir(parents=True)
+    (out / "worst" / "07_old.png").touch()
+    words = ["evaluate", str(segmenter_file), "--data.root", str(data), "-o", str(out)]
+    assert main([*words, "--save_labels", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("boundary_mIoU", "3 classes", f"wrote {out / 'labels'}"):
+        assert text in printed
+    names = {file.name for file in (out / "worst").iterdir()}
+    assert names in ({"01_0.png", "02_2.png"}, {"01_2.png", "02_0.png"})
+    assert {file.name for file in (out / "labels").iterdir()} == {
+        *("0.png", "1.png", "2.png"),
+        "classes.json",
+    }
 
 
 def test_classes_of_the_data_in_another_order(
