@@ -28,7 +28,11 @@ class ModelConfig:
     """Which model is trained, and from which weights it starts."""
 
     name: str
-    """Name of the model, as `ziggurat list` prints it."""
+    """Name of the model, as `ziggurat list` prints it, or of a system for model.backbone."""
+    backbone: str | None = None
+    """Backbone where model.name is a system (mask_rcnn); null for a model that has its own."""
+    neck: str | None = None
+    """Neck of a detector or segmenter; null for the published one."""
     num_classes: int | None = None
     """Number of classes; null takes it from the data."""
     head_channels: int | None = None

@@ -152,13 +152,13 @@ def _by_colour(image: Image.Image, rule: LabelRule) -> Labels:
     """
     if rule.palette is None:
         raise ValueError(
-            f"it has the mode {image.mode}; expected one channel whose values are labels, or a 'palette' "
-            f"in {CLASS_FILE} that gives a colour to each class"
+            f"it has the mode {image.mode}; expected one channel whose values are labels, or a "
+            f"'palette' in {CLASS_FILE} that gives a colour to each class"
         )
     if len(set(rule.palette)) < len(rule.palette):
         raise ValueError(
-            f"it has the mode {image.mode}, and the palette gives one colour to two classes; save labels "
-            "as values of one channel"
+            f"it has the mode {image.mode}, and the palette gives one colour to two classes; save "
+            "labels as values of one channel"
         )
     codes = _codes(image)
     labels = _colour_table(rule.palette)[codes]

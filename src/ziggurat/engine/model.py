@@ -41,6 +41,8 @@ def build_model(
         )
     model = create_model(
         wanted.name,
+        backbone=wanted.backbone,
+        neck=wanted.neck,
         num_classes=num_classes,
         head_channels=wanted.head_channels,
         head_depth=wanted.head_depth,

@@ -184,8 +184,8 @@ def evaluate_run(
     model = predictor.model
     if labels is not None and model.identity.task != "semantic_segmentation":
         raise ZigguratError(
-            "tiles, views, layouts and files of label maps are for the evaluation of segmenters, and "
-            f"{model.identity.name} is a model for {model.identity.task}; leave them out"
+            "tiles, views, layouts and files of label maps are for the evaluation of segmenters, "
+            f"and {model.identity.name} is a model for {model.identity.task}; leave them out"
         )
     run = find_run(weights)
     options = labels or LabelOptions()

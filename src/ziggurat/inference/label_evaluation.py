@@ -148,6 +148,22 @@ def open_label_data(
     return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)
 
 
+def layout_of_run(run: TrainConfig | None, root: Path) -> Layout | None:
+    """Return the layout that a run reads its data in, where a folder can be read so.
+
+    Args:
+        run: The run, if known.
+        root: Its own data, a copy of them, or other data.
+    """
+    if not isinstance(run, SemanticSegmentationRun) or run.data.layout is None:
+        return None
+    own, layout = Path(run.data.root), SEGMENTATION[run.data.layout]
+    # A variant ("pascal_context_59") is never recognised, not even in its own place.
+    is_variant = not layout.is_here(own)
+    has_it = own == root or layout.is_here(root) or (is_variant and layout.splits(root))
+    return run.data.layout if has_it else None
+
+
 def label_table(source: Sequence[str], target: Sequence[str], *, of: str, owner: str) -> LabelTable:
     """Return the label that each label of some classes has among other classes, by name.
 

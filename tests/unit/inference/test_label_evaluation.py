@@ -7,18 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli.main import main
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import evaluate_run
 from ziggurat.inference.label_evaluation import LabelOptions, label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
+from ziggurat.inference.predictor import Prediction, Predictor
 from ziggurat.inference.run_report import describe_evaluation
+from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import FitAligned, LabelMap
+from ziggurat.types import Batch, FitAligned, ImageInfo, LabelMap
 from ziggurat.zoo import create_model
 
 CLASSES = ("sky", "sea", "ship")
@@ -146,6 +150,32 @@ def test_classes_that_the_model_does_not_know(
         evaluate_run(segmenter_file, data_root=root, device="cpu")
 
 
+def test_the_layout_is_that_of_the_run(segmenter_file: Path, data: Path, tmp_path: Path) -> None:
+    """One folder, read with and without a class."""
+    root = tmp_path / "data"
+    shutil.copytree(data, root)
+    (root / "objectInfo150.txt").write_text("Idx\tName\n1\tsea\n2\tship\n")
+    shutil.copy(segmenter_file, tmp_path / "best.safetensors")
+    run = {
+        "task": "semantic_segmentation",
+        "model": {"name": "segformer_topformer_tiny"},
+        "data": {"root": str(root), "layout": "ade20k"},
+        "optimizer": {"lr": 0.1},
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    as_trained = evaluate_run(tmp_path, device="cpu").report.per_class
+    copied = tmp_path / "copy"
+    shutil.copytree(root, copied)
+    assert evaluate_run(tmp_path, data_root=copied, device="cpu").report.per_class == as_trained
+    options = LabelOptions(layout="label_folder")
+    named = evaluate_run(tmp_path, labels=options, device="cpu").report.per_class
+    # With classes.json value 1 is the sea, in ADE20K's way it is class 0 of the list: the sea too,
+    # but 0 is nothing and not the sky.
+    assert [row["pixels"] for row in as_trained] == [0, *(row["pixels"] for row in named[1:])]
+    other = evaluate_run(tmp_path, data_root=data, device="cpu").report.per_class
+    assert other == named
+
+
 def test_tables_of_labels() -> None:
     table = label_table(("b", "a"), ("a", "b", "c"), of="data", owner="the model")
     assert table[[0, 1, 255]].tolist() == [1, 0, 255]
@@ -165,7 +195,32 @@ def test_damaged_photos_are_left_out(segmenter_file: Path, data: Path, tmp_path:
     assert evaluation.report.num_images == 2
 
 
+class Recorder(Predictor):
+    """Stands for a predictor and notes what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[object, ...]] = []
+
+    def __call__(self, images, *, tiles, augmentation):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN204, D102
+        self.asked.append((images, tiles, augmentation))
+        found = LabelMap(torch.zeros(1, 1).long())
+        return [Prediction(Image.new("RGB", (1, 1)), found, CLASSES) for _ in images]
+
+
+def test_views_are_those_of_the_predictor() -> None:
+    tiles, augmentation = Tiles(64, 16), Augmentation(flip=True, scales=(0.5, 1.0))
+    options = LabelOptions(tiles, augmentation)
+    assert options.has_views
+    assert not LabelOptions(save_to=Path("labels"), layout="ade20k").has_views
+    infos = [ImageInfo(number, f"{number}.png", (1, 1)) for number in range(2)]
+    recorder = Recorder()
+    batch = Batch(torch.zeros(2, 3, 1, 1), [(1, 1)] * 2, None, infos)
+    results = options.predict(recorder, batch)
+    assert len(results) == 2
+    assert recorder.asked == [([Path("0.png"), Path("1.png")], tiles, augmentation)]
+
+
 def test_options_are_for_segmenters(classifier_file: Path, folder_root: Path) -> None:
     options = LabelOptions(save_to=Path("labels"))
-    with pytest.raises(ZigguratError, match="are for the evaluation of segmenters, and p2t_mini"):
+    with pytest.raises(ZigguratError, match="are for the evaluation of segmenters, and p2t_"):
         evaluate_run(classifier_file, data_root=folder_root, labels=options, device="cpu")
