@@ -7,8 +7,9 @@ grocery photos (771 images, 43 classes), each for at most so many minutes, evalu
 weights on the validation split (on which they were chosen, too), and writes a page with curves and
 pictures for each, and `real_data.json` with the figures and the machine.
 
-With `--only camvid_topformer`, `camvid_p2t` or `camvid_segformer` a segmenter is trained on CamVid's
-streets (184 photos, 11 classes) for 60 minutes; `peers.py camvid` trains a model of others.
+With `--only camvid_topformer`, `camvid_p2t` or `camvid_segformer` a segmenter is trained on the
+streets of CamVid (184 photos, 11 classes) for 60 minutes; `peers.py camvid` trains another
+library's.
 
 With `--only coco_masks` (`mask_rcnn_p2t_tiny`) or `coco_boxes` (`retinanet_pvt_v2_b0`) a detector
 is to learn the 80 training images of a small part of COCO by heart, in 60 minutes.

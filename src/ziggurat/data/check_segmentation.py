@@ -34,6 +34,8 @@ from ziggurat.types import ImageSize
 
 _NUM_EXAMPLES = 12
 _WORKERS = 8
+_OWN: tuple[Layout, ...] = ("ade20k", "label_folder")
+"""Layouts in which a file of the data set lists the classes."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,18 @@ class _SplitCheck:
         name: Name of the split on disk.
         files: Its files.
         is_named: Whether the classes have names; else a class that does not occur is none.
+        is_own: Whether the data set itself lists its classes; a part of a published data set
+            need not have all of them.
     """
 
-    def __init__(self, root: Path, name: str, files: SplitFiles, *, is_named: bool) -> None:
+    def __init__(
+        self, root: Path, name: str, files: SplitFiles, *, is_named: bool, is_own: bool
+    ) -> None:
         self.root = root
         self.name = name
         self.files = files
         self.is_named = is_named
+        self.is_own = is_own
         self.findings = list(files.faults)
         self.good: list[str] = []
         count = len(files.rule.classes)
@@ -165,7 +172,12 @@ class _SplitCheck:
         if not self.files.labels:
             return
         present = np.flatnonzero(self.pixels)
-        if len(present) == 1 and self.unlabelled and UNLABELLED in self.files.rule.ignored:
+        if (
+            self.is_named
+            and len(present) == 1
+            and self.unlabelled
+            and UNLABELLED in self.files.rule.ignored
+        ):
             reason = (
                 f"only {names[present[0]]!r} occurs beside unlabelled pixels; if 255 is a class, "
                 f"give every class its value with 'values' in {CLASS_FILE}"
@@ -174,7 +186,7 @@ class _SplitCheck:
         empty = [name for name, count in zip(names, self.pixels, strict=True) if not count]
         if not empty or not self.is_named:
             return
-        if self._severity() == "fault":
+        if self.is_own and self._severity() == "fault":
             for name in empty:
                 reason = f"class {name!r} is empty: no pixel of this split has its label"
                 self.findings.append(Finding(self.files.label_place, reason))
@@ -211,12 +223,12 @@ def check_segmentation(
             files = SEGMENTATION[layout].files(root, name)
         except ZigguratError as error:  # of the list of classes, or of a list of images
             faulty = Finding(ADE20K_FILE if layout == "ade20k" else CLASS_FILE, str(error))
-            if layout not in ("ade20k", "label_folder"):
+            if layout not in _OWN:
                 findings.append(Finding(name, str(error)))
                 continue
             findings += [] if faulty in findings else [faulty]
             files, is_named = side_by_side(root, name, _unnamed_rule()), False
-        check = _SplitCheck(root, name, files, is_named=is_named)
+        check = _SplitCheck(root, name, files, is_named=is_named, is_own=layout in _OWN)
         check.run(on_progress)
         counts.append(check.count())
         examples += check.examples()

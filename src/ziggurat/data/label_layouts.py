@@ -13,8 +13,8 @@
     COCO-Stuff 10k   images/{train,test}2014 and annotations/{train,test}2014/*_labelTrainIds.png as
                      MMSegmentation makes them of the published MATLAB files; 0 = unlabelled, 1..171
     CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled
-    a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json
-    one's own
+    a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json;
+    one's own        also <split>/images/* and <split>/annotations/*, or no folders of splits at all
 
 Only ADE20K and a data set of one's own were tried on published files; the others follow their
 publishers' descriptions and MMSegmentation's converters.
@@ -31,6 +31,8 @@ from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted
 from ziggurat.errors import ZigguratError
 
 ADE20K_FILE = "objectInfo150.txt"
+SINGLE_SPLIT = "train"
+"""Name of the split where nothing says which images belong to which."""
 _LABEL_PARTS = ("annotations", "labels", "masks")
 _CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Stored number of each of the 19 classes that are evaluated."""
@@ -67,9 +69,20 @@ class SplitFiles:
 
 
 def own_splits(root: Path) -> tuple[str, ...]:
-    """Name the folders that images/ and the labels' folder have."""
+    """Name the splits that have both images and label files, or one of the two."""
     part = _label_part(root)
-    return () if part is None else _folders(root / "images", root / part)
+    if part is None:
+        return tuple(
+            sorted(
+                folder.parent.name
+                for folder in root.glob("*/images")
+                if folder.is_dir() and _label_part(folder.parent) is not None
+            )
+        )
+    splits = _folders(root / "images", root / part)
+    if splits or not (root / "images").is_dir():
+        return splits
+    return (SINGLE_SPLIT,) if any(is_image_file(file) for file in (root / part).iterdir()) else ()
 
 
 def _label_part(root: Path) -> str | None:
@@ -92,7 +105,13 @@ def ade20k_files(root: Path, split: str) -> SplitFiles:
 
 def side_by_side(root: Path, split: str, rule: LabelRule) -> SplitFiles:
     """Find the files of a split whose values mean what a rule says."""
-    return _same_names(root, f"images/{split}", f"{_label_part(root)}/{split}", rule)
+    part = _label_part(root)
+    if part is None:
+        own = _label_part(root / split)
+        return _same_names(root, f"{split}/images", f"{split}/{own}", rule)
+    if split == SINGLE_SPLIT and not _folders(root / "images", root / part):
+        return _same_names(root, "images", part, rule)
+    return _same_names(root, f"images/{split}", f"{part}/{split}", rule)
 
 
 def _read_ade20k_classes(path: Path) -> tuple[str, ...]:
@@ -280,8 +299,8 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
 
 def camvid_splits(root: Path) -> tuple[str, ...]:
     """Name the folders beside which there is one with "annot" behind its name."""
-    names = {entry.name for entry in root.iterdir() if entry.is_dir()}
-    return tuple(sorted(name for name in names if f"{name}annot" in names))
+    names = (folder.name.removesuffix("annot") for folder in root.glob("*annot"))
+    return tuple(sorted(name for name in names if name and (root / name).is_dir()))
 
 
 def camvid_files(root: Path, split: str) -> SplitFiles:

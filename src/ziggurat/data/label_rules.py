@@ -126,7 +126,7 @@ def read_rule(root: Path) -> LabelRule:
     numbers = {entry for entry in entries if isinstance(entry, int)} | ({UNLABELLED} - set(values))
     colours = {entry for entry in entries if not isinstance(entry, int)}
     colours |= {_BLACK} - set(palette or ())
-    both = sorted(numbers & set(values)) or sorted(colours & set(palette or ()))
+    both = [*sorted(numbers & set(values)), *sorted(colours & set(palette or ()))]
     if both:
         raise ZigguratError(f"class file {path} gives {both[0]} to a class and to what is ignored")
     return LabelRule(classes, palette, values, frozenset(numbers), frozenset(colours))

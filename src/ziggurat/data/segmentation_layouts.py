@@ -23,12 +23,13 @@ from ziggurat.data.label_layouts import (
     context_splits,
     own_files,
     own_splits,
+    side_by_side,
     voc_aug_files,
     voc_aug_splits,
     voc_files,
     voc_splits,
 )
-from ziggurat.data.label_rules import CLASS_FILE, LabelRule
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule
 from ziggurat.errors import ZigguratError, check_known
 
 SPLIT_NAMES = {
@@ -64,12 +65,13 @@ def _is_ade20k(root: Path) -> bool:
 
 
 def _is_unnamed(root: Path) -> bool:
-    return any(_has_labels(root, split) for split in own_splits(root))
-
-
-def _has_labels(root: Path, split: str) -> bool:
-    parts = ("annotations", "labels", "masks")
-    return any(next((root / part / split).glob("*.png"), None) for part in parts)
+    """Tell whether PNG files lie where label maps would, though nothing names their classes."""
+    rule = counted_rule(("unknown",), None)
+    return any(
+        path.suffix.lower() == ".png"
+        for split in own_splits(root)
+        for path in side_by_side(root, split, rule).labels.values()
+    )
 
 
 def _never(root: Path) -> bool:

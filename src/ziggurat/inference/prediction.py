@@ -8,8 +8,10 @@ import numpy as np
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
-from ziggurat.types import ClassScores, Detections, Result
+from ziggurat.types import ClassScores, Detections, LabelMap, Result
 from ziggurat.visualize.draw import draw_classes, draw_detections
+from ziggurat.visualize.label_overlay import draw_labels
+from ziggurat.visualize.palettes import class_colours
 
 if TYPE_CHECKING:
     import supervision
@@ -21,7 +23,8 @@ class Prediction:
 
     Attributes:
         image: The image, upright and in RGB.
-        result: Objects in pixels of the image, or the probability of each class.
+        result: Objects in pixels of the image, the class of every pixel, or the probability of each
+            class.
         classes: Name of each label.
     """
 
@@ -32,11 +35,15 @@ class Prediction:
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return (class name, score) of the most probable classes, or of the surest objects.
 
+        Of a label map it is the classes of the largest areas with their share of the pixels.
+
         Args:
             count: How many, at most.
         """
         if isinstance(self.result, ClassScores):
             best = self.result.top(count)
+        elif isinstance(self.result, LabelMap):
+            best = self._areas()[:count]
         else:
             scores, places = self.result.scores.sort(descending=True, stable=True)
             labels = self.result.labels[places[:count]].tolist()
@@ -44,9 +51,12 @@ class Prediction:
         return [(self.classes[label], score) for label, score in best]
 
     def draw(self) -> Image.Image:
-        """Return the image with boxes, masks, names and scores, or with class names below it."""
+        """Return the image with what was found: boxes and masks, colours, or names below it."""
         if isinstance(self.result, Detections):
             return draw_detections(self.image, self.result, self.classes)
+        if isinstance(self.result, LabelMap):
+            labels = self.result.labels.numpy().astype(np.uint8)
+            return draw_labels(self.image, labels, self.classes, class_colours(self.classes))
         return draw_classes(self.image, self.result, self.classes)
 
     def save(self, path: str | Path) -> None:
@@ -74,8 +84,21 @@ class Prediction:
     def to_dict(self) -> dict[str, Any]:
         """Return what `json.dump` writes: the objects, or all classes, the surest first.
 
-        Masks are left out; `ziggurat predict --format coco` writes them.
+        Masks are left out; `ziggurat predict --format coco` writes them. Of a label map it is the
+        area of each class that occurs, in pixels and as a share, the largest first.
         """
+        if isinstance(self.result, LabelMap):
+            total = self.image.width * self.image.height
+            areas = [
+                {
+                    "class": self.classes[label],
+                    "label": label,
+                    "pixels": round(share * total),
+                    "share": share,
+                }
+                for label, share in self._areas()
+            ]
+            return {"width": self.image.width, "height": self.image.height, "areas": areas}
         if isinstance(self.result, ClassScores):
             scores = [
                 {"class": self.classes[label], "label": label, "score": score}
@@ -93,18 +116,27 @@ class Prediction:
         ]
         return {"width": self.image.width, "height": self.image.height, "objects": objects}
 
+    def _areas(self) -> list[tuple[int, float]]:
+        """Label and share of the pixels of each class that occurs, the largest first."""
+        assert isinstance(self.result, LabelMap)
+        counts = np.bincount(self.result.labels.numpy().reshape(-1), minlength=len(self.classes))
+        order = np.argsort(-counts, kind="stable")
+        return [
+            (int(label), float(counts[label] / counts.sum())) for label in order if counts[label]
+        ]
+
     def to_supervision(self) -> "supervision.Detections":
         """Return the objects as `supervision.Detections`, for its trackers, zones and annotators.
 
         Masks become full-size there: N x height x width bytes.
 
         Raises:
-            ZigguratError: If the library is not installed, or the model is a classifier.
+            ZigguratError: If the library is not installed, or the model is no detector.
         """
         if not isinstance(self.result, Detections):
             raise ZigguratError(
-                "supervision.Detections hold objects, and this prediction is a classifier's; use "
-                "top() or to_dict()"
+                "supervision.Detections hold objects, and this prediction has none; use top() or "
+                "to_dict()"
             )
         try:
             import supervision

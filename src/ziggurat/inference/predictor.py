@@ -17,12 +17,15 @@ from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
+from ziggurat.inference.label_inference import Look, segment
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import Tiles, merge_tiles
 from ziggurat.inference.views import View, whole
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import (
     CenterCrop,
     Detections,
+    FitAligned,
     FitInside,
     ImageInfo,
     Preprocessing,
@@ -38,7 +41,10 @@ DEFAULT_SCORE_THRESHOLD = 0.3
 """Objects that a detector is less sure of are left out unless asked for."""
 
 CLASSIFIED_AT_ONCE = 16
-"""Images of one forward pass of a classifier, by default; a detector takes them one by one."""
+"""Images of one forward pass of a classifier, by default; the others take them one by one."""
+
+BOTH = ("tiles", "augmentation")
+"""Options that detectors and segmenters have."""
 
 _NO_AUGMENTATION = Augmentation(flip=False)
 
@@ -150,13 +156,14 @@ class Predictor:
                 gives a generator, which holds no more images at once than it computes.
             score_threshold: A detector's objects below this score are left out, 0.3 by default.
             classes: Names of the classes whose objects are wanted; by default all.
-            tiles: Cut images that are too large for a detector into tiles.
-            augmentation: Show a detector several views of each image and fuse what it finds.
-            batch_size: Images of one forward pass, 16 for a classifier and 1 for a detector by
-                default. Neighbours that a detector sees in different sizes are never put together,
-                since padding would change what it finds.
+            tiles: Cut images that are too large for a detector or segmenter into tiles.
+            augmentation: Show a detector or segmenter several views of each image and put together
+                what it finds.
+            batch_size: Images, or tiles, of one forward pass, 16 for a classifier and 1 for the
+                others by default. Neighbours that a detector sees in different sizes are never put
+                together, since padding would change what it finds.
 
-        An image that cannot be read, and options that are no detector's for a classifier, raise
+        An image that cannot be read, and options that the model has no use for, raise
         `ZigguratError`.
         """
         wish = self._wish(score_threshold, classes, tiles, augmentation, batch_size)
@@ -175,18 +182,20 @@ class Predictor:
         batch_size: int | None,
     ) -> _Wish:
         is_classifier = isinstance(self.preprocessing, CenterCrop)
-        if is_classifier:
-            options = {
-                "score_threshold": score_threshold,
-                "classes": classes,
-                "tiles": tiles,
-                "augmentation": augmentation,
-            }
-            given = [name for name, value in options.items() if value is not None]
-            if given:
+        is_detector = isinstance(self.preprocessing, FitInside)
+        options = {
+            "score_threshold": (score_threshold, is_detector),
+            "classes": (classes, is_detector),
+            "tiles": (tiles, not is_classifier),
+            "augmentation": (augmentation, not is_classifier),
+        }
+        for name, (value, is_useful) in options.items():
+            if value is not None and not is_useful:
+                does = "scores every class" if is_classifier else "gives every pixel its best class"
                 raise ZigguratError(
-                    f"{given[0]} is for detectors, and this model is a classifier that scores "
-                    "every class; leave it out"
+                    f"{name} is for detectors{' and segmenters' if name in BOTH else ''}, and this "
+                    f"model is a {'classifier' if is_classifier else 'segmenter'}, which {does}; "
+                    "leave it out"
                 )
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise ZigguratError(f"score_threshold must lie in 0..1, got {score_threshold}")
@@ -203,13 +212,19 @@ class Predictor:
     def _predict(self, sources: Iterable[ImageLike], wish: _Wish) -> Iterator[Prediction]:
         remaining = iter(sources)
         while images := [to_image(source) for source in islice(remaining, wish.batch_size)]:
-            results = (
-                self._classify(images, self.preprocessing)
-                if isinstance(self.preprocessing, CenterCrop)
-                else self._detect(images, self.preprocessing, wish)
-            )
-            for image, result in zip(images, results, strict=True):
+            for image, result in zip(images, self._results(images, wish), strict=True):
                 yield Prediction(image, result, self.classes)
+
+    def _results(self, images: Sequence[Image.Image], wish: _Wish) -> Iterable[Result]:
+        match self.preprocessing:
+            case CenterCrop() as preprocessing:
+                return self._classify(images, preprocessing)
+            case FitInside() as preprocessing:
+                return self._detect(images, preprocessing, wish)
+            case FitAligned():
+                assert isinstance(self.model, SemanticSegmenter)
+                look = Look(wish.tiles, wish.augmentation, wish.batch_size)
+                return [segment(self.model, image, look, self.device) for image in images]
 
     def _classify(self, images: Sequence[Image.Image], preprocessing: CenterCrop) -> list[Result]:
         transform = eval_transform(preprocessing)

@@ -113,7 +113,7 @@ def panel(
     bold = font(round(letters.size), bold=True)
     line = round(letters.size * 1.7)
     total = 3 * side + 4 * _MARGIN
-    names = _legend(pictures.labels, classes, colours, letters, total)
+    names = legend(pictures.labels, classes, colours, letters, total)
     canvas = Image.new("RGB", (total, 2 * line + height + names.height + _MARGIN), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     title = shorten(title, bold, total - 2 * _MARGIN)
@@ -128,14 +128,22 @@ def panel(
     return canvas
 
 
-def _legend(
+def legend(
     labels: Sequence[int],
     classes: Sequence[str],
     colours: Colours,
     letters: ImageFont.FreeTypeFont,
     width: int,
 ) -> Image.Image:
-    """Draw a box of its colour and the name of each class, in as many rows as they need."""
+    """Draw a box of its colour and the name of each class, in as many rows as they need.
+
+    Args:
+        labels: Classes to name, in order.
+        classes: Name of each class.
+        colours: Red, green and blue of each class.
+        letters: Font of the names.
+        width: Width of the picture, in pixels.
+    """
     box = round(letters.size)
     line = round(1.7 * box)
     places, left, top = [], _MARGIN, 0

@@ -142,6 +142,15 @@ def test_empty_classes_of_validation_are_a_note(root: Path) -> None:
     assert _findings(root) == [("note", "annotations/validation", reason)]
 
 
+def test_a_part_of_a_published_data_set_need_not_have_all_classes(tmp_path: Path) -> None:
+    for folder, ending in (("leftImg8bit", "_leftImg8bit"), ("gtFine", "_gtFine_labelIds")):
+        (tmp_path / folder / "train" / "ulm").mkdir(parents=True)
+        Image.new("L", (6, 4), 26).save(tmp_path / folder / "train" / "ulm" / f"a{ending}.png")
+    assert _findings(tmp_path) == [
+        ("note", "gtFine/train", "18 classes without a pixel: road, sidewalk, building and 15 more")
+    ]
+
+
 def test_a_faulty_class_list(root: Path) -> None:
     (root / "objectInfo150.txt").write_text("Idx\tName\n2\twall\n")
     assert _findings(root)[0][:2] == ("fault", "objectInfo150.txt")

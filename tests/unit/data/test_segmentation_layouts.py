@@ -35,6 +35,18 @@ def _own(root: Path, values: Sequence[int]) -> None:
     _text(root / "classes.json", '{"classes": ["x", "y", "z"]}')
 
 
+def _own_by_split(root: Path, values: Sequence[int]) -> None:
+    _image(root / "train/images/a.jpg")
+    _labels(root / "train/labels/a.png", values)
+    _text(root / "classes.json", '{"classes": ["x", "y", "z"]}')
+
+
+def _own_without_splits(root: Path, values: Sequence[int]) -> None:
+    _image(root / "images/a.jpg")
+    _labels(root / "masks/a.png", values)
+    _text(root / "classes.json", '{"classes": ["x", "y", "z"]}')
+
+
 def _ade20k(root: Path, values: Sequence[int]) -> None:
     _image(root / "images/training/a.jpg")
     _labels(root / "annotations/training/a.png", values)
@@ -104,6 +116,8 @@ def _camvid(root: Path, values: Sequence[int]) -> None:
 
 LAYOUTS = [
     (_own, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
+    (_own_by_split, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
+    (_own_without_splits, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
     (_ade20k, "ade20k", [0, 1, 255, 3], [None, "wall", None, "tree"]),
     (_cityscapes, "cityscapes", [7, 33, 0, 29], ["road", "bicycle", None, None]),
     (_cityscapes_train_ids, "cityscapes", [0, 18, 255, 1], ["road", "bicycle", None, "sidewalk"]),

@@ -15,11 +15,11 @@ from ziggurat.cli.main import main
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation import evaluate_run, open_data
 from ziggurat.inference.label_evaluation import LabelOptions, label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.predictor import Prediction, Predictor
-from ziggurat.inference.run_report import describe_evaluation
+from ziggurat.inference.run_report import compare, describe_evaluation
 from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.types import Batch, FitAligned, ImageInfo, LabelMap
@@ -193,6 +193,27 @@ def test_damaged_photos_are_left_out(segmenter_file: Path, data: Path, tmp_path:
     evaluation = evaluate_run(segmenter_file, data_root=root, device="cpu")
     assert [Path(file.path).name for file in evaluation.bad_files] == ["0.png"]
     assert evaluation.report.num_images == 2
+
+
+class OneClass(Predictor):
+    """Stands for a predictor: finds the sea everywhere."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __call__(self, images, *, score_threshold):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN204, D102
+        assert score_threshold is None
+        return Prediction(images, LabelMap(torch.ones(images.height, images.width).long()), CLASSES)
+
+
+def test_pictures_for_the_page_of_a_run(segmenter_file: Path, data: Path) -> None:
+    opened = open_data(load_weights(segmenter_file), None, data, None)
+    items = compare(OneClass(), opened, [0, 1], 0.4)
+    assert [item.title for item in items] == ["0.png", "1.png"]
+    assert {name for name, _ in items[0].legend} == set(CLASSES)
+    assert items[0].difference is not None
+    assert items[0].difference.size == (90, 70)
+    assert items[1].legend == []  # nothing is labelled
 
 
 class Recorder(Predictor):

@@ -1,0 +1,68 @@
+"""A label map on its photo: colours of the classes, dark lines between them, names below.
+
+Shapes: H x W pixels, K classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8
+from PIL import Image
+
+from ziggurat.visualize.label_comparison import legend
+from ziggurat.visualize.text import font
+
+COVERS = 0.55
+"""How much of the photo a colour hides."""
+BORDER = 0.4
+"""Brightness of the pixels at which a class ends, so that neighbours of like colours stay apart."""
+READABLE_SIDE = 480
+"""Pictures whose long side is shorter than this, in pixels, are enlarged by a whole factor."""
+
+
+def draw_labels(
+    image: Image.Image,
+    labels: UInt8[np.ndarray, "H W"],
+    classes: Sequence[str],
+    colours: Integer[np.ndarray, "K 3"],
+) -> Image.Image:
+    """Lay the classes on a photo and name those that occur, the largest first.
+
+    Args:
+        image: RGB image.
+        labels: Class of each of its pixels.
+        classes: Name of each class.
+        colours: Red, green and blue of each class.
+
+    Raises:
+        ValueError: If image and labels differ in size.
+    """
+    if labels.shape != (image.height, image.width):
+        raise ValueError(
+            f"labels must have the size of the image, {image.height} x {image.width}, got "
+            f"{labels.shape}"
+        )
+    photo = np.asarray(image.convert("RGB"))
+    table = colours.astype(np.float32) * COVERS
+    pixels = photo * np.float32(1 - COVERS) + table[labels]
+    pixels[_borders(labels)] *= BORDER
+    picture = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+    factor = max(1, -(-READABLE_SIDE // max(image.size)))
+    picture = picture.resize((image.width * factor, image.height * factor))
+    counts = np.bincount(labels.reshape(-1), minlength=len(classes))
+    present = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
+    width = max(picture.width, READABLE_SIDE)
+    letters = font(max(13, round(width / 48)))
+    names = legend(present, classes, colours, letters, width)
+    canvas = Image.new("RGB", (width, picture.height + names.height), names.getpixel((0, 0)))
+    canvas.paste(picture, ((width - picture.width) // 2, 0))
+    canvas.paste(names, (0, picture.height))
+    return canvas
+
+
+def _borders(labels: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Tell which pixels have another class at their right or below them."""
+    is_border = np.zeros(labels.shape, dtype=bool)
+    is_border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    is_border[:-1] |= labels[:-1] != labels[1:]
+    return is_border
