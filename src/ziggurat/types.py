@@ -175,6 +175,27 @@ class LabelMap:
         return LabelMap(self.labels.pin_memory())
 
 
+@dataclass(frozen=True)
+class ClassMasks:
+    """Pixels of each class of one image, where classes may overlap.
+
+    Attributes:
+        masks: Where each class is.
+        ignored: Where nobody labelled, for all classes; nowhere in predictions.
+    """
+
+    masks: Bool[Tensor, "K H W"]
+    ignored: Bool[Tensor, "H W"]
+
+    def to(self, device: torch.device | str) -> "ClassMasks":
+        """Copy to a device."""
+        return ClassMasks(self.masks.to(device), self.ignored.to(device))
+
+    def pin_memory(self) -> "ClassMasks":
+        """Copy to page-locked memory."""
+        return ClassMasks(self.masks.pin_memory(), self.ignored.pin_memory())
+
+
 Result = Detections | ClassScores | LabelMap
 """What `decode` gives for one image."""
 
@@ -208,13 +229,14 @@ class Sample:
 
     Attributes:
         image: Normalised RGB image.
-        target: Label of the image, its objects, its label map, or None where nothing is known.
+        target: Label of the image, its objects, its label map, the masks of its classes, or None
+            where nothing is known.
         info: Where it comes from.
         skipped: Files that could not be decoded and in whose place this one stands.
     """
 
     image: Float[Tensor, "3 H W"]
-    target: int | Detections | LabelMap | None
+    target: int | Detections | LabelMap | ClassMasks | None
     info: ImageInfo
     skipped: tuple[BadFile, ...] = ()
 
@@ -227,14 +249,14 @@ class Batch:
         images: Normalised RGB images in channels_last memory.
         image_sizes: Valid height and width of each image.
         targets: Labels (B,), or one `Detections` an image in pixels of the resized image, or one
-            `LabelMap` an image, or None where nothing is known.
+            `LabelMap` or `ClassMasks` an image, or None where nothing is known.
         infos: Where each image comes from.
         skipped: Files that could not be decoded.
     """
 
     images: Float[Tensor, "B 3 H W"]
     image_sizes: list[ImageSize]
-    targets: Tensor | list[Detections] | list[LabelMap] | None
+    targets: Tensor | list[Detections] | list[LabelMap] | list[ClassMasks] | None
     infos: list[ImageInfo]
     skipped: tuple[BadFile, ...] = ()
 

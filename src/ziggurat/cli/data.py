@@ -25,6 +25,7 @@ _MAX_PICTURES = 16
 _LAYOUT_NAMES = {
     "image_folder": "ImageFolder",
     "coco": "COCO",
+    "class_masks": "masks of classes",
     **{name: layout.title for name, layout in FOREIGN.items()},
     **{name: layout.title for name, layout in SEGMENTATION.items()},
 }
@@ -149,7 +150,7 @@ def _check(args: argparse.Namespace) -> None:
     def count(files: int) -> None:
         nonlocal looked_at
         looked_at += files
-        ticker.show(f"{looked_at} images looked at")
+        ticker.show(f"{looked_at} files looked at")
 
     found = find_datasets(args.dir)
     checks = [check_layout(root, layout, on_progress=count) for root, layout in found]

@@ -11,8 +11,9 @@ from rich.table import Table
 from ziggurat.cards import MODELS
 from ziggurat.errors import check_known
 from ziggurat.inference.cost import count_cost
+from ziggurat.types import Task
 from ziggurat.weights.catalogue import FILES, is_buildable
-from ziggurat.weights.published_file import PublishedFile, WeightTask
+from ziggurat.weights.published_file import PublishedFile
 from ziggurat.zoo import list_models
 
 PIPED_WIDTH = 400
@@ -35,7 +36,7 @@ def run(args: argparse.Namespace) -> None:
     """Print the models, or the weight files."""
     if args.weights:
         if args.task is not None:
-            check_known("task", args.task, get_args(WeightTask))
+            check_known("task", args.task, get_args(Task))
         files = [file for file in FILES.values() if args.task in (None, file.task)]
         entries = [_describe_file(file) for file in files]
     else:
@@ -136,7 +137,7 @@ def _file_footnotes(entries: list[dict[str, Any]]) -> list[str]:
     return [
         f"{len(entries)} files, {num_direct} of them downloaded by pretrained=True or "
         "pretrained='FILE'; get the others with a browser and give their path.",
-        "Models in brackets cannot be built yet. `--json` has sources, preprocessing and hashes.",
+        "Models in brackets cannot be built. `--json` has sources, preprocessing and hashes.",
     ]
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.formats import FOR_ANYTHING, FORMATS, ResultWriter, Source
+from ziggurat.inference.formats import FORMATS, ResultWriter, Source, choose_format
 from ziggurat.inference.predictor import Prediction, load
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.video import (
@@ -57,10 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         choices=tuple(FORMATS),
-        default="coco",
-        help="coco (the default): predictions.json, with names of file and class; category_id "
-        "counts the model's classes from 1. csv: predictions.csv. yolo: labels/<image>.txt and "
-        "data.yaml, without scores. labelme: <image>.json",
+        help="coco (the default, but for segmenters): predictions.json, with names of file and "
+        "class; category_id counts the model's classes from 1. csv: predictions.csv. yolo: "
+        "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. labels (the "
+        "default of segmenters): labels/<image>.png, whose values are the classes. json: "
+        "areas.json, the area of each class",
     )
     parser.add_argument(
         "--no_pictures", action="store_true", help="write the results only, no pictures or videos"
@@ -81,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tile_size",
         type=int,
         metavar="PIXELS",
-        help="cut images larger than this into overlapping square tiles, for a detector; the "
-        "whole image is looked at, too",
+        help="cut images larger than this into overlapping square tiles, for a detector, which "
+        "looks at the whole image, too, or a segmenter",
     )
     parser.add_argument(
         "--tile_overlap",
@@ -94,21 +95,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flip",
         action="store_true",
-        help="test-time augmentation of a detector: see every image mirrored, too",
+        help="test-time augmentation of a detector or segmenter: see every image mirrored, too",
     )
     parser.add_argument(
         "--scales",
         type=float,
         nargs="+",
         metavar="F",
-        help="test-time augmentation of a detector: see every image in these sizes, 1 being that "
-        "of the evaluation; give it after the files",
+        help="test-time augmentation of a detector or segmenter: see every image in these sizes, "
+        "1 being that of the evaluation; give it after the files",
     )
     parser.add_argument(
         "--batch_size",
         type=int,
         metavar="N",
-        help="images of one forward pass, 16 for a classifier and 1 for a detector by default",
+        help="images of one forward pass, 16 for a classifier and 1 for others by default",
     )
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
@@ -123,20 +124,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict every file, say what was found, and write pictures and results.
 
-    Raises:
-        ZigguratError: If there is no image, or at least one file is none: all others are done.
+    Where there is no image, or at least one file is none, a `ZigguratError` says so: all others are
+    done.
     """
     files = find_images(args.sources, args.output)
     videos = [file for file in files if is_video_file(file)]
-    if videos and args.format not in FOR_ANYTHING:
-        raise ZigguratError(
-            f"--format {args.format} describes image files and {videos[0]} is a video; choose one "
-            f"of {', '.join(FOR_ANYTHING)}"
-        )
     tiles, augmentation = _tiles(args), _augmentation(args)
     if videos:
         import_av()  # else it is missed only when all images are done
     predictor = load(args.weights, device=args.device, fast=args.fast)
+    task = predictor.model.identity.task
+    chosen = choose_format(args.format, task, videos[0] if videos else None)
 
     def predict(images: Iterable[Image.Image]) -> Iterator[Prediction]:
         return predictor(
@@ -151,7 +149,7 @@ def run(args: argparse.Namespace) -> None:
     _make_folder(args.output)
     work = _Work(
         predict,
-        FORMATS[args.format](args.output, predictor.classes),
+        chosen.new(args.output, predictor.classes),
         args.output,
         dict(zip(files, picture_names(files), strict=True)),
         has_pictures=not args.no_pictures,
@@ -212,7 +210,7 @@ class _Work:
                 prediction.save(picture)
             self.writer.add(prediction, Source(self.image_ids[file], file, picture.stem))
             found = _describe(_names(prediction))
-            if not isinstance(prediction.result, Detections):
+            if not isinstance(prediction.result, Detections):  # shares of scores or of areas
                 found = ", ".join(
                     f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)
                 )
@@ -272,7 +270,7 @@ class _Work:
 
 
 def _names(prediction: Prediction) -> list[str]:
-    """Name the class of every object, or the most probable class."""
+    """Name the class of every object, or the most probable or largest class."""
     if not isinstance(prediction.result, Detections):
         return [name for name, _ in prediction.top(1)]
     return [prediction.classes[label] for label in prediction.result.labels.tolist()]

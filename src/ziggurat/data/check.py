@@ -9,6 +9,7 @@
     labelme        <split>/*.json beside <split>/*.jpg
     label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
                    COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
+    class_masks    images/<split>/* with annotations/<split>/<class>/*.png
 
 A folder may hold boxes and label maps of the same images; they are two data sets.
 Every image is decoded whole, for a file can be cut short anywhere.
@@ -16,6 +17,7 @@ Every image is decoded whole, for a file can be cut short anywhere.
 
 from pathlib import Path
 
+from ziggurat.data.check_class_masks import check_class_masks
 from ziggurat.data.check_coco import check_coco, is_coco
 from ziggurat.data.check_foreign import check_foreign
 from ziggurat.data.check_image_folder import (
@@ -24,6 +26,7 @@ from ziggurat.data.check_image_folder import (
     is_unusual_image_folder,
 )
 from ziggurat.data.check_segmentation import check_segmentation
+from ziggurat.data.class_masks import is_class_masks
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layout
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
@@ -71,7 +74,8 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
 def _layouts(root: Path) -> list[Layout]:
     """Name the layouts that a folder has: one of boxes, one of label maps, or one of classes."""
     boxes = "coco" if is_coco(root) else foreign_layout(root)
-    found = [name for name in (boxes, segmentation_layout(root)) if name is not None]
+    labels = "class_masks" if is_class_masks(root) else segmentation_layout(root)
+    found = [name for name in (boxes, labels) if name is not None]
     if found:
         return found
     return ["image_folder"] if is_image_folder(root) else []
@@ -106,6 +110,8 @@ def check_layout(
     """
     if layout == "coco":
         return check_coco(root, on_progress)
+    if layout == "class_masks":
+        return check_class_masks(root, on_progress)
     if layout in SEGMENTATION:
         return check_segmentation(root, layout, on_progress)
     if layout in FOREIGN:

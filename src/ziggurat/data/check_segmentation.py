@@ -85,7 +85,7 @@ class _SplitCheck:
         """Look at every image and every label file.
 
         Args:
-            on_progress: Called as images are looked at.
+            on_progress: Called as files are looked at.
         """
         files = self.files
         self._pair()
@@ -98,7 +98,7 @@ class _SplitCheck:
             if isinstance(size, ImageDecodeError):
                 self._add(files.images[stem], size.reason)
         stems = sorted(files.labels)
-        looks = _look_at_all([files.labels[stem] for stem in stems], files.rule)
+        looks = _look_at_all([files.labels[stem] for stem in stems], files.rule, on_progress)
         for stem, look in zip(stems, looks, strict=True):
             self._compare(stem, look, size_of.get(stem))
         self._sum_up()
@@ -212,7 +212,7 @@ def check_segmentation(
     Args:
         root: Folder of the data set.
         layout: A key of `SEGMENTATION`.
-        on_progress: Called as images are looked at.
+        on_progress: Called as files are looked at.
     """
     findings: list[Finding] = []
     counts: list[SplitCount] = []
@@ -241,13 +241,20 @@ def _unnamed_rule() -> LabelRule:
     return counted_rule(tuple(f"label {value}" for value in range(UNLABELLED)), None)
 
 
-def _look_at_all(paths: Sequence[Path], rule: LabelRule) -> list[_Look]:
+def _look_at_all(
+    paths: Sequence[Path], rule: LabelRule, on_progress: Progress | None
+) -> list[_Look]:
+    looks = []
     pool = ThreadPoolExecutor(max_workers=_WORKERS)
     try:
         with without_pillow_warnings():  # once for all files
-            return list(pool.map(partial(_look_at, rule=rule), paths))
+            for look in pool.map(partial(_look_at, rule=rule), paths):
+                looks.append(look)
+                if on_progress is not None:
+                    on_progress(1)
     finally:
         pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
+    return looks
 
 
 def _look_at(path: Path, *, rule: LabelRule) -> _Look:

@@ -27,6 +27,7 @@ Layout = Literal[
     "voc_segmentation_aug",
     "coco_stuff",
     "camvid",
+    "class_masks",
 ]
 Severity = Literal["fault", "note"]
 
@@ -82,6 +83,7 @@ class Example:
         objects: Objects in it, for detection.
         label_map: File of the label of each pixel, for segmentation.
         rule: What the values in that file mean.
+        masks: File of the mask of each class, where classes may overlap.
     """
 
     image: Path
@@ -90,6 +92,7 @@ class Example:
     objects: "tuple[ExampleObject, ...] | None" = None
     label_map: Path | None = None
     rule: LabelRule | None = None
+    masks: dict[int, Path] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from ziggurat.data.items import Item
 from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.errors import ZigguratError
-from ziggurat.types import BadFile, Batch, Detections, ImageSize, LabelMap, Sample
+from ziggurat.types import BadFile, Batch, ClassMasks, Detections, ImageSize, LabelMap, Sample
 
 
 @runtime_checkable
@@ -50,7 +50,7 @@ def collate(items: Sequence[Item], divisor: int) -> Batch:
 
 def _collate_targets(
     samples: Sequence[Sample],
-) -> Tensor | list[Detections] | list[LabelMap] | None:
+) -> Tensor | list[Detections] | list[LabelMap] | list[ClassMasks] | None:
     labels = [sample.target for sample in samples if isinstance(sample.target, int)]
     objects = [sample.target for sample in samples if isinstance(sample.target, Detections)]
     if labels and len(labels) == len(samples):
@@ -60,6 +60,9 @@ def _collate_targets(
     maps = [sample.target for sample in samples if isinstance(sample.target, LabelMap)]
     if maps and len(maps) == len(samples):
         return maps
+    masks = [sample.target for sample in samples if isinstance(sample.target, ClassMasks)]
+    if masks and len(masks) == len(samples):
+        return masks
     if any(sample.target is not None for sample in samples):
         kinds = sorted({type(sample.target).__name__ for sample in samples})
         raise TypeError(

@@ -1,14 +1,18 @@
 """Read examples of a checked data set with their annotations, to be drawn."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from ziggurat.data.class_lists import Colour
+from ziggurat.data.class_masks import read_mask
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject
 from ziggurat.data.label_files import Labels, read_labels
+from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.segments import SegmentTable
 from ziggurat.types import Detections, ImageSize
 
@@ -43,7 +47,18 @@ def read_preview(example: Example) -> Preview:
     if example.label_map is not None and example.rule is not None:
         label_map = read_labels(example.label_map, example.rule)
         palette = example.rule.palette
+    if example.masks is not None:
+        label_map = _on_top_of_each_other(example.masks, (image.height, image.width))
     return Preview(image, example.caption, example.classes, objects, label_map, palette)
+
+
+def _on_top_of_each_other(masks: dict[int, Path], size: ImageSize) -> Labels:
+    """Show overlapping classes in one map, the smallest on top."""
+    inside = {label: read_mask(path, size) for label, path in masks.items()}
+    labels = np.full(size, UNLABELLED, dtype=np.uint8)
+    for label in sorted(inside, key=lambda label: -int(inside[label].sum())):
+        labels[inside[label]] = label
+    return labels
 
 
 def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:

@@ -139,7 +139,7 @@ def resize_labels(labels: Labels, size: ImageSize) -> UInt8[np.ndarray, "h w"]:
         np.minimum((np.arange(new) * (old / new)).astype(np.int64), old - 1)
         for old, new in zip(labels.shape, size, strict=True)
     )
-    return labels[rows[:, None], columns]
+    return labels.take(columns, axis=1).take(rows, axis=0)  # at once it takes ten times as long
 
 
 def draw_crop(labels: Labels, size: ImageSize, largest_share: float) -> tuple[int, int]:
@@ -221,7 +221,8 @@ def normalize(
     """
     mean = np.asarray(preprocessing.mean, dtype=np.float64) * 255
     std = np.asarray(preprocessing.std, dtype=np.float64) * 255
-    values = pixels.astype(np.float32)
-    values -= mean.astype(np.float32)
-    values *= (1 / std).astype(np.float32)
+    values = pixels.astype(np.float32, order="C")
+    rows = values.reshape(len(values), -1)  # numpy is slow where the last axis has three entries
+    rows -= np.tile(mean.astype(np.float32), values.shape[1])
+    rows *= np.tile((1 / std).astype(np.float32), values.shape[1])
     return torch.from_numpy(values).permute(2, 0, 1)

@@ -164,6 +164,8 @@ def open_labels(root: Path, split: str, layout: Layout | None = None) -> LabelSp
         raise ZigguratError(f"{root / files.faults[0].file}: {files.faults[0].reason}")
     if not files.images:
         raise ZigguratError(f"{root / files.image_place} has no image files")
+    if not files.labels:
+        raise ZigguratError(f"{root / files.label_place} has no label files; an image needs one")
     alone = sorted(set(files.images) ^ set(files.labels))
     if alone:
         key = alone[0]

@@ -13,6 +13,7 @@ import torch
 
 from ziggurat.config.files import load_run
 from ziggurat.config.tree import DetectionRun, InstanceSegmentationRun, TrainConfig
+from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
@@ -23,22 +24,24 @@ from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.forward import infer
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.label_evaluation import (
     LabelObserver,
     LabelOptions,
+    infer_on_device,
     is_anonymous,
     layout_of_run,
-    open_label_data,
+    open_pixels,
 )
 from ziggurat.inference.label_gallery import EvaluatedLabels
 from ziggurat.inference.predictor import find_weights, load
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
+from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import BadFile, Batch, CenterCrop, FitAligned, FitInside, Result
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import BadFile, Batch, CenterCrop, FitInside, Result
 from ziggurat.zoo import Model
 
 Rules = Literal["coco", "voc"]
@@ -63,8 +66,8 @@ class EvaluationData:
         name: What the data are, for people.
     """
 
-    dataset: ImageFolder | CocoDetection | LabelFolder
-    metric: ClassificationMetric | CocoMetric | SegmentationMetric
+    dataset: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    metric: ClassificationMetric | CocoMetric | SegmentationMetric | MultiLabelMetric
     divisor: int
     name: str
 
@@ -117,7 +120,7 @@ def evaluate(
     return _count(
         loader,
         metric,
-        lambda batch: infer(model, batch, device),
+        lambda batch: infer_on_device(model, batch, device),
         ledger=ledger,
         on_progress=on_progress,
     )
@@ -182,14 +185,10 @@ def evaluate_run(
     weights = find_weights(path)
     predictor = load(weights, device=device)
     model = predictor.model
-    if labels is not None and model.identity.task != "semantic_segmentation":
-        raise ZigguratError(
-            "tiles, views, layouts and files of label maps are for the evaluation of segmenters, "
-            f"and {model.identity.name} is a model for {model.identity.task}; leave them out"
-        )
     run = find_run(weights)
     options = labels or LabelOptions()
     data = open_data(model, run, data_root, split, layout=options.layout)
+    options.check(data.metric, model.identity.name)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
@@ -209,7 +208,7 @@ def evaluate_run(
         lambda batch: (
             options.predict(predictor, batch)
             if options.has_views
-            else infer(predictor.model, batch, predictor.device)
+            else infer_on_device(predictor.model, batch, predictor.device)
         ),
         ledger=ledger,
         on_progress=on_progress,
@@ -294,11 +293,11 @@ def open_data(
     preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
-    if isinstance(preprocessing, FitAligned):
-        layout = layout or layout_of_run(run, folder)
-        labels, metric = open_label_data(model.classes, preprocessing, folder, split, layout)
-        name = f"{folder}, {split}, {len(labels)} images"
-        return EvaluationData(labels, metric, preprocessing.divisor, name)
+    if isinstance(model, SemanticSegmenter):
+        dataset, metric = open_pixels(model, folder, split, layout or layout_of_run(run, folder))
+        name = f"{folder}, {split}, {len(dataset)} images"
+        return EvaluationData(dataset, metric, model.preprocessing.divisor, name)
+    assert isinstance(preprocessing, FitInside)
     places = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
     is_there = places is not None and (root is None or places[0].is_file())

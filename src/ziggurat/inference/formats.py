@@ -1,4 +1,4 @@
-"""Predictions as files: COCO results, CSV, and the labels of YOLO and of LabelMe.
+"""Predictions as files: COCO results, CSV, the labels of YOLO and of LabelMe, label maps.
 
 | format | files | boxes | masks | scores |
 |---|---|---|---|---|
@@ -8,7 +8,8 @@
 | labelme | <image>.json | exact | polygons, no holes | yes |
 
 Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
-to coco and csv.
+to coco and csv. A segmenter's label maps go to labels/<image>.png whose values are the classes,
+their areas to areas.json ("json") and csv.
 """
 
 import csv
@@ -25,10 +26,12 @@ from jaxtyping import Float
 
 from ziggurat.data.masks import outlines
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.prediction import Prediction
 from ziggurat.metrics.coco import to_coco_json
-from ziggurat.types import ClassScores, Detections
+from ziggurat.types import ClassScores, Detections, LabelMap, Task
+from ziggurat.visualize.palettes import class_colours
 
 TOLERANCE = 1.0
 """How far a simplified polygon may be from the edge of its mask, in pixels."""
@@ -83,18 +86,17 @@ class CocoWriter:
 
     def add(self, prediction: Prediction, source: Source) -> None:
         """Keep the objects, or the scores of all classes, of one image."""
-        place: dict[str, Any] = {"file_name": str(source.path)}
-        if source.frame is not None:
-            place |= {"frame": source.frame, "time": source.time}
+        place = _place(source)
         if isinstance(prediction.result, ClassScores):
             entry = {"image_id": source.image_id, **place, **prediction.to_dict()}
             self.entries.append(entry)
             return
+        found = _objects(prediction)
         classes = prediction.classes
         ids = range(1, len(classes) + 1)
         self.entries += [
             {**entry, **place, "category": classes[entry["category_id"] - 1]}
-            for entry in to_coco_json(prediction.result, source.image_id, ids)
+            for entry in to_coco_json(found, source.image_id, ids)
         ]
 
     def close(self) -> Path:
@@ -103,7 +105,7 @@ class CocoWriter:
 
 
 class CsvWriter:
-    """A table with a row for every object, or for every class of a classifier.
+    """A table with a row for every object, every class of a classifier, or every area of a class.
 
     Args:
         output: Folder to write to.
@@ -119,6 +121,11 @@ class CsvWriter:
         place = (str(source.path), source.frame, source.time)
         result = prediction.result
         self.header = ("file_name", "frame", "time", "class", "label", "score")
+        if isinstance(result, LabelMap):
+            self.header = (*self.header[:-1], "pixels", "share")
+            areas = prediction.to_dict()["areas"]
+            self.rows += [(*place, *(area[key] for key in self.header[3:])) for area in areas]
+            return
         if isinstance(result, ClassScores):
             best = result.top(len(prediction.classes))
             self.rows += [(*place, prediction.classes[label], label, s) for label, s in best]
@@ -230,14 +237,105 @@ class LabelMeWriter:
         return self.output
 
 
-FORMATS: dict[str, Callable[[Path, Sequence[str]], ResultWriter]] = {
-    "coco": lambda output, _: CocoWriter(output),
-    "csv": lambda output, _: CsvWriter(output),
-    "yolo": YoloWriter,
-    "labelme": lambda output, _: LabelMeWriter(output),
+class LabelPngWriter:
+    """Label maps as PNG files: each value is a class, and shows in its colour.
+
+    Args:
+        output: Folder to write to.
+        classes: Name of each label.
+    """
+
+    def __init__(self, output: Path, classes: Sequence[str]) -> None:
+        self.writer = LabelFileWriter(output / "labels", classes, class_colours(classes))
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write the file of one image."""
+        assert isinstance(prediction.result, LabelMap)  # `choose_format` has made sure
+        self.writer.write(f"{source.stem}.png", prediction.result)
+
+    def close(self) -> Path:
+        """Return the folder; every file is written already."""
+        return self.writer.folder
+
+
+class AreaWriter:
+    """The area of each class in each image.
+
+    Args:
+        output: Folder to write to.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Keep the areas of one image."""
+        self.entries.append({**_place(source), **prediction.to_dict()})
+
+    def close(self) -> Path:
+        """Write areas.json."""
+        return write_json(self.output / "areas.json", self.entries)
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a format can hold.
+
+    Attributes:
+        new: Makes a writer for a folder and the names of the classes.
+        tasks: Tasks of the models whose predictions it holds.
+        has_frames: Whether it can say which frame of a video is meant.
+    """
+
+    new: Callable[[Path, Sequence[str]], ResultWriter]
+    tasks: tuple[Task, ...]
+    has_frames: bool = True
+
+
+_DETECTORS: tuple[Task, ...] = ("detection", "instance_segmentation")
+FORMATS: dict[str, Format] = {
+    "coco": Format(lambda output, _: CocoWriter(output), ("classification", *_DETECTORS)),
+    "csv": Format(
+        lambda output, _: CsvWriter(output),
+        ("classification", *_DETECTORS, "semantic_segmentation"),
+    ),
+    "yolo": Format(YoloWriter, _DETECTORS, has_frames=False),
+    "labelme": Format(lambda output, _: LabelMeWriter(output), _DETECTORS, has_frames=False),
+    "labels": Format(LabelPngWriter, ("semantic_segmentation",), has_frames=False),
+    "json": Format(lambda output, _: AreaWriter(output), ("semantic_segmentation",)),
 }
-FOR_ANYTHING = ("coco", "csv")
-"""Formats that can say the scores of a classifier, and which frame of a video is meant."""
+
+
+def choose_format(wanted: str | None, task: Task, video: Path | None) -> Format:
+    """Return the format for the predictions of a model.
+
+    Args:
+        wanted: Its name; None takes the first that holds what a model of this task predicts.
+        task: What the model does.
+        video: A video whose frames have to be told apart, or None where there is none.
+
+    Raises:
+        ZigguratError: If the format cannot hold the predictions.
+    """
+    usual = "labels" if task == "semantic_segmentation" and video is None else None
+    fitting = [
+        name
+        for name, found in FORMATS.items()
+        if task in found.tasks and (video is None or found.has_frames)
+    ]
+    name = wanted or usual or fitting[0]
+    if task not in FORMATS[name].tasks:
+        raise ZigguratError(
+            f"--format {name} cannot hold what a model for {task} predicts; choose one of "
+            f"{', '.join(fitting)}"
+        )
+    if name not in fitting:
+        raise ZigguratError(
+            f"--format {name} describes image files and {video} is a video; choose one of "
+            f"{', '.join(fitting)}"
+        )
+    return FORMATS[name]
 
 
 def polygons_of(found: Detections) -> list[list[Points]]:
@@ -311,12 +409,15 @@ def _area(corners: Points) -> float:
 
 
 def _objects(prediction: Prediction) -> Detections:
-    if not isinstance(prediction.result, Detections):
-        raise ZigguratError(
-            "this format holds objects, and the model is a classifier; choose one of "
-            f"{', '.join(FOR_ANYTHING)}"
-        )
+    assert isinstance(prediction.result, Detections)  # `choose_format` has made sure
     return prediction.result
+
+
+def _place(source: Source) -> dict[str, Any]:
+    place: dict[str, Any] = {"file_name": str(source.path)}
+    if source.frame is not None:
+        place |= {"frame": source.frame, "time": source.time}
+    return place
 
 
 def _relative(file: Path, folder: Path) -> str:

@@ -5,24 +5,31 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
 from ziggurat.config.tree import SemanticSegmentationRun, TrainConfig
+from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
 from ziggurat.data.findings import Layout
-from ziggurat.data.label_folder import LabelFolder, LabelRule
+from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule
 from ziggurat.data.segmentation import EvalSegmentation, Labels
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.forward import infer
 from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
 from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
+from ziggurat.metrics.base import Metric
+from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
-from ziggurat.types import Batch, FitAligned, LabelMap, Result
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import Batch, LabelMap, Result
 from ziggurat.visualize.palettes import class_colours
+from ziggurat.zoo import Model
 
 LabelTable = UInt8[np.ndarray, "256"]
 
@@ -69,6 +76,22 @@ class LabelOptions:
     def has_views(self) -> bool:
         """Whether the model sees other than whole images as they are."""
         return self.tiles is not None or self.augmentation is not None
+
+    def check(self, metric: Metric, model_name: str) -> None:
+        """Raise if something is asked of a model that makes no label maps.
+
+        Args:
+            metric: What counts the model's results.
+            model_name: Name of the model.
+
+        Raises:
+            ZigguratError: If it is.
+        """
+        if self != LabelOptions() and not isinstance(metric, SegmentationMetric):
+            raise ZigguratError(
+                "tiles, views, layouts and files of label maps are for the evaluation of models "
+                f"that give each pixel one class, and {model_name} does not; leave them out"
+            )
 
     def predict(self, predictor: Predictor, batch: Batch) -> list[Result]:
         """Predict the photos of a batch in tiles and views.
@@ -125,27 +148,67 @@ class LabelObserver:
         return EvaluatedLabels(metric.classes, self.colours, metric.images, self.worst.images)
 
 
-def open_label_data(
-    classes: tuple[str, ...],
-    preprocessing: FitAligned,
-    root: Path,
-    split: str,
-    layout: Layout | None,
-) -> tuple[LabelFolder, SegmentationMetric]:
-    """Open a split of label maps and what counts them.
+@torch.inference_mode()
+def infer_on_device(model: Model, batch: Batch, device: torch.device) -> Sequence[Result]:
+    """Do as `infer`, but leave label maps where they were computed: they are counted there.
 
     Args:
-        classes: Names of the model's classes.
-        preprocessing: What the model expects of an image.
+        model: A model in eval mode on the device.
+        batch: Images, prepared as the model expects; it may be empty.
+        device: Where to compute.
+    """
+    if not isinstance(model, SemanticSegmenter) or not batch.infos:
+        return infer(model, batch, device)
+    raw = model(batch.images.to(device, memory_format=torch.channels_last), batch.image_sizes)
+    assert isinstance(raw, Tensor)  # in eval mode there are no auxiliary logits
+    return model.decode(raw, batch.image_sizes, [info.original_size for info in batch.infos])
+
+
+def open_pixels(
+    model: SemanticSegmenter, root: Path, split: str, layout: Layout | None
+) -> tuple[LabelFolder, SegmentationMetric] | tuple[ClassMaskFolder, MultiLabelMetric]:
+    """Open a split of label maps, or of masks where classes may overlap, and what counts them.
+
+    Args:
+        model: Says how images are prepared, its classes, and whether they may overlap.
         root: Folder of the data set.
         split: Name of the split.
-        layout: How the data are laid out; None recognises it.
+        layout: How label maps are laid out; None recognises it.
+
+    Raises:
+        ZigguratError: If the data are of the other kind, or of other classes.
     """
-    transform = EvalSegmentation(preprocessing)
+    transform, classes = EvalSegmentation(model.preprocessing), model.classes
+    has_masks = layout is None and is_class_masks(root)
+    if has_masks != model.overlapping:
+        gives, has = "each pixel one class", "a mask for each class, since classes may overlap"
+        if model.overlapping:
+            gives, has = "a mask for each class, since its classes may overlap", "label maps"
+        raise ZigguratError(
+            f"{model.identity.name} gives {gives}, but {root} has {has}; give data of its kind"
+        )
+    if model.overlapping:
+        masks = ClassMaskFolder(root, split, transform, train=False)
+        _check_same(masks.classes, classes, root)
+        return masks, MultiLabelMetric(masks.classes)
     dataset = LabelFolder(root, split, transform, train=False, layout=layout)
     table = label_table(dataset.classes, classes, of=str(root), owner="the model")
     dataset.transform = Relabelled(transform, table)
     return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)
+
+
+def _check_same(source: tuple[str, ...], target: tuple[str, ...], root: Path) -> None:
+    """Refuse data of other classes than the model's.
+
+    Raises:
+        ZigguratError: If they have other classes, or in another order.
+    """
+    if len(source) != len(target) or (source != target and not is_anonymous(target)):
+        raise ZigguratError(
+            f"{root} has the {len(source)} classes {_first(source)}, but the model has the "
+            f"{len(target)} classes {_first(target)}; give data of the same classes, in the same "
+            f"order in {CLASS_FILE}"
+        )
 
 
 def layout_of_run(run: TrainConfig | None, root: Path) -> Layout | None:

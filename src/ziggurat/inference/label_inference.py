@@ -3,8 +3,8 @@
 Logits of a tile are kept at the resolution of the head, where they are small. The image is then put
 together piece by piece: a piece lies in the same tiles everywhere, their logits are enlarged for
 this piece only and averaged (sliding windows, as in MMSegmentation), the probabilities of mirrored
-and resized views are averaged, and the best class is taken. What is held at once depends neither on
-the number of classes nor on the height of the image: the logits of a row of tiles and one piece.
+and resized views are averaged, and the best class is taken. What is held at once does not depend on
+the height of the image: the logits of a row or two of tiles, and those of one block of pixels.
 
 Shapes: K classes, h x w cells of the head.
 """
@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int16
+from jaxtyping import Float, Int, Int16
 from PIL import Image
 from torch import Tensor
 
@@ -26,8 +25,10 @@ from ziggurat.inference.views import Region, View, whole
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import FitAligned, LabelMap
 
-PIECE_VALUES = 32_000_000
-"""Enlarged logits that are held at once: 128 MB."""
+BLOCK = 256
+"""Side of the squares of pixels that are worked on at once; they depend on few cells each."""
+MARGIN = 1e-3
+"""Logits that bounds must differ by: more than the rounding of any interpolation."""
 
 
 @dataclass(frozen=True)
@@ -143,38 +144,91 @@ def _show(image: Image.Image, view: View, preprocessing: FitAligned) -> Float[Te
 
 
 def _fill(labels: Int16[Tensor, "H W"], piece: Region, logits: dict[Region, list[Tensor]]) -> None:
-    """Write the best classes of a piece, band by band."""
+    """Write the best classes of a piece, block by block."""
     left, top, width, height = piece
     views = list(zip(*logits.values(), strict=True))
-    num_classes = views[0][0].shape[0]
-    rows = max(1, PIECE_VALUES // (num_classes * width))
-    for begin in range(top, top + height, rows):
-        end = min(begin + rows, top + height)
-        band = (left, begin, width, end - begin)
-        total: Tensor | None = None
-        for of_view in views:
-            mean = torch.zeros(())
-            for region, coarse in zip(logits, of_view, strict=True):
-                mean = mean.to(coarse.device) + _enlarge(coarse, region, band) / len(logits)
-            if len(views) > 1:
-                mean = mean.softmax(dim=0)
-            total = mean if total is None else total + mean
-        assert total is not None
-        best = total.argmax(dim=0).to(torch.int16)
-        labels[begin:end, left : left + width] = best.cpu()
+    for y in range(top, top + height, BLOCK):
+        for x in range(left, left + width, BLOCK):
+            block = (x, y, min(BLOCK, left + width - x), min(BLOCK, top + height - y))
+            parts = [
+                [
+                    _Part.of(coarse, region, block)
+                    for region, coarse in zip(logits, view, strict=True)
+                ]
+                for view in views
+            ]
+            if len(views) == 1:
+                best = _best_of_mean(parts[0])
+            else:
+                best = torch.stack([_mean(view).softmax(dim=2) for view in parts]).sum(dim=0)
+                best = best.argmax(dim=2)
+            labels[y : y + block[3], x : x + block[2]] = best.to(torch.int16).cpu()
 
 
-def _enlarge(
-    coarse: Float[Tensor, "K h w"], region: Region, band: Region
-) -> Float[Tensor, "K _ _"]:
-    """Return the logits of a part of a tile, bilinear between the cells, pixel by pixel."""
-    x, y = (
-        (2 * (torch.arange(length, device=coarse.device) + start - corner) + 1) / side - 1
-        for start, length, corner, side in zip(
-            band[:2], band[2:], region[:2], region[2:], strict=True
+def _best_of_mean(parts: Sequence["_Part"]) -> Int[Tensor, "y x"]:
+    """Return the best class of each pixel; what cannot win anywhere is not enlarged."""
+    # Enlarged values lie between those of the cells around.
+    highest = torch.stack([part.cells.amax(dim=(0, 1)) for part in parts]).mean(dim=0)
+    lowest = torch.stack([part.cells.amin(dim=(0, 1)) for part in parts]).mean(dim=0)
+    possible = (highest >= lowest.max() - MARGIN).nonzero().flatten()
+    return possible[_mean([part.select(possible) for part in parts]).argmax(dim=2)]
+
+
+def _mean(parts: Sequence["_Part"]) -> Float[Tensor, "y x K"]:
+    return torch.stack([part.enlarge() for part in parts]).mean(dim=0)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What a block of pixels depends on in the logits of a tile.
+
+    Attributes:
+        cells: Logits of the cells in and around the block.
+        rows: Weight of each row of cells for each row of pixels.
+        columns: The same for columns.
+    """
+
+    cells: Float[Tensor, "h w K"]
+    rows: Float[Tensor, "y h"]
+    columns: Float[Tensor, "x w"]
+
+    @classmethod
+    def of(cls, coarse: Float[Tensor, "K _ _"], region: Region, block: Region) -> "_Part":
+        """Cut it out of the logits of a whole tile."""
+        (top, bottom, rows), (left, right, columns) = (
+            _bilinear(block[i] - region[i], block[2 + i], region[2 + i], coarse.shape[2 - i])
+            for i in (1, 0)
         )
-    )
-    grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-    return F.grid_sample(
-        coarse[None], grid[None].float(), padding_mode="border", align_corners=False
-    )[0]
+        cells = coarse[:, top:bottom, left:right].permute(1, 2, 0)
+        return cls(cells, rows.to(coarse.device), columns.to(coarse.device))
+
+    def select(self, classes: Int[Tensor, " _"]) -> "_Part":
+        """Keep some classes."""
+        return replace(self, cells=self.cells[..., classes])
+
+    def enlarge(self) -> Float[Tensor, "y x K"]:
+        """Return the logits of every pixel."""
+        by_row = torch.einsum("yh,hwk->ywk", self.rows, self.cells)
+        return self.columns @ by_row
+
+
+def _bilinear(
+    start: int, length: int, side: int, cells: int
+) -> tuple[int, int, Float[Tensor, "length part"]]:
+    """Return which cells some pixels lie between, and the weight of each for each pixel.
+
+    Args:
+        start: First of the pixels.
+        length: Their number.
+        side: Pixels of the whole side.
+        cells: Cells of the whole side.
+    """
+    place = ((torch.arange(start, start + length) + 0.5) * (cells / side) - 0.5).clamp(0, cells - 1)
+    low = place.floor().long().clamp(max=max(cells - 2, 0))
+    first, last = int(low[0]), min(int(low[-1]) + 2, cells)
+    weights = torch.zeros(length, last - first)
+    share = (place - low)[:, None]
+    weights.scatter_(1, (low - first)[:, None], 1 - share)
+    if cells > 1:
+        weights.scatter_add_(1, (low - first + 1)[:, None], share)
+    return first, last, weights

@@ -66,11 +66,12 @@ def describe_run(
     data = open_data(predictor.model, find_run(weights), None, None)
     count = len(data.dataset)
     spread = range(0, count, max(1, count // GALLERY_IMAGES))[:GALLERY_IMAGES]
+    has_objects = isinstance(data.dataset, CocoDetection)
+    drawn = f"; objects above a score of {GALLERY_SCORE}" if has_objects else ""
     galleries = [
         Gallery(
             "Predictions beside the truth",
-            f"{len(spread)} validation images at equal distances, not chosen by result; objects "
-            f"above a score of {GALLERY_SCORE}.",
+            f"{len(spread)} validation images at equal distances, not chosen by result{drawn}.",
             compare(predictor, data, spread, GALLERY_SCORE),
         )
     ]

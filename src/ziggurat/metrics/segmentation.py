@@ -196,10 +196,10 @@ class SegmentationMetric:
         correct = np.diag(confusion).astype(np.float64)
         true, predicted = confusion.sum(axis=1), confusion.sum(axis=0)
         iou = intersection_over_union(confusion)
-        accuracy = _divide(correct, true)
-        dice = _divide(2 * correct, true + predicted)
+        accuracy = divide(correct, true)
+        dice = divide(2 * correct, true + predicted)
         shared, near_true, near_predicted = self._boundary
-        boundary = _divide(shared, near_true + near_predicted - shared)
+        boundary = divide(shared, near_true + near_predicted - shared)
         numbers = {
             "mIoU": float(np.nanmean(iou)),
             "mAcc": float(np.nanmean(accuracy)),
@@ -214,10 +214,10 @@ class SegmentationMetric:
             {
                 "class": name,
                 "pixels": int(true[label]),
-                "IoU": _or_none(iou[label]),
-                "accuracy": _or_none(accuracy[label]),
-                "Dice": _or_none(dice[label]),
-                "boundary_IoU": _or_none(boundary[label]),
+                "IoU": or_none(iou[label]),
+                "accuracy": or_none(accuracy[label]),
+                "Dice": or_none(dice[label]),
+                "boundary_IoU": or_none(boundary[label]),
                 "mistaken_for": (
                     self.classes[int(mistakes[label].argmax())] if mistakes[label].any() else None
                 ),
@@ -251,7 +251,7 @@ def intersection_over_union(confusion: Int[np.ndarray, "K K"]) -> Float[np.ndarr
         confusion: Pixels of true class (row) by predicted class (column).
     """
     correct = np.diag(confusion)
-    return _divide(correct, confusion.sum(axis=1) + confusion.sum(axis=0) - correct)
+    return divide(correct, confusion.sum(axis=1) + confusion.sum(axis=0) - correct)
 
 
 def _boundary_counts(
@@ -295,14 +295,24 @@ def _as_bytes(labels: Integer[Tensor, "H W"], what: str, path: str) -> UInt8[Ten
     return labels.to(torch.uint8)
 
 
-def _divide(
+def divide(
     part: Float[np.ndarray, " K"] | Int[np.ndarray, " K"], whole: Int[np.ndarray, " K"]
 ) -> Float[np.ndarray, " K"]:
-    """Divide; NaN where there is nothing to divide by."""
+    """Divide class by class; NaN where there is nothing to divide by.
+
+    Args:
+        part: Of each class.
+        whole: Of each class.
+    """
     result = np.full(len(part), np.nan)
     np.divide(part, whole, out=result, where=whole > 0)
     return result
 
 
-def _or_none(value: float) -> float | None:
+def or_none(value: float) -> float | None:
+    """Return what a row of a report has: None where there was nothing to count.
+
+    Args:
+        value: A number, or NaN.
+    """
     return None if np.isnan(value) else float(value)

@@ -7,9 +7,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
-from ziggurat.losses.pixels import pixel_cross_entropy, stack_labels
+from ziggurat.losses.segmentation import SegmentationLoss
+from ziggurat.ops.class_masks import class_masks
 from ziggurat.ops.label_maps import label_map
-from ziggurat.types import FitAligned, ImageSize, LabelMap, ModelIdentity, full_sizes
+from ziggurat.types import (
+    ClassMasks,
+    FitAligned,
+    ImageSize,
+    LabelMap,
+    ModelIdentity,
+    full_sizes,
+)
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of the loss of an auxiliary head (Zhao et al., arXiv:1612.01105, section 4)."""
@@ -30,6 +38,12 @@ class TrainingLogits(NamedTuple):
 class SemanticSegmenter(nn.Module):
     """Images to the class of every pixel.
 
+    Two classes, background and object, are two classes like any others: their softmax is the
+    sigmoid of the difference of two logits. One class alone needs `overlapping`.
+
+    Attributes:
+        training_loss: What `loss` computes; a training run sets it, and weights do not carry it.
+
     Args:
         backbone: Images to maps.
         neck: Maps to levels; the identity where the head reads the backbone's maps.
@@ -39,6 +53,7 @@ class SemanticSegmenter(nn.Module):
         identity: What builds this model again.
         classes: Name of each class.
         preprocessing: What the model expects of an image.
+        overlapping: Whether classes may overlap, each pixel being asked for each class by itself.
     """
 
     def __init__(
@@ -52,6 +67,7 @@ class SemanticSegmenter(nn.Module):
         identity: ModelIdentity,
         classes: tuple[str, ...],
         preprocessing: FitAligned,
+        overlapping: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -62,6 +78,8 @@ class SemanticSegmenter(nn.Module):
         self.identity = identity
         self.classes = classes
         self.preprocessing = preprocessing
+        self.overlapping = overlapping
+        self.training_loss = SegmentationLoss()
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None
@@ -92,24 +110,28 @@ class SemanticSegmenter(nn.Module):
     def loss(
         self,
         raw: Float[Tensor, "B K h w"] | TrainingLogits,
-        targets: Sequence[LabelMap],
+        targets: Sequence[LabelMap] | Sequence[ClassMasks],
         image_sizes: Sequence[ImageSize] | None = None,
     ) -> dict[str, Tensor]:
-        """Return the cross entropy of the pixels, and that of the auxiliary head, weighted.
+        """Return the losses by name, and the cross entropy of the auxiliary head, weighted.
 
         Padding counts as ignored pixels; `image_sizes`, which every model takes, say nothing that
         the label maps do not.
 
         Args:
             raw: What `forward` returned.
-            targets: Class of each pixel of each image, 255 where it does not count.
+            targets: Class of each pixel of each image, 255 where it does not count; or masks of
+                the classes, where these may overlap.
             image_sizes: Height and width of each image without its padding.
         """
-        labels = stack_labels(targets)
+        del image_sizes
+        options = self.training_loss
         if not isinstance(raw, TrainingLogits):
-            return {"pixels": pixel_cross_entropy(raw, labels)}
-        auxiliary = AUXILIARY_WEIGHT * pixel_cross_entropy(raw.auxiliary, labels)
-        return {"pixels": pixel_cross_entropy(raw.main, labels), "auxiliary": auxiliary}
+            return options(raw, targets, overlapping=self.overlapping)
+        losses = options(raw.main, targets, overlapping=self.overlapping)
+        helping = options.of_pixels(AUXILIARY_WEIGHT)
+        auxiliary = helping(raw.auxiliary, targets, overlapping=self.overlapping)
+        return losses | {"auxiliary": auxiliary["pixels"]}
 
     def decode(
         self,
@@ -117,8 +139,8 @@ class SemanticSegmenter(nn.Module):
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
         padded_size: ImageSize | None = None,
-    ) -> list[LabelMap]:
-        """Return the class of every pixel of each image.
+    ) -> list[LabelMap] | list[ClassMasks]:
+        """Return the class of every pixel of each image, or where each class is if they overlap.
 
         Logits are resized to the input and, where given, from there to the original image, as in
         the published evaluations; one resize would give other values.
@@ -132,7 +154,7 @@ class SemanticSegmenter(nn.Module):
         if padded_size is None:
             padded_size = (max(h for h, _ in image_sizes), max(w for _, w in image_sizes))
         originals = image_sizes if original_sizes is None else original_sizes
-        return [
-            label_map(logits, padded_size, image_size, original)
-            for logits, image_size, original in zip(raw, image_sizes, originals, strict=True)
-        ]
+        images = list(zip(raw, image_sizes, originals, strict=True))
+        if self.overlapping:
+            return [class_masks(logits, padded_size, size, goal) for logits, size, goal in images]
+        return [label_map(logits, padded_size, size, goal) for logits, size, goal in images]

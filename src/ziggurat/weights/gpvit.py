@@ -1,5 +1,6 @@
 """Files of github.com/ChenhongyiYang/GPViT: 28 of them, in the repository's release v0.0.1."""
 
+from ziggurat.types import Task
 from ziggurat.weights.published_file import (
     ADE20K,
     APACHE,
@@ -9,7 +10,6 @@ from ziggurat.weights.published_file import (
     INSIDE_1333_800,
     INSIDE_2048_512,
     PublishedFile,
-    WeightTask,
 )
 
 REPOSITORY = "https://github.com/ChenhongyiYang/GPViT"
@@ -18,7 +18,7 @@ REPOSITORY = "https://github.com/ChenhongyiYang/GPViT"
 def _file(
     run: str,
     model: str,
-    task: WeightTask,
+    task: Task,
     dataset: str,
     preprocessing: str,
     *metrics: tuple[str, float],
@@ -45,7 +45,7 @@ def _mask_rcnn(backbone: str, schedule: str, ap: float, mask_ap: float) -> Publi
     return _file(
         f"{backbone}_maskrcnn_{schedule}",
         f"mask_rcnn_{backbone}",
-        "instance segmentation",
+        "instance_segmentation",
         COCO,
         INSIDE_1333_800,
         ("AP", ap),
@@ -68,7 +68,7 @@ def _segmenter(backbone: str, system: str, miou: float) -> PublishedFile:
     return _file(
         f"{backbone}_{system}",
         f"{system}_{backbone}",
-        "semantic segmentation",
+        "semantic_segmentation",
         ADE20K,
         INSIDE_2048_512,
         ("mIoU", miou),

@@ -58,7 +58,7 @@ def _mask_rcnn(
     return PublishedFile(
         name=f"mask_rcnn_p2t_{letter}_fpn_1x_coco{ending}.pth",
         model=f"mask_rcnn_{backbone}",
-        task="instance segmentation",
+        task="instance_segmentation",
         metrics=(("AP", ap), ("mask AP", mask_ap)),
         dataset=COCO,
         source=SOURCE,
@@ -74,7 +74,7 @@ def _semantic_fpn(letter: str, backbone: str, miou: float) -> PublishedFile:
     return PublishedFile(
         name=f"sem_fpn_p2t_{letter}_ade20k_80k.pth",
         model=f"semantic_fpn_{backbone}",
-        task="semantic segmentation",
+        task="semantic_segmentation",
         metrics=(("mIoU", miou),),
         dataset=ADE20K,
         source=SOURCE,

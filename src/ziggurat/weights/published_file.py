@@ -5,11 +5,8 @@ instance, there is None: nothing in the catalogue is computed, measured or guess
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-WeightTask = Literal[
-    "classification", "detection", "instance segmentation", "semantic segmentation"
-]
+from ziggurat.types import Task
 
 APACHE = "Apache-2.0"
 CC_BY_NC_SA = "CC-BY-NC-SA-4.0"
@@ -53,7 +50,7 @@ class PublishedFile:
 
     name: str
     model: str
-    task: WeightTask
+    task: Task
     metrics: tuple[tuple[str, float], ...]
     dataset: str
     source: str

@@ -4,6 +4,7 @@ The ImageNet files are in the repository's release `v2`; detectors and segmenter
 Drive. timm's copies of the v2 files, under timm's names, are on the Hugging Face hub.
 """
 
+from ziggurat.types import Task
 from ziggurat.weights.published_file import (
     ADE20K,
     APACHE,
@@ -13,7 +14,6 @@ from ziggurat.weights.published_file import (
     INSIDE_1333_800,
     INSIDE_2048_512,
     PublishedFile,
-    WeightTask,
     drive_file,
 )
 
@@ -58,7 +58,7 @@ def _timm(model: str, size: str) -> PublishedFile:
 def _coco(
     run: str, model: str, drive: str, ap: float, mask_ap: float | None = None, remark: str = ""
 ) -> PublishedFile:
-    task: WeightTask = "detection" if mask_ap is None else "instance segmentation"
+    task: Task = "detection" if mask_ap is None else "instance_segmentation"
     return PublishedFile(
         name=f"{run}.pth",
         model=model,
@@ -79,7 +79,7 @@ def _ade20k(size: str, model: str, drive: str, miou: float) -> PublishedFile:
     return PublishedFile(
         name=f"fpn_pvt_{size}_ade20k_40k.pth",
         model=f"semantic_fpn_{model}",
-        task="semantic segmentation",
+        task="semantic_segmentation",
         metrics=(("mIoU", miou),),
         dataset=ADE20K,
         source=SEGMENTATION,

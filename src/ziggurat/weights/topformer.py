@@ -60,7 +60,7 @@ def _authors_ade20k(size: str, run: str, drive: str, miou: float) -> PublishedFi
     return PublishedFile(
         name=f"topformer_{size}_{run}_ade20k.pth",
         model=f"topformer_seg_{size}",
-        task="semantic segmentation",
+        task="semantic_segmentation",
         metrics=(("mIoU", miou),),
         dataset=ADE20K,
         source=AUTHORS,
@@ -75,7 +75,7 @@ def _paddle_seg(size: str, miou: float) -> PublishedFile:
     return PublishedFile(
         name=f"{run}.pdparams",
         model=f"topformer_seg_{size}",
-        task="semantic segmentation",
+        task="semantic_segmentation",
         metrics=(("mIoU", miou),),
         dataset=ADE20K,
         source=PADDLE_SEG,

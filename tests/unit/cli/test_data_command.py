@@ -1,6 +1,7 @@
 """`ziggurat data`: what it prints, writes and refuses."""
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ def test_made_data_passes_the_check(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     for text in ("(ImageFolder): train 13 images; val 3 images", "(COCO)", "(ADE20K)", "triangle"):
         assert text in out
+    assert re.search(r"circle +│ +\d+ │ \d+\.\d\d │ +\d+ │", out)  # pixels, share, images
     assert out.count("0 faults") == 3
     with Image.open(sheet) as image:
         assert image.width > 1000

@@ -1,6 +1,7 @@
 """Label files: what their values mean, and which files are refused with a reason."""
 
 import io
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,12 @@ def test_grey_values_of_few_bits(tmp_path: Path, bits: int) -> None:
     image = Image.fromarray(np.array([[0, 1, 2, 1]], dtype=np.uint8))
     image.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2])
     image.save(stream, format="PNG", bits=bits)
+    (tmp_path / "palette.png").write_bytes(stream.getvalue())
+    assert read_labels(tmp_path / "palette.png", PLAIN).tolist() == [[0, 1, 2, 1]]
     data = bytearray(stream.getvalue())
     data[25] = 0  # grey
     header = bytes(data[12:29])
-    data[29:33] = __import__("zlib").crc32(header).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(header).to_bytes(4, "big")
     start = data.index(b"PLTE") - 4
     length = int.from_bytes(data[start : start + 4], "big")
     del data[start : start + 12 + length]

@@ -250,6 +250,9 @@ def test_empty_splits(tmp_path: Path) -> None:
     (tmp_path / "images/val").mkdir()
     with pytest.raises(ZigguratError, match="images/val has no image files"):
         open_labels(tmp_path, "val")
+    _image(tmp_path / "images/val/a.jpg")
+    with pytest.raises(ZigguratError, match="masks/val has no label files; an image needs one"):
+        open_labels(tmp_path, "val")
     with pytest.raises(ZigguratError, match="has no split 'test'; it has train, val"):
         open_labels(tmp_path, "test")
 

@@ -11,9 +11,15 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.formats import FORMATS, Source, polygons_of, simplify
+from ziggurat.inference.formats import (
+    FORMATS,
+    Source,
+    choose_format,
+    polygons_of,
+    simplify,
+)
 from ziggurat.inference.prediction import Prediction
-from ziggurat.types import ClassScores, Detections, ObjectMasks
+from ziggurat.types import ClassScores, Detections, LabelMap, ObjectMasks
 
 CLASSES = ("cat", "lion, big")
 
@@ -35,7 +41,7 @@ def prediction(*, has_masks: bool, count: int = 2) -> Prediction:
 
 
 def write(name: str, folder: Path, *predictions: Prediction) -> Path:
-    writer = FORMATS[name](folder / "out", CLASSES)
+    writer = FORMATS[name].new(folder / "out", CLASSES)
     for number, one in enumerate(predictions, start=1):
         writer.add(one, Source(number, folder / f"{number}.png", f"photo_{number}"))
     return writer.close()
@@ -56,7 +62,7 @@ def test_coco(tmp_path: Path) -> None:
 
 def test_frames_are_named(tmp_path: Path) -> None:
     for name in ("coco", "csv"):
-        writer = FORMATS[name](tmp_path, CLASSES)
+        writer = FORMATS[name].new(tmp_path, CLASSES)
         source = Source(9, Path("a.mp4"), "a", frame=3, time=0.25)
         writer.add(prediction(has_masks=False, count=1), source)
         text = writer.close().read_text()
@@ -192,6 +198,36 @@ def test_classifiers(tmp_path: Path) -> None:
         ("lion, big", "0.75"),
         ("cat", "0.25"),
     ]
-    for name in ("yolo", "labelme"):
-        with pytest.raises(ZigguratError, match="holds objects, and the model is a classifier"):
-            write(name, tmp_path, scores)
+
+
+def test_label_maps(tmp_path: Path) -> None:
+    labels = torch.tensor([[0, 0, 1], [1, 1, 1]], dtype=torch.int16)
+    one = Prediction(Image.new("RGB", (3, 2)), LabelMap(labels), CLASSES)
+    folder = write("labels", tmp_path, one)
+    with Image.open(folder / "photo_1.png") as image:
+        assert image.mode == "P"
+        assert np.asarray(image).tolist() == labels.tolist()
+    assert json.loads((folder / "classes.json").read_text())["classes"] == list(CLASSES)
+    (entry,) = json.loads(write("json", tmp_path, one).read_text())
+    assert entry["file_name"].endswith("1.png")
+    assert [(area["label"], area["pixels"]) for area in entry["areas"]] == [(1, 4), (0, 2)]
+    with write("csv", tmp_path, one).open(newline="") as text:
+        rows = list(csv.DictReader(text))
+    assert [(row["class"], float(row["share"])) for row in rows] == [
+        (CLASSES[1], pytest.approx(4 / 6)),
+        (CLASSES[0], pytest.approx(2 / 6)),
+    ]
+
+
+def test_a_format_is_chosen_by_what_is_predicted() -> None:
+    video = Path("a.mp4")
+    assert choose_format(None, "detection", None) is FORMATS["coco"]
+    assert choose_format(None, "semantic_segmentation", None) is FORMATS["labels"]
+    assert choose_format(None, "semantic_segmentation", video) is FORMATS["csv"]
+    assert choose_format("json", "semantic_segmentation", video) is FORMATS["json"]
+    with pytest.raises(ZigguratError, match=r"yolo cannot hold .* classification; .* coco, csv"):
+        choose_format("yolo", "classification", None)
+    with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of csv, labels, json"):
+        choose_format("coco", "semantic_segmentation", None)
+    with pytest.raises(ZigguratError, match=r"labels describes image files and a\.mp4 is a video"):
+        choose_format("labels", "semantic_segmentation", video)

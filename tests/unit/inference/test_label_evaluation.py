@@ -12,17 +12,21 @@ from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli.main import main
+from ziggurat.data.findings import Layout
+from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run, open_data
+from ziggurat.inference.evaluation import evaluate_run, find_run, open_data
 from ziggurat.inference.label_evaluation import LabelOptions, label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.predictor import Prediction, Predictor
 from ziggurat.inference.run_report import compare, describe_evaluation
 from ziggurat.inference.tiles import Tiles
+from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import Batch, FitAligned, ImageInfo, LabelMap
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import Batch, ClassMasks, FitAligned, ImageInfo, LabelMap, Sample
 from ziggurat.zoo import create_model
 
 CLASSES = ("sky", "sea", "ship")
@@ -72,6 +76,7 @@ def by_hand(weights: Path, data: Path) -> SegmentationMetric:
             raw = model(tensor[None])
         size = (tensor.shape[1], tensor.shape[2])
         (found,) = model.decode(raw, [size], [(photo.height, photo.width)])
+        assert isinstance(found, LabelMap)
         truth = np.array(Image.open(data / "annotations" / "val" / file.name))
         metric.add(found, LabelMap(torch.from_numpy(truth)), image_id=0, path="")
     return metric
@@ -104,6 +109,17 @@ def test_saved_label_maps_give_the_same_numbers(
     assert again.report.per_class == evaluation.report.per_class
     with Image.open(tmp_path / "labels" / "0.png") as image:
         assert image.size == (90, 70)
+
+
+def test_views_of_the_whole_image_change_nothing(segmenter_file: Path, data: Path) -> None:
+    options = LabelOptions(augmentation=Augmentation(flip=False))
+    seen = evaluate_run(segmenter_file, data_root=data, labels=options, device="cpu")
+    expected = by_hand(segmenter_file, data).compute()
+    assert seen.report.numbers == expected.numbers
+    options = LabelOptions(tiles=Tiles(64, 0))
+    other = evaluate_run(segmenter_file, data_root=data, labels=options, device="cpu")
+    assert other.report.numbers != expected.numbers
+    assert other.report.num_images == 3
 
 
 def test_command(
@@ -151,7 +167,7 @@ def test_classes_that_the_model_does_not_know(
 
 
 def test_the_layout_is_that_of_the_run(segmenter_file: Path, data: Path, tmp_path: Path) -> None:
-    """One folder, read with and without a class."""
+    """A folder that can be read in two ways is read as in training, and so is a copy of it."""
     root = tmp_path / "data"
     shutil.copytree(data, root)
     (root / "objectInfo150.txt").write_text("Idx\tName\n1\tsea\n2\tship\n")
@@ -163,17 +179,18 @@ def test_the_layout_is_that_of_the_run(segmenter_file: Path, data: Path, tmp_pat
         "optimizer": {"lr": 0.1},
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
-    as_trained = evaluate_run(tmp_path, device="cpu").report.per_class
+    model, trained = load_weights(segmenter_file), find_run(tmp_path / "best.safetensors")
     copied = tmp_path / "copy"
     shutil.copytree(root, copied)
-    assert evaluate_run(tmp_path, data_root=copied, device="cpu").report.per_class == as_trained
-    options = LabelOptions(layout="label_folder")
-    named = evaluate_run(tmp_path, labels=options, device="cpu").report.per_class
-    # With classes.json value 1 is the sea, in ADE20K's way it is class 0 of the list: the sea too,
-    # but 0 is nothing and not the sky.
-    assert [row["pixels"] for row in as_trained] == [0, *(row["pixels"] for row in named[1:])]
-    other = evaluate_run(tmp_path, data_root=data, device="cpu").report.per_class
-    assert other == named
+
+    def layout(of: Path | None, wanted: Layout | None = None) -> Layout:
+        dataset = open_data(model, trained, of, None, layout=wanted).dataset
+        assert isinstance(dataset, LabelFolder)
+        return dataset.layout
+
+    assert layout(None) == layout(root) == layout(copied) == "ade20k"
+    assert layout(data) == "label_folder"  # other data
+    assert layout(None, "label_folder") == "label_folder"
 
 
 def test_tables_of_labels() -> None:
@@ -241,7 +258,63 @@ def test_views_are_those_of_the_predictor() -> None:
     assert recorder.asked == [([Path("0.png"), Path("1.png")], tiles, augmentation)]
 
 
+@pytest.fixture
+def masks(tmp_path: Path) -> Path:
+    """One photo with masks of two of three classes, which overlap."""
+    root = tmp_path / "masks"
+    photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for name, rows in (("sea", 40), ("ship", 20)):
+        mask = np.zeros((64, 64), dtype=np.uint8)
+        mask[:rows] = 255
+        (root / "annotations" / "val" / name).mkdir(parents=True)
+        Image.fromarray(mask).save(root / "annotations" / "val" / name / "a.png")
+    (root / "images" / "val").mkdir(parents=True)
+    Image.fromarray(photo).save(root / "images" / "val" / "a.png")
+    (root / "classes.json").write_text(json.dumps({"classes": CLASSES}))
+    return root
+
+
+def test_masks_that_overlap_are_opened(segmenter_file: Path, masks: Path) -> None:
+    model = load_weights(segmenter_file)
+    assert isinstance(model, SemanticSegmenter)
+    model.overlapping = True
+    opened = open_data(model, None, masks, None)
+    assert isinstance(opened.metric, MultiLabelMetric)
+    item = opened.dataset[0]
+    assert isinstance(item, Sample)
+    assert isinstance(item.target, ClassMasks)
+    infos = [item.info]
+    batch = Batch(item.image[None], [(64, 64)], [item.target], infos)
+    opened.metric.update([item.target], batch)
+    report = opened.metric.compute()
+    assert [row["pixels"] for row in report.per_class] == [0, 40 * 64, 20 * 64]
+    assert report.numbers["mIoU"] == 1.0
+
+
+def test_masks_of_other_classes_or_for_another_model(
+    segmenter_file: Path, masks: Path, data: Path
+) -> None:
+    with pytest.raises(ZigguratError, match="gives each pixel one class, but .* has a mask for"):
+        evaluate_run(segmenter_file, data_root=masks, device="cpu")
+    model = load_weights(segmenter_file)
+    assert isinstance(model, SemanticSegmenter)
+    model.overlapping = True
+    with pytest.raises(ZigguratError, match="gives a mask for each class, .* has label maps"):
+        open_data(model, None, data, None)
+    (masks / "classes.json").write_text(json.dumps({"classes": CLASSES[::-1]}))
+    with pytest.raises(ZigguratError, match=r"classes ship, sea, sky, but .* in the same order"):
+        open_data(model, None, masks, None)
+
+
+def test_label_maps_are_saved_for_models_that_make_them() -> None:
+    options = LabelOptions(save_to=Path("labels"))
+    options.check(SegmentationMetric(CLASSES), "a model")
+    LabelOptions().check(MultiLabelMetric(CLASSES), "a model")
+    with pytest.raises(ZigguratError, match="one class, and wet_roads does not; leave them out"):
+        options.check(MultiLabelMetric(CLASSES), "wet_roads")
+
+
 def test_options_are_for_segmenters(classifier_file: Path, folder_root: Path) -> None:
     options = LabelOptions(save_to=Path("labels"))
-    with pytest.raises(ZigguratError, match="are for the evaluation of segmenters, and p2t_"):
+    with pytest.raises(ZigguratError, match="one class, and p2t_mini does not; leave"):
         evaluate_run(classifier_file, data_root=folder_root, labels=options, device="cpu")

@@ -201,3 +201,30 @@ def test_two_photos_of_one_name(tmp_path: Path) -> None:
     assert image.convert("RGB").getpixel((1, 1)) == tuple(PALETTE[2])
     with pytest.raises(ZigguratError, match=r"y/photo\.png and x/photo\.jpg have the same name"):
         writer.write("y/photo.png", labels)
+
+
+def test_camvid_has_its_numbers(shared_data: Path) -> None:
+    root = shared_data / "camvid"
+    expected = json.loads((root / "expected_metrics.json").read_text())
+    report = evaluate_label_files(
+        root / "sample_predictions", data_root=root, is_partial=True
+    ).report
+    assert report.num_images == len(expected["files"])
+    for name in ("aAcc", "mIoU", "mAcc", "mDice"):
+        assert report.numbers[name] == pytest.approx(expected[name], abs=1e-15)
+    found = {row["class"]: row["IoU"] for row in report.per_class}
+    assert found == pytest.approx(expected["IoU"], abs=1e-15)
+
+
+def test_ade20k_has_its_numbers_in_both_conventions(shared_data: Path) -> None:
+    root = shared_data / "ade_sample"
+    expected = json.loads((root / "expected_metrics.json").read_text())
+    report = evaluate_label_files(root / "sample_predictions", data_root=root).report
+    official, usual = expected["csail_official"], expected["mmseg_style"]
+    assert report.numbers["mIoU_all"] == pytest.approx(official["mean_IoU_over_150"], abs=1e-15)
+    assert report.numbers["aAcc"] == pytest.approx(official["pixel_accuracy"], abs=1e-15)
+    assert report.numbers["mIoU"] == pytest.approx(usual["mIoU_nanmean"], abs=1e-15)
+    assert report.numbers["mAcc"] == pytest.approx(usual["mAcc_nanmean"], abs=1e-15)
+    of_label = expected["per_class_IoU_by_label_1_to_150"]
+    for label, row in enumerate(report.per_class, start=1):
+        assert row["IoU"] == pytest.approx(of_label.get(str(label)), abs=1e-15)

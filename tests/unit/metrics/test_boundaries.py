@@ -11,7 +11,7 @@ from ziggurat.metrics.boundaries import boundary_distance, near_boundary
 def lost_by_erosion(labels: Tensor, distance: int) -> Tensor:
     """Do as the paper says: class by class, 3 x 3 pixels at a time, zeros around the image."""
     near = torch.zeros(labels.shape, dtype=torch.bool)
-    for label in labels.unique():
+    for label in set(labels.flatten().tolist()):
         mask = F.pad((labels == label).float(), (1, 1, 1, 1))[None, None]
         eroded = mask
         for _ in range(distance):

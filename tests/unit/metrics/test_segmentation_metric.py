@@ -37,6 +37,22 @@ def test_counts_by_hand() -> None:
     assert report.confusion.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]
 
 
+@pytest.mark.parametrize("count", [1, 7, 255])
+def test_matrix_equals_counting_pixel_by_pixel(count: int) -> None:
+    rng = np.random.default_rng(count)
+    truth, found = rng.integers(0, count, (2, 40, 50))
+    truth[rng.random((40, 50)) < 0.2] = 255
+    metric = SegmentationMetric([str(label) for label in range(count)])
+    # Memory that is not contiguous, as of a cropped or mirrored map.
+    metric.update([LabelMap(torch.from_numpy(found.T.copy()).T)], batch(torch.from_numpy(truth)))
+    expected = np.zeros((count, count), dtype=np.int64)
+    is_counted = truth != 255
+    np.add.at(expected, (truth[is_counted], found[is_counted]), 1)
+    confusion = metric.compute().confusion
+    assert confusion is not None
+    np.testing.assert_array_equal(confusion, expected)
+
+
 def test_union_of_processes_equals_one_process() -> None:
     generator = torch.Generator().manual_seed(0)
     maps = torch.randint(4, (6, 5, 7), generator=generator)

@@ -1,0 +1,236 @@
+"""Images with a mask for each class, where classes may overlap: a pixel can be road and wet.
+
+    images/<split>/*                          the photos
+    annotations/<split>/<class>/<name>.png    0 outside, 1 or 255 inside; no file: no such pixel
+    annotations/<split>/ignored/<name>.png    where nobody labelled, for all classes
+    classes.json                              {"classes": [...]}, in order; else by the alphabet
+
+The image pipelines move one label a pixel. Here that label is the number of the pixel's combination
+of classes, of which an image has few, so that resizing, cropping and flipping are the same for both
+kinds of data; afterwards every combination becomes its classes again.
+
+Shapes: K classes, H x W pixels, n combinations.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
+from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
+from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, read_rule
+from ziggurat.data.segmentation_layouts import SPLIT_NAMES
+from ziggurat.errors import ZigguratError, check_known
+from ziggurat.types import BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
+
+IGNORED_FOLDER = "ignored"
+_LABELS = "annotations"
+_MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), frozenset())
+
+Mask = Bool[np.ndarray, "H W"]
+
+
+class ClassMaskFolder(Dataset[Item]):
+    """Images with a mask for each class.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split: "train", "val" or any other.
+        transform: Makes a normalised tensor and a label map of an image and its labels.
+        train: Whether another image takes the place of one that cannot be decoded.
+        seed: Seed of the random transforms.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        split: str,
+        transform: Callable[[Image.Image, Labels], tuple[Tensor, LabelMap]],
+        *,
+        train: bool,
+        seed: int = 0,
+    ) -> None:
+        self.classes = read_mask_classes(root)
+        self.images, self.masks = find_masks(root, split, self.classes)
+        self.transform = transform
+        self.train = train
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: ItemKey | int) -> Item:
+        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
+
+    def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
+        path = self.images[index]
+        image = decode_image(path)
+        size = (image.height, image.width)
+        masks = {label: read_mask(file, size) for label, file in self.masks[index].items()}
+        ignored = masks.pop(UNLABELLED, None)
+        labels, table = combine(masks, ignored, size, len(self.classes), path)
+        tensor, moved = self.transform(image, labels)
+        target = separate(moved, table)
+        return Sample(tensor, target, ImageInfo(index, str(path), size), skipped)
+
+
+def is_class_masks(root: Path) -> bool:
+    """Tell whether a folder has images and, for each class, a folder of masks.
+
+    Args:
+        root: Folder of the data set.
+    """
+    return any(
+        next((root / _LABELS / split).glob("*/*.png"), None) is not None
+        and next((root / _LABELS / split).glob("*.png"), None) is None
+        for split in mask_splits(root)
+    )
+
+
+def mask_splits(root: Path) -> tuple[str, ...]:
+    """Name the splits that have both images and masks.
+
+    Args:
+        root: Folder of the data set.
+    """
+    folders = sorted((root / "images").iterdir()) if (root / "images").is_dir() else []
+    return tuple(folder.name for folder in folders if (root / _LABELS / folder.name).is_dir())
+
+
+def read_mask_classes(root: Path) -> tuple[str, ...]:
+    """Read the names of the classes: those of classes.json, else all folders of masks.
+
+    Args:
+        root: Folder of the data set.
+
+    Raises:
+        ZigguratError: If there are none, or a folder's name is no class.
+    """
+    found = {
+        folder.name
+        for split in mask_splits(root)
+        for folder in (root / _LABELS / split).iterdir()
+        if folder.is_dir() and folder.name != IGNORED_FOLDER
+    }
+    if (root / CLASS_FILE).is_file():
+        classes = read_rule(root).classes
+        for name in sorted(found):
+            check_known(f"class of {root / _LABELS}", name, classes)
+        return classes
+    if not 1 <= len(found) < UNLABELLED:
+        raise ZigguratError(
+            f"{root} has {len(found)} classes; expected 1 to {UNLABELLED - 1} folders "
+            f"{_LABELS}/<split>/<class>/ with masks"
+        )
+    return tuple(sorted(found))
+
+
+def find_masks(
+    root: Path, split: str, classes: Sequence[str]
+) -> tuple[list[Path], list[dict[int, Path]]]:
+    """Find the images of a split, and the masks of each by class; 255 is what is ignored.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split.
+        classes: Names of the classes.
+
+    Raises:
+        ZigguratError: If there is no such split, or no image, or a mask without an image.
+    """
+    splits = mask_splits(root)
+    names = [name for name in SPLIT_NAMES.get(split, (split,)) if name in splits]
+    if not names:
+        has = f"it has {', '.join(splits)}" if splits else "it has none"
+        raise ZigguratError(f"{root} (masks of classes) has no split {split!r}; {has}")
+    files = sorted(path for path in (root / "images" / names[0]).iterdir() if is_image_file(path))
+    images = {path.stem: path for path in files}
+    if not images:
+        raise ZigguratError(f"{root / 'images' / names[0]} has no image files")
+    masks: dict[str, dict[int, Path]] = {stem: {} for stem in images}
+    folders = {name: label for label, name in enumerate(classes)} | {IGNORED_FOLDER: UNLABELLED}
+    for name, label in folders.items():
+        for path in sorted((root / _LABELS / names[0] / name).glob("*.png")):
+            if path.stem not in masks:
+                raise ZigguratError(
+                    f"{path} has no image of its name in {root / 'images' / names[0]}; remove it "
+                    "or add the image"
+                )
+            masks[path.stem][label] = path
+    return list(images.values()), list(masks.values())
+
+
+def read_mask(path: Path, size: ImageSize) -> Mask:
+    """Read where a class is.
+
+    Args:
+        path: A file of one channel: 0 outside, 1 or 255 inside.
+        size: Height and width of its image.
+
+    Raises:
+        ImageDecodeError: If it has another size.
+    """
+    labels = read_labels(path, _MASK)
+    if labels.shape != size:
+        raise ImageDecodeError(str(path), unequal_sizes(labels.shape, size))
+    return labels > 0
+
+
+def combine(
+    masks: dict[int, Mask], ignored: Mask | None, size: ImageSize, num_classes: int, path: Path
+) -> tuple[Labels, Bool[np.ndarray, "K n"]]:
+    """Number the combinations of classes that pixels have.
+
+    Args:
+        masks: Where each class is; a class that is nowhere may be left out.
+        ignored: Where nobody labelled.
+        size: Height and width.
+        num_classes: Number of classes K.
+        path: File of the image, for messages.
+
+    Returns:
+        The combination of each pixel, 255 where it is ignored; and the classes of each of 256
+        combinations.
+
+    Raises:
+        ImageDecodeError: If there are more than 255 combinations.
+    """
+    labels = np.zeros(size, dtype=np.int64)
+    sets: list[tuple[int, ...]] = [()]
+    for label, mask in masks.items():
+        labels = labels * 2 + mask
+        present = np.flatnonzero(np.bincount(labels.ravel(), minlength=2 * len(sets)))
+        number = np.zeros(2 * len(sets), dtype=np.int64)
+        number[present] = np.arange(len(present))
+        labels = number[labels]
+        sets = [sets[old // 2] + ((label,) if old % 2 else ()) for old in present.tolist()]
+        if len(sets) > UNLABELLED:
+            raise ImageDecodeError(
+                str(path), f"its classes overlap in more than {UNLABELLED} different ways"
+            )
+    table = np.zeros((num_classes, UNLABELLED + 1), dtype=bool)
+    for place, members in enumerate(sets):
+        table[list(members), place] = True
+    combinations = labels.astype(np.uint8)
+    if ignored is not None:
+        combinations[ignored] = UNLABELLED
+    return combinations, table
+
+
+def separate(combinations: LabelMap, table: Bool[np.ndarray, "K n"]) -> ClassMasks:
+    """Make a mask for each class again.
+
+    Args:
+        combinations: Combination of each pixel, 255 where it is ignored.
+        table: Classes of each combination.
+    """
+    labels: UInt8[np.ndarray, "H W"] = combinations.labels.numpy()
+    masks = torch.from_numpy(table[:, labels])
+    return ClassMasks(masks, combinations.labels == UNLABELLED)

@@ -1,0 +1,167 @@
+"""Masks of classes that overlap: read, moved with the image, checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ziggurat.data.check import check_dataset
+from ziggurat.data.class_masks import ClassMaskFolder, combine, separate
+from ziggurat.data.decode import ImageDecodeError
+from ziggurat.data.items import Unreadable
+from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.loading import collate
+from ziggurat.data.preview import read_preview
+from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
+from ziggurat.errors import ZigguratError
+from ziggurat.types import ClassMasks, FitAligned, LabelMap, Sample
+
+SMALL = FitAligned(short_side=16, long_side=64, divisor=4)
+EVAL = EvalSegmentation(SMALL)
+LEFT = np.array([[1, 1, 0, 0]]).repeat(8, 1).repeat(16, 0)
+MIDDLE = np.array([[0, 1, 1, 0]]).repeat(8, 1).repeat(16, 0)
+RIGHT = np.array([[0, 0, 0, 1]]).repeat(8, 1).repeat(16, 0)
+
+
+def _save(path: Path, mask: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(mask.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    _save(tmp_path / "images/train/a.png", np.stack([LEFT * 255, MIDDLE * 255, LEFT], axis=2))
+    _save(tmp_path / "annotations/train/wet/a.png", MIDDLE * 255)
+    _save(tmp_path / "annotations/train/road/a.png", LEFT)
+    _save(tmp_path / "annotations/train/ignored/a.png", RIGHT)
+    return tmp_path
+
+
+def _target(item: Sample | Unreadable) -> ClassMasks:
+    assert isinstance(item, Sample)
+    assert isinstance(item.target, ClassMasks)
+    return item.target
+
+
+def test_classes_may_overlap(root: Path) -> None:
+    data = ClassMaskFolder(root, "train", EVAL, train=False)
+    assert (data.classes, len(data)) == (("road", "wet"), 1)
+    target = _target(data[0])
+    assert target.masks[0].equal(torch.from_numpy(LEFT > 0))
+    assert target.masks[1].equal(torch.from_numpy(MIDDLE > 0))
+    assert target.ignored.equal(torch.from_numpy(RIGHT > 0))
+
+
+def test_images_and_masks_move_together(root: Path) -> None:
+    transform = SegmentationTransform(SMALL, (16, 16), is_distorted=False)
+    data = ClassMaskFolder(root, "train", transform, train=True)
+    flips = set()
+    for epoch in range(12):
+        item = data[epoch, 0]
+        target = _target(item)
+        assert isinstance(item, Sample)
+        if target.ignored.all():
+            continue
+        # Red is where the road is, green where it is wet; away from edges, which are blurred.
+        for channel, mask in enumerate(target.masks):
+            bright = item.image[channel] > 0
+            counted = ~target.ignored
+            agree = (bright == mask)[counted].float().mean()
+            assert agree > 0.8
+        flips.add(tuple(target.masks[0, 0].tolist()))
+    assert len(flips) > 2
+
+
+def test_a_class_without_a_file_is_nowhere(root: Path) -> None:
+    _save(root / "images/train/b.png", np.zeros((16, 32, 3)))
+    data = ClassMaskFolder(root, "train", EVAL, train=False)
+    target = _target(data[1])
+    assert target.masks.shape == (2, 16, 32)
+    assert not target.masks.any() and not target.ignored.any()
+    batch = collate([data[0], data[1]], divisor=1)
+    assert isinstance(batch.targets, list) and len(batch.targets) == 2
+
+
+def test_the_order_of_the_classes(root: Path) -> None:
+    (root / "classes.json").write_text('{"classes": ["wet", "snow", "road"]}')
+    assert _target(ClassMaskFolder(root, "train", EVAL, train=False)[0]).masks.shape[0] == 3
+    (root / "classes.json").write_text('{"classes": ["wet", "roads"]}')
+    with pytest.raises(ZigguratError, match="unknown class .* 'road'; did you mean 'roads'"):
+        ClassMaskFolder(root, "train", EVAL, train=False)
+
+
+def test_faulty_masks(root: Path) -> None:
+    def reason() -> str:
+        item = ClassMaskFolder(root, "train", EVAL, train=False)[0]
+        assert isinstance(item, Unreadable)
+        return item.skipped[0].reason
+
+    _save(root / "annotations/train/wet/a.png", MIDDLE * 7)
+    assert "it has the label 7 in 256 pixels; expected 3 values in 0..255" in reason()
+    _save(root / "annotations/train/wet/a.png", MIDDLE[:4])
+    assert reason() == "its size 4 x 32 (height x width) differs from 16 x 32 of the image"
+    _save(root / "annotations/train/wet/a.png", np.zeros((16, 32, 3)))
+    assert "mode RGB" in reason()
+
+
+def test_what_does_not_fit(root: Path, tmp_path: Path) -> None:
+    _save(root / "annotations/train/wet/z.png", MIDDLE)
+    with pytest.raises(ZigguratError, match=r"wet/z\.png has no image of its name in .*images/tr"):
+        ClassMaskFolder(root, "train", EVAL, train=False)
+    with pytest.raises(ZigguratError, match="has no split 'val'; it has train"):
+        ClassMaskFolder(root, "val", EVAL, train=False)
+    (tmp_path / "images/val").mkdir()
+    (tmp_path / "annotations/val").mkdir()
+    with pytest.raises(ZigguratError, match="images/val has no image files"):
+        ClassMaskFolder(root, "val", EVAL, train=False)
+
+
+def test_a_folder_without_classes(tmp_path: Path) -> None:
+    for part in ("images", "annotations"):
+        (tmp_path / part / "train").mkdir(parents=True)
+    with pytest.raises(ZigguratError, match="has 0 classes; expected 1 to 254 folders"):
+        ClassMaskFolder(tmp_path, "train", EVAL, train=False)
+
+
+def test_they_are_no_label_maps(root: Path) -> None:
+    with pytest.raises(ZigguratError, match="no label maps are recognised"):
+        LabelFolder(root, "train", EVAL, train=False)
+
+
+def test_many_combinations() -> None:
+    size = (32, 32)
+    numbers = np.arange(1024).reshape(size)
+    bits = {label: (numbers >> label) % 2 > 0 for label in range(7)}
+    labels, table = combine(bits, None, size, 9, Path("a.png"))
+    masks = separate(LabelMap(torch.from_numpy(labels)), table).masks.numpy()
+    for label in range(9):
+        assert (masks[label] == bits.get(label, np.zeros(size, dtype=bool))).all()
+    more = {label: (numbers >> label) % 2 > 0 for label in range(8)}
+    with pytest.raises(ImageDecodeError, match=r"a\.png: its classes overlap in more than 255"):
+        combine(more, None, size, 9, Path("a.png"))
+
+
+def test_the_check(root: Path) -> None:
+    check = check_dataset(root)
+    assert (check.layout, check.findings) == ("class_masks", ())
+    assert check.splits[0].per_class == {"road": 256, "wet": 256}
+    preview = read_preview(check.examples[0])
+    assert preview.label_map is not None
+    assert preview.label_map[0, [0, 12, 20, 31]].tolist() == [0, 1, 1, 255]
+
+
+def test_faults_are_named(root: Path) -> None:
+    _save(root / "annotations/train/road/a.png", LEFT * 9)
+    (root / "images/train/b.png").write_bytes(b"")
+    faults = {(fault.file, fault.reason[:27]) for fault in check_dataset(root).faults}
+    assert faults == {
+        ("annotations/train/road/a.png", "it has the label 9 in 256 p"),
+        ("images/train/b.png", "it is empty (0 bytes)"),
+        ("annotations/train", "class 'road' is empty: no m"),
+    }
+    _save(root / "annotations/train/road/c.png", LEFT)
+    assert "has no image of its name" in check_dataset(root).faults[0].reason
+    (root / "classes.json").write_text("{}")
+    assert check_dataset(root).faults[0].file == "classes.json"

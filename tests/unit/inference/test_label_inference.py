@@ -1,0 +1,145 @@
+"""Label maps of images of any size: tiles and views give what the plain way gives."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+import ziggurat
+from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.label_inference import Look, _Part, segment
+from ziggurat.inference.predictor import Predictor
+from ziggurat.inference.tiles import Tiles
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.types import FitAligned, LabelMap
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def model() -> SemanticSegmenter:
+    torch.manual_seed(0)
+    built = ziggurat.create_model(
+        "segformer", backbone="topformer_tiny", num_classes=5, head_channels=8
+    )
+    assert isinstance(built, SemanticSegmenter)
+    built.preprocessing = FitAligned(short_side=64, long_side=256)
+    torch.nn.init.normal_(built.head.classifier.logits.weight)
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    rng = np.random.default_rng(0)
+    small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8))
+    return small.resize((192, 128), Image.Resampling.BICUBIC)
+
+
+@pytest.mark.parametrize("block", [(0, 0, 300, 200), (160, 70, 90, 80), (299, 199, 1, 1)])
+def test_a_part_is_enlarged_as_the_whole(block: tuple[int, int, int, int]) -> None:
+    coarse = torch.randn(5, 13, 17)
+    left, top, width, height = block
+    region = (100, 50, 300, 200)
+    part = _Part.of(coarse, region, (100 + left, 50 + top, width, height))
+    whole = F.interpolate(coarse[None], size=(200, 300), mode="bilinear")[0]
+    expected = whole[:, top : top + height, left : left + width].permute(1, 2, 0)
+    torch.testing.assert_close(part.enlarge(), expected)
+
+
+def test_one_cell_is_the_same_everywhere() -> None:
+    coarse = torch.randn(5, 1, 1)
+    part = _Part.of(coarse, (0, 0, 7, 3), (2, 1, 4, 2)).enlarge()
+    torch.testing.assert_close(part, coarse.view(1, 1, 5).expand(2, 4, 5))
+
+
+def test_one_tile_gives_what_the_whole_gives(model: SemanticSegmenter, photo: Image.Image) -> None:
+    plain = segment(model, photo, Look(), CPU).labels
+    tiled = segment(model, photo, Look(Tiles(200, 50)), CPU).labels
+    assert plain.shape == tiled.shape == (128, 192)
+    assert plain.dtype == tiled.dtype
+    assert len(plain.unique()) > 1
+    # Logits are enlarged once in the one, twice in the other.
+    assert (plain == tiled).float().mean() > 0.98
+
+
+def test_overlapping_tiles_are_averaged(model: SemanticSegmenter, photo: Image.Image) -> None:
+    tiles = Tiles(96, 32, whole=False)
+    found = segment(model, photo, Look(tiles), CPU).labels
+    total, count = torch.zeros(5, 128, 192), torch.zeros(128, 192)
+    for left, top, width, height in tiles.regions((128, 192)):
+        part = photo.crop((left, top, left + width, top + height))
+        pixels = _shown(part)
+        with torch.inference_mode():
+            logits = F.interpolate(model(pixels), size=(height, width), mode="bilinear")[0]
+        total[:, top : top + height, left : left + width] += logits
+        count[top : top + height, left : left + width] += 1
+    assert count.max() == 4
+    expected = (total / count).argmax(dim=0)
+    assert (found == expected).float().mean() > 0.999
+
+
+def _shown(image: Image.Image) -> torch.Tensor:
+    from ziggurat.data.segmentation import eval_image
+
+    return eval_image(image, FitAligned(short_side=64, long_side=256))[None]
+
+
+def test_probabilities_of_views_are_averaged(model: SemanticSegmenter, photo: Image.Image) -> None:
+    found = segment(model, photo, Look(augmentation=Augmentation(flip=True)), CPU).labels
+    pixels = _shown(photo)
+    total = torch.zeros(5, 128, 192)
+    for mirrored in (False, True):
+        with torch.inference_mode():
+            logits = model(pixels.flip(3) if mirrored else pixels)
+        logits = logits.flip(3) if mirrored else logits
+        total += F.interpolate(logits, size=(128, 192), mode="bilinear")[0].softmax(dim=0)
+    assert (found == total.argmax(dim=0)).float().mean() > 0.999
+    # A photo that is its own mirror image is labelled so.
+    pair = Image.new("RGB", (192, 128))
+    half = photo.crop((0, 0, 96, 128))
+    pair.paste(half, (0, 0))
+    pair.paste(half.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (96, 0))
+    found = segment(model, pair, Look(augmentation=Augmentation(flip=True)), CPU).labels
+    assert torch.equal(found, found.flip(1))
+
+
+def test_batches_of_tiles_change_nothing(model: SemanticSegmenter, photo: Image.Image) -> None:
+    tiles = Tiles(96, 32)
+    one = segment(model, photo, Look(tiles), CPU).labels
+    four = segment(model, photo, Look(tiles, batch_size=4), CPU).labels
+    assert (one == four).float().mean() > 0.999
+
+
+def test_a_photo_of_one_pixel(model: SemanticSegmenter) -> None:
+    for look in (Look(), Look(augmentation=Augmentation(flip=True))):
+        found = segment(model, Image.new("RGB", (1, 1), (9, 9, 9)), look, CPU)
+        assert found.labels.shape == (1, 1)
+
+
+def test_a_segmenter_predicts(model: SemanticSegmenter, photo: Image.Image) -> None:
+    predictor = Predictor(model, device="cpu")
+    one, two = predictor([photo, photo.convert("L")])
+    assert isinstance(one.result, LabelMap) and isinstance(two.result, LabelMap)
+    assert torch.equal(one.result.labels, segment(model, photo, Look(), CPU).labels)
+    areas = one.to_dict()["areas"]
+    assert sum(area["pixels"] for area in areas) == 128 * 192
+    assert one.top(1)[0] == (areas[0]["class"], areas[0]["share"])
+    tiled = predictor(photo, tiles=Tiles(96, 32))
+    assert isinstance(tiled.result, LabelMap)
+    picture = one.draw()
+    assert picture.width >= 480 and picture.height > 128 * 3  # enlarged, and a legend below
+
+
+@pytest.mark.parametrize("option", [{"score_threshold": 0.5}, {"classes": ["class_0"]}])
+def test_options_of_detectors_are_refused(
+    model: SemanticSegmenter, photo: Image.Image, option: dict[str, object]
+) -> None:
+    with pytest.raises(ZigguratError, match="for detectors, and this model is a segmenter"):
+        Predictor(model, device="cpu")(photo, **option)  # type: ignore[call-overload]
+
+
+def test_label_maps_are_no_objects(model: SemanticSegmenter, photo: Image.Image) -> None:
+    with pytest.raises(ZigguratError, match=r"hold objects, .* has none"):
+        Predictor(model, device="cpu")(photo).to_supervision()
