@@ -49,13 +49,12 @@ def _exclusive_sums(
 ) -> Float[Tensor, "3 K"]:
     """Return overlap, predicted size and true size of each class."""
     counted = labels != IGNORED_LABEL
-    known = labels[counted].long()
-    p = values[counted].softmax(dim=1)
-    num_classes = values.shape[2]
-    own = p.gather(1, known[:, None])[:, 0]
-    overlap = p.new_zeros(num_classes).index_add(0, known, own)
-    size = torch.bincount(known, minlength=num_classes).to(p.dtype)
-    return torch.stack([overlap, p.square().sum(dim=0), size])
+    known = labels.masked_fill(~counted, 0).long()
+    p = values.softmax(dim=2) * counted[..., None]
+    own = p.gather(2, known[..., None]).flatten()
+    overlap = p.new_zeros(p.shape[2]).scatter_add(0, known.flatten(), own)
+    size = torch.zeros_like(overlap).scatter_add(0, known.flatten(), counted.flatten().to(p.dtype))
+    return torch.stack([overlap, p.square().sum((0, 1)), size])
 
 
 def _mask_sums(
@@ -71,4 +70,5 @@ def _mean_dice(sums: Float[Tensor, "3 K"]) -> Float[Tensor, ""]:
     there = true > 0
     # Where nothing is true the fraction is 0 / 1, not 0 / 0, and is left out.
     dice = 2 * overlap / (predicted + true).masked_fill(~there, 1)
-    return ((1 - dice) * there).sum() / there.sum().clamp(min=1)
+    mean: Tensor = ((1 - dice) * there).sum() / there.sum().clamp(min=1)
+    return mean

@@ -225,7 +225,7 @@ def test_a_format_is_chosen_by_what_is_predicted() -> None:
     assert choose_format(None, "semantic_segmentation", None) is FORMATS["labels"]
     assert choose_format(None, "semantic_segmentation", video) is FORMATS["csv"]
     assert choose_format("json", "semantic_segmentation", video) is FORMATS["json"]
-    with pytest.raises(ZigguratError, match=r"yolo cannot hold .* classification; .* coco, csv"):
+    with pytest.raises(ZigguratError, match=r"yolo cannot hold .* classification predicts; .* coco, csv"):
         choose_format("yolo", "classification", None)
     with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of csv, labels, json"):
         choose_format("coco", "semantic_segmentation", None)

@@ -14,10 +14,11 @@ from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli.main import main
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run, find_run, open_data
+from ziggurat.inference.evaluation import evaluate, evaluate_run, find_run, open_data
 from ziggurat.inference.label_evaluation import LabelOptions, label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.predictor import Prediction, Predictor
@@ -26,7 +27,7 @@ from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import Batch, ClassMasks, FitAligned, ImageInfo, LabelMap, Sample
+from ziggurat.types import BadFile, Batch, ClassMasks, FitAligned, ImageInfo, LabelMap, Sample
 from ziggurat.zoo import create_model
 
 CLASSES = ("sky", "sea", "ship")
@@ -283,12 +284,18 @@ def test_masks_that_overlap_are_opened(segmenter_file: Path, masks: Path) -> Non
     item = opened.dataset[0]
     assert isinstance(item, Sample)
     assert isinstance(item.target, ClassMasks)
-    infos = [item.info]
-    batch = Batch(item.image[None], [(64, 64)], [item.target], infos)
-    opened.metric.update([item.target], batch)
+    opened.metric.update(
+        [item.target], Batch(item.image[None], [(64, 64)], [item.target], [item.info])
+    )
     report = opened.metric.compute()
     assert [row["pixels"] for row in report.per_class] == [0, 40 * 64, 20 * 64]
     assert report.numbers["mIoU"] == 1.0
+    loader = EvaluationLoader(opened.dataset, batch_size=1, divisor=32, workers=0)
+    bad: list[BadFile] = []
+    device, ledger = torch.device("cpu"), BadFileLedger(0, bad.append)
+    found = evaluate(model, loader, opened.metric, device=device, ledger=ledger)
+    assert found.num_images == 1
+    assert 0 <= found.numbers["mIoU"] < 1
 
 
 def test_masks_of_other_classes_or_for_another_model(

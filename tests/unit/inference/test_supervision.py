@@ -52,7 +52,7 @@ def test_objects_become_those_of_supervision(count: int, has_masks: bool) -> Non
 
 def test_a_classifier_has_no_objects() -> None:
     scores = Prediction(PICTURE, ClassScores(torch.tensor([0.5, 0.5])), ("cat", "tiger"))
-    with pytest.raises(ZigguratError, match="this prediction is a classifier's"):
+    with pytest.raises(ZigguratError, match="this prediction has none"):
         scores.to_supervision()
 
 

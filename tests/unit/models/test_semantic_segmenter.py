@@ -1,0 +1,97 @@
+"""A segmenter's losses and results, for classes that exclude each other and for others."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ziggurat.errors import ZigguratError
+from ziggurat.losses.segmentation import SegmentationLoss
+from ziggurat.models.semantic_segmenter import SemanticSegmenter, TrainingLogits
+from ziggurat.types import ClassMasks, FitAligned, LabelMap, ModelIdentity
+
+K = 3
+
+
+def segmenter(*, overlapping: bool = False, num_classes: int = K) -> SemanticSegmenter:
+    return SemanticSegmenter(
+        nn.Identity(),
+        nn.Identity(),
+        nn.Identity(),
+        None,
+        pyramid=nn.Identity(),
+        identity=ModelIdentity("semantic_segmentation", "segformer", "p2t_tiny", num_classes),
+        classes=tuple(f"class_{k}" for k in range(num_classes)),
+        preprocessing=FitAligned(),
+        overlapping=overlapping,
+    )
+
+
+def labels() -> list[LabelMap]:
+    return [LabelMap(torch.randint(K, (16, 12), dtype=torch.uint8)) for _ in range(2)]
+
+
+def test_the_auxiliary_head_learns_from_pixels_alone() -> None:
+    model, targets = segmenter(), labels()
+    main, auxiliary = torch.randn(2, K, 4, 3), torch.randn(2, K, 2, 2)
+    plain = model.loss(TrainingLogits(main, auxiliary), targets)
+    assert list(plain) == ["pixels", "auxiliary"]
+    model.training_loss = SegmentationLoss(dice=1.0, pixels=2.0)
+    found = model.loss(TrainingLogits(main, auxiliary), targets)
+    assert list(found) == ["pixels", "dice", "auxiliary"]
+    torch.testing.assert_close(found["pixels"], 2 * plain["pixels"])
+    torch.testing.assert_close(found["auxiliary"], plain["auxiliary"])
+    alone = SegmentationLoss()(auxiliary, targets)["pixels"]
+    torch.testing.assert_close(found["auxiliary"], 0.4 * alone)
+
+
+def random_masks(size: tuple[int, int]) -> ClassMasks:
+    return ClassMasks(torch.rand(K, *size) < 0.5, torch.rand(size) < 0.1)
+
+
+@pytest.mark.parametrize("num_classes", [1, K])
+def test_masks_are_where_a_class_is_likely(num_classes: int) -> None:
+    model = segmenter(overlapping=True, num_classes=num_classes).eval()
+    logits = torch.randn(2, num_classes, 4, 3)
+    logits[1, 0] = -1.0  # nowhere
+    found = model.decode_masks(logits, [(16, 12), (14, 12)], [(16, 12), (20, 9)])
+    expected: list[Tensor] = []
+    for x, size, goal in zip(logits, [(16, 12), (14, 12)], [(16, 12), (20, 9)], strict=True):
+        whole = F.interpolate(x[None], size=(16, 12), mode="bilinear")[..., : size[0], : size[1]]
+        expected.append(F.interpolate(whole, size=goal, mode="bilinear")[0] >= 0)
+    for masks, truth in zip(found, expected, strict=True):
+        assert torch.equal(masks.masks, truth)
+        assert not masks.ignored.any()
+
+
+def test_overlapping_classes_learn_from_masks() -> None:
+    model = segmenter(overlapping=True)
+    model.training_loss = SegmentationLoss(dice=1.0, lovasz=1.0, boundary=1.0)
+    targets = [random_masks((16, 12)), random_masks((13, 12))]
+    logits = torch.zeros(2, K, 4, 3, requires_grad=True)
+    before = torch.stack(list(model.loss(logits, targets).values())).sum()
+    (slope,) = torch.autograd.grad(before, logits)
+    with torch.no_grad():
+        after = torch.stack(list(model.loss(logits - 0.5 * slope, targets).values())).sum()
+    assert after < before
+
+
+def test_one_class_that_excludes_the_others_is_refused() -> None:
+    with pytest.raises(ZigguratError, match="expected two classes"):
+        segmenter(num_classes=1).loss(torch.zeros(2, 1, 4, 3), labels())
+
+
+def test_options_stay_with_the_model_that_has_them() -> None:
+    first, second = segmenter(), segmenter()
+    first.training_loss = replace(first.training_loss, dice=1.0)
+    assert second.training_loss == SegmentationLoss()
+
+
+def test_a_result_of_the_other_kind_is_refused() -> None:
+    logits = torch.zeros(1, K, 4, 3)
+    with pytest.raises(ZigguratError, match="take decode_masks instead of decode"):
+        segmenter(overlapping=True).decode(logits, [(16, 12)])
+    with pytest.raises(ZigguratError, match="take decode instead of decode_masks"):
+        segmenter().decode_masks(logits, [(16, 12)])
