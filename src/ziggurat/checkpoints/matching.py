@@ -25,6 +25,7 @@ CLASS_ENTRIES = (
     *(f"head.stages.{stage}.cls_logits." for stage in range(6)),
     "head.classifier.logits.",
     "auxiliary_head.classifier.logits.",
+    "head.prototypes",
 )
 """Our entries whose first dimension grows with the number of classes."""
 

@@ -1,7 +1,7 @@
 """Cross entropy of label maps: every pixel is an example, except those that nobody labelled.
 
 The softmax of a pixel gives loss and gradient at once, so both are computed while its logits are
-in the processor's cache, band by band: no map of the size of the image is kept for any class.
+at hand, band by band: no map of the size of the image is kept for any class.
 """
 
 from collections.abc import Sequence

@@ -6,10 +6,12 @@ from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
+from ziggurat.errors import ZigguratError
 from ziggurat.heads.fcn import FCNHead
 from ziggurat.heads.segformer import SegFormerHead
 from ziggurat.heads.semantic_fpn import SemanticFPNHead
 from ziggurat.heads.topformer import TopFormerHead
+from ziggurat.heads.trans2seg import NUM_HEADS, Trans2SegHead
 from ziggurat.heads.upernet import UPerNetHead
 from ziggurat.necks.fpn import FPN
 from ziggurat.necks.semantics_pyramid import SemanticsPyramid
@@ -109,6 +111,20 @@ def segformer(
     return SegmentationParts(nn.Identity(), head)
 
 
+def trans2seg(
+    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+) -> SegmentationParts:
+    """Trans2Seg's decoder (Xie et al., arXiv:2101.08461), which PVT's paper puts onto PVT."""
+    del backbone  # all are alike
+    if channels % NUM_HEADS:
+        raise ZigguratError(
+            f"head_channels must be a multiple of {NUM_HEADS}, one part for each attention head, "
+            f"got {channels}"
+        )
+    head = Trans2SegHead(pyramid.out_channels, num_classes, channels=channels)
+    return SegmentationParts(nn.Identity(), head)
+
+
 def topformer_seg(
     pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
 ) -> SegmentationParts:
@@ -137,6 +153,7 @@ SEGMENTATION_SYSTEMS: dict[str, SegmentationSystem] = {
     "semantic_fpn": SegmentationSystem(semantic_fpn, 256, PYRAMID_STRIDES, "fpn"),
     "upernet": SegmentationSystem(upernet, 512),
     "segformer": SegmentationSystem(segformer, 256),
+    "trans2seg": SegmentationSystem(trans2seg, 256, PYRAMID_STRIDES),
     "topformer_seg": SegmentationSystem(
         topformer_seg,
         256,

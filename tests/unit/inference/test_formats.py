@@ -11,13 +11,8 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.formats import (
-    FORMATS,
-    Source,
-    choose_format,
-    polygons_of,
-    simplify,
-)
+from ziggurat.inference.formats import FORMATS, Source, choose_format
+from ziggurat.inference.outlines import polygons_of, simplify
 from ziggurat.inference.prediction import Prediction
 from ziggurat.types import ClassScores, Detections, LabelMap, ObjectMasks
 
@@ -225,7 +220,9 @@ def test_a_format_is_chosen_by_what_is_predicted() -> None:
     assert choose_format(None, "semantic_segmentation", None) is FORMATS["labels"]
     assert choose_format(None, "semantic_segmentation", video) is FORMATS["csv"]
     assert choose_format("json", "semantic_segmentation", video) is FORMATS["json"]
-    with pytest.raises(ZigguratError, match=r"yolo cannot hold .* classification predicts; .* coco, csv"):
+    with pytest.raises(
+        ZigguratError, match=r"yolo cannot hold .* classification predicts; .* coco, csv"
+    ):
         choose_format("yolo", "classification", None)
     with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of csv, labels, json"):
         choose_format("coco", "semantic_segmentation", None)

@@ -90,6 +90,21 @@ def test_short_logits(options: SegmentationLoss, dtype: torch.dtype) -> None:
     assert short.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("overlapping", [False, True])
+@pytest.mark.parametrize("options", ALONE.values(), ids=ALONE)
+def test_autocast_changes_nothing(options: SegmentationLoss, overlapping: bool) -> None:
+    if overlapping:
+        options = replace(options, hard_below=None)
+    logits, targets = example()
+    single = logits.detach().float().requires_grad_()
+    expected = total(options(single, targets, overlapping=overlapping))
+    (slope,) = torch.autograd.grad(expected, single)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = total(options(single, targets, overlapping=overlapping))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(torch.autograd.grad(found, single)[0], slope)
+
+
 def test_the_default_is_the_published_loss_alone() -> None:
     logits, targets = example()
     labels = torch.stack([target.labels for target in targets])
