@@ -196,7 +196,7 @@ class ClassMasks:
         return ClassMasks(self.masks.pin_memory(), self.ignored.pin_memory())
 
 
-Result = Detections | ClassScores | LabelMap
+Result = Detections | ClassScores | LabelMap | ClassMasks
 """What `decode` gives for one image."""
 
 
@@ -345,6 +345,7 @@ class ModelIdentity:
         neck: Name of what stands between backbone and head; None where nothing does.
         head_channels: Width of neck and head; None for a classifier.
         head_depth: Convolutions of each tower of a dense detector's head; None for other models.
+        overlapping: Whether a pixel can be of several classes, each being asked for by itself.
     """
 
     task: Task
@@ -354,6 +355,7 @@ class ModelIdentity:
     neck: str | None = None
     head_channels: int | None = None
     head_depth: int | None = None
+    overlapping: bool = False
 
     @property
     def name(self) -> str:

@@ -72,10 +72,11 @@ def test_logits_and_labels(system: System) -> None:
         assert case.error("logits", logits) < TOLERANCE
         resized = F.interpolate(logits, size=images.shape[2:], mode="bilinear")
         assert case.error("logits_resized_to_input", resized) < TOLERANCE
-        found = model.decode(logits, [(320, 448)], [ORIGINAL])[0].labels
+        found = model.decode(logits, [(320, 448)], [ORIGINAL])[0]
+    assert isinstance(found, LabelMap)
     stride = case.facts["outputs"]["pred_argmax_label"]["stride"]
     official = case.values["pred_argmax_label"].reshape(-1)
-    np.testing.assert_array_equal(found.reshape(-1)[::stride], official)
+    np.testing.assert_array_equal(found.labels.reshape(-1)[::stride], official)
 
 
 def labels() -> list[LabelMap]:

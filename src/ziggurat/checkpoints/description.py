@@ -21,7 +21,7 @@ from ziggurat.types import (
     Task,
 )
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 KINDS: dict[str, type[CenterCrop] | type[FitInside] | type[FitAligned]] = {
     "center_crop": CenterCrop,
@@ -146,6 +146,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "neck": values["neck"] is None or _is_name(values["neck"]),
         "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
+        "overlapping": isinstance(values["overlapping"], bool),
     }
     for name, is_right in checks.items():
         if not is_right:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
+from ziggurat.config.loss import LossConfig
 
 NoDecay = Literal[
     "vectors",
@@ -331,6 +332,7 @@ class SemanticSegmentationRun:
     model: ModelConfig
     data: SegmentationData
     optimizer: OptimizerConfig
+    loss: LossConfig = field(default_factory=LossConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["semantic_segmentation"] = "semantic_segmentation"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.tree import TrainConfig
+from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
 from ziggurat.data.classification import eval_transform, train_transform
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
@@ -19,6 +20,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Metric
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
+from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.types import CenterCrop, FitAligned, FitInside, Preprocessing
 
@@ -37,13 +39,18 @@ class RunData:
         notes: What was left out of the annotations, a sentence each.
     """
 
-    train: ImageFolder | CocoDetection | LabelFolder
-    val: ImageFolder | CocoDetection | LabelFolder
+    train: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    val: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
     divisor: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether a pixel can be of several classes."""
+        return isinstance(self.train, ClassMaskFolder)
 
 
 def build_data(config: TrainConfig) -> RunData:
@@ -197,6 +204,12 @@ def _segmentation(data: SegmentationData, seed: int) -> RunData:
         largest_share=data.largest_share,
         is_distorted=data.distort,
     )
+    if data.layout is None and is_class_masks(root):
+        masks = ClassMaskFolder(root, data.train_split, transform, train=True, seed=seed)
+        val_masks = ClassMaskFolder(
+            root, data.val_split, EvalSegmentation(preprocessing), train=False, seed=seed
+        )
+        return RunData(masks, val_masks, masks.classes, preprocessing, MultiLabelMetric, divisor=1)
     train = LabelFolder(
         root, data.train_split, transform, train=True, seed=seed, layout=data.layout
     )

@@ -1,5 +1,6 @@
 """The model of a run: built from its configuration, fitted to the data, started from weights."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,9 +8,14 @@ import torch
 
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import load_official
+from ziggurat.config.loss import LossConfig
 from ziggurat.config.tree import TrainConfig
+from ziggurat.data.class_frequency import class_pixels
+from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
 from ziggurat.errors import ZigguratError
+from ziggurat.losses.class_balance import median_frequency_weights
+from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
@@ -47,6 +53,7 @@ def build_model(
         head_channels=wanted.head_channels,
         head_depth=wanted.head_depth,
         drop_path_rate=wanted.drop_path_rate,
+        overlapping=data.overlapping,
     )
     if model.identity.task != config.task:
         raise ZigguratError(
@@ -57,6 +64,9 @@ def build_model(
         f"class_{number}" for number in range(len(data.classes), num_classes)
     )
     _set_preprocessing(model, config, data)
+    if isinstance(model, SemanticSegmenter) and config.task == "semantic_segmentation":
+        model.training_loss = _training_loss(config.loss, data)
+        model.training_loss.check(num_classes, overlapping=data.overlapping)
     if use_weights:
         _load(model, config, say)
     return model.to(memory_format=torch.channels_last).train()
@@ -72,6 +82,25 @@ def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None
         model.preprocessing = data.preprocessing
     if isinstance(model, SemanticSegmenter) and isinstance(data.preprocessing, FitAligned):
         model.preprocessing = data.preprocessing
+
+
+def _training_loss(config: LossConfig, data: RunData) -> SegmentationLoss:
+    """Return what a segmenter learns from.
+
+    Raises:
+        ZigguratError: If classes that may overlap are to be balanced.
+    """
+    options = dataclasses.asdict(config)
+    if config.class_weights == "balanced":
+        if not isinstance(data.train, LabelFolder):
+            raise ZigguratError(
+                "loss.class_weights must be null or a list for classes that may overlap, got "
+                "'balanced', which counts label maps"
+            )
+        weights = median_frequency_weights(*class_pixels(data.train.pairs, data.train.rule))
+        unknown = (1.0,) * (len(data.classes) - len(weights))
+        options["class_weights"] = (*weights.tolist(), *unknown)
+    return SegmentationLoss(**options)
 
 
 def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None:

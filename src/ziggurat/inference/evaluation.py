@@ -35,13 +35,13 @@ from ziggurat.inference.label_evaluation import (
 )
 from ziggurat.inference.label_gallery import EvaluatedLabels
 from ziggurat.inference.predictor import find_weights, load
-from ziggurat.metrics.base import Countable, Metric, Report
+from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import BadFile, Batch, CenterCrop, FitInside
+from ziggurat.types import BadFile, Batch, CenterCrop, FitInside, Result
 from ziggurat.zoo import Model
 
 Rules = Literal["coco", "voc"]
@@ -129,11 +129,11 @@ def evaluate(
 def _count(
     loader: Iterable[Batch],
     metric: Metric,
-    predict: Callable[[Batch], Sequence[Countable]],
+    predict: Callable[[Batch], Sequence[Result]],
     *,
     ledger: BadFileLedger,
     on_progress: Progress | None,
-    on_results: Callable[[Sequence[Countable], Batch], None] | None = None,
+    on_results: Callable[[Sequence[Result], Batch], None] | None = None,
 ) -> Report:
     """Predict every batch and count; `on_results` sees what is counted."""
     total = len(loader) if isinstance(loader, Sized) else 0

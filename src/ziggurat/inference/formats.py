@@ -29,7 +29,7 @@ from ziggurat.inference.outlines import largest, polygons_of
 from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.prediction import Prediction
 from ziggurat.metrics.coco import to_coco_json
-from ziggurat.types import ClassScores, Detections, LabelMap, Task
+from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Task
 from ziggurat.visualize.palettes import class_colours
 
 
@@ -114,7 +114,7 @@ class CsvWriter:
         place = (str(source.path), source.frame, source.time)
         result = prediction.result
         self.header = ("file_name", "frame", "time", "class", "label", "score")
-        if isinstance(result, LabelMap):
+        if isinstance(result, LabelMap | ClassMasks):
             self.header = (*self.header[:-1], "pixels", "share")
             areas = prediction.to_dict()["areas"]
             self.rows += [(*place, *(area[key] for key in self.header[3:])) for area in areas]
@@ -123,6 +123,7 @@ class CsvWriter:
             best = result.top(len(prediction.classes))
             self.rows += [(*place, prediction.classes[label], label, s) for label, s in best]
             return
+        result = _objects(prediction)
         self.header += ("x1", "y1", "x2", "y2")
         self.rows += [
             (*place, prediction.classes[label], label, score, *box)
@@ -242,8 +243,16 @@ class LabelPngWriter:
         self.writer = LabelFileWriter(output / "labels", classes, class_colours(classes))
 
     def add(self, prediction: Prediction, source: Source) -> None:
-        """Write the file of one image."""
-        assert isinstance(prediction.result, LabelMap)  # `choose_format` has made sure
+        """Write the file of one image.
+
+        Raises:
+            ZigguratError: If a pixel can be of several classes.
+        """
+        if not isinstance(prediction.result, LabelMap):
+            raise ZigguratError(
+                "--format labels holds one class a pixel, and the classes of this model may "
+                "overlap; choose csv or json"
+            )
         self.writer.write(f"{source.stem}.png", prediction.result)
 
     def close(self) -> Path:

@@ -23,7 +23,7 @@ from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
 from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
-from ziggurat.metrics.base import Countable, Metric
+from ziggurat.metrics.base import Metric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
@@ -124,7 +124,7 @@ class LabelObserver:
             None if save_to is None else LabelFileWriter(save_to, metric.classes, self.colours)
         )
 
-    def __call__(self, results: Sequence[Countable], batch: Batch) -> None:
+    def __call__(self, results: Sequence[Result], batch: Batch) -> None:
         """Look at the results of a batch that is counted.
 
         Args:
@@ -149,7 +149,7 @@ class LabelObserver:
 
 
 @torch.inference_mode()
-def infer_on_device(model: Model, batch: Batch, device: torch.device) -> Sequence[Countable]:
+def infer_on_device(model: Model, batch: Batch, device: torch.device) -> Sequence[Result]:
     """Do as `infer`, but leave label maps where they were computed: they are counted there.
 
     Args:

@@ -23,7 +23,7 @@ from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.views import Region, View, whole
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import FitAligned, LabelMap
+from ziggurat.types import ClassMasks, FitAligned, LabelMap
 
 BLOCK = 256
 """Side of the squares of pixels that are worked on at once; they depend on few cells each."""
@@ -55,8 +55,8 @@ class Look:
 @torch.inference_mode()
 def segment(
     model: SemanticSegmenter, image: Image.Image, look: Look, device: torch.device
-) -> LabelMap:
-    """Return the class of every pixel of an image.
+) -> LabelMap | ClassMasks:
+    """Return the class of every pixel of an image, or masks of classes that may overlap.
 
     Args:
         model: A segmenter in eval mode on the device.
@@ -71,6 +71,7 @@ def segment(
         raw = model(pixels.contiguous(memory_format=torch.channels_last))
         assert isinstance(raw, Tensor)
         return model.decode(raw, [shown], [size])[0].to("cpu")
+    assert not model.overlapping  # `Predictor` refuses
     plain = None if look.tiles is None else replace(look.tiles, whole=False)
     regions = [whole(size)] if plain is None else plain.regions(size)
     logits: dict[Region, list[Tensor]] = {}

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
-from ziggurat.types import ClassScores, Detections, LabelMap, Result
+from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Result
 from ziggurat.visualize.draw import draw_classes, draw_detections
-from ziggurat.visualize.label_overlay import draw_labels
+from ziggurat.visualize.label_overlay import NOTHING, draw_labels
 from ziggurat.visualize.palettes import class_colours
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Prediction:
         """
         if isinstance(self.result, ClassScores):
             best = self.result.top(count)
-        elif isinstance(self.result, LabelMap):
+        elif isinstance(self.result, LabelMap | ClassMasks):
             best = self._areas()[:count]
         else:
             scores, places = self.result.scores.sort(descending=True, stable=True)
@@ -54,8 +55,8 @@ class Prediction:
         """Return the image with what was found: boxes and masks, colours, or names below it."""
         if isinstance(self.result, Detections):
             return draw_detections(self.image, self.result, self.classes)
-        if isinstance(self.result, LabelMap):
-            labels = self.result.labels.numpy().astype(np.uint8)
+        if isinstance(self.result, LabelMap | ClassMasks):
+            labels = _visible(self.result)
             return draw_labels(self.image, labels, self.classes, class_colours(self.classes))
         return draw_classes(self.image, self.result, self.classes)
 
@@ -87,7 +88,7 @@ class Prediction:
         Masks are left out; `ziggurat predict --format coco` writes them. Of a label map it is the
         area of each class that occurs, in pixels and as a share, the largest first.
         """
-        if isinstance(self.result, LabelMap):
+        if isinstance(self.result, LabelMap | ClassMasks):
             total = self.image.width * self.image.height
             areas = [
                 {
@@ -118,12 +119,15 @@ class Prediction:
 
     def _areas(self) -> list[tuple[int, float]]:
         """Label and share of the pixels of each class that occurs, the largest first."""
-        assert isinstance(self.result, LabelMap)
-        counts = np.bincount(self.result.labels.numpy().reshape(-1), minlength=len(self.classes))
+        if isinstance(self.result, ClassMasks):
+            counts = self.result.masks.flatten(1).sum(dim=1).numpy()
+        else:
+            assert isinstance(self.result, LabelMap)
+            labels = self.result.labels.numpy().reshape(-1)
+            counts = np.bincount(labels, minlength=len(self.classes))
+        total = self.image.width * self.image.height
         order = np.argsort(-counts, kind="stable")
-        return [
-            (int(label), float(counts[label] / counts.sum())) for label in order if counts[label]
-        ]
+        return [(int(label), float(counts[label] / total)) for label in order if counts[label]]
 
     def to_supervision(self) -> "supervision.Detections":
         """Return the objects as `supervision.Detections`, for its trackers, zones and annotators.
@@ -154,3 +158,14 @@ class Prediction:
             mask=None if masks is None else masks.full().numpy(),
             data={"class_name": np.array([self.classes[label] for label in labels], dtype=str)},
         )
+
+
+def _visible(result: LabelMap | ClassMasks) -> UInt8[np.ndarray, "H W"]:
+    """Return the class to show at each pixel, of several the smallest; 255 where there is none."""
+    if isinstance(result, LabelMap):
+        return result.labels.numpy().astype(np.uint8)
+    masks = result.masks.numpy()
+    labels = np.full(masks.shape[1:], NOTHING, dtype=np.uint8)
+    for label in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
+        labels[masks[label]] = label
+    return labels

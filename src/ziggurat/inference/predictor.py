@@ -197,6 +197,11 @@ class Predictor:
                     f"model is a {'classifier' if is_classifier else 'segmenter'}, which {does}; "
                     "leave it out"
                 )
+        if self.model.identity.overlapping and (tiles is not None or augmentation is not None):
+            raise ZigguratError(
+                "tiles and augmentation are for classes that exclude each other, and those of this "
+                "model may overlap; leave them out"
+            )
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise ZigguratError(f"score_threshold must lie in 0..1, got {score_threshold}")
         if batch_size is not None and batch_size < 1:

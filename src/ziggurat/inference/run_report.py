@@ -13,10 +13,10 @@ from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, 
 from ziggurat.inference.gallery import draw_worst, true_detections
 from ziggurat.inference.label_evaluation import colours_of
 from ziggurat.inference.label_gallery import comparison, draw_worst_labels
-from ziggurat.inference.predictor import Predictor, find_weights, load
+from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.metrics.base import Report
 from ziggurat.metrics.coco import CocoMetric
-from ziggurat.types import ClassScores, LabelMap, Sample
+from ziggurat.types import ClassMasks, ClassScores, LabelMap, Sample
 from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.visualize.label_comparison import compare_labels
 from ziggurat.visualize.plots import (
@@ -200,15 +200,21 @@ def compare(
         if isinstance(result, LabelMap):
             comparisons.append(_compare_label_maps(image, sample, result, data))
             continue
+        if isinstance(result, ClassMasks):
+            assert isinstance(sample.target, ClassMasks)
+            truth = Prediction(image, sample.target, predictor.classes)
+            found = Prediction(image, result, predictor.classes)
+            comparisons.append(Comparison(path.name, truth.draw(), found.draw()))
+            continue
         assert isinstance(data.metric, CocoMetric)
         metric, info = data.metric, sample.info
-        truth = true_detections(
+        objects = true_detections(
             metric.truth, metric.category_ids, info.image_id, info.original_size
         )
         comparisons.append(
             Comparison(
                 path.name,
-                draw_detections(image, truth, metric.classes, show_scores=False),
+                draw_detections(image, objects, metric.classes, show_scores=False),
                 draw_detections(image, result, predictor.classes),
             )
         )

@@ -13,10 +13,7 @@ import numpy as np
 from jaxtyping import Int
 
 from ziggurat.metrics.errors import ErrorBreakdown
-from ziggurat.types import Batch, ClassMasks, Result
-
-Countable = Result | ClassMasks
-"""What a model says of one image, to be compared with the truth."""
+from ziggurat.types import Batch, Result
 
 ClassRow = dict[str, str | int | float | None]
 """One class or size of a report, named by its first key; None where nothing was to count."""
@@ -84,7 +81,7 @@ class Metric(Protocol):
     def reset(self) -> None:
         """Forget all results."""
 
-    def update(self, results: Sequence[Countable], batch: Batch) -> None:
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the results of a batch.
 
         Args:

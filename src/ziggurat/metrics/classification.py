@@ -9,8 +9,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.base import ClassRow, Countable, Report
-from ziggurat.types import Batch, ClassScores, check_same_length
+from ziggurat.metrics.base import ClassRow, Report
+from ziggurat.types import Batch, ClassScores, Result, check_same_length
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class ClassificationMetric:
         self._confusion = np.zeros((count, count), dtype=np.int64)
         self._num_in_top5 = 0
 
-    def update(self, results: Sequence[Countable], batch: Batch) -> None:
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the results of a batch.
 
         Args:
@@ -125,7 +125,7 @@ class ClassificationMetric:
         }
 
 
-def _scores_of(result: Countable) -> Tensor:
+def _scores_of(result: Result) -> Tensor:
     if not isinstance(result, ClassScores):
         raise TypeError(f"a classification metric needs class scores, got {type(result)}")
     return result.scores

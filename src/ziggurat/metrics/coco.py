@@ -13,13 +13,13 @@ import numpy as np
 from hotcoco import mask as coco_mask
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.base import ClassRow, Countable, Report
+from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.metrics.coco_counts import NUMBERS, SIZES, CocoArrays, FoundObjects, Kind, count
 from ziggurat.metrics.coco_truth import CocoTruth, read_truth
 from ziggurat.metrics.errors import ErrorBreakdown, ImageObjects, break_down
 from ziggurat.metrics.voc import voc_report
 from ziggurat.ops.run_lengths import encode_masks
-from ziggurat.types import Batch, Detections, check_same_length
+from ziggurat.types import Batch, Detections, Result, check_same_length
 
 PREFIXES: dict[Kind, str] = {"boxes": "", "masks": "mask_"}
 """What the names of the numbers begin with."""
@@ -69,7 +69,7 @@ class CocoMetric:
         """Forget all results."""
         self.found: dict[int, FoundObjects] = {}
 
-    def update(self, results: Sequence[Countable], batch: Batch) -> None:
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the detections of a batch.
 
         Args:

@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.base import ClassRow, Countable, Report
+from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.metrics.segmentation import divide, or_none
-from ziggurat.types import Batch, ClassMasks, check_same_length
+from ziggurat.types import Batch, ClassMasks, Result, check_same_length
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class MultiLabelMetric:
         self._pixels = np.zeros((3, len(self.classes)), dtype=np.int64)
         self._labelled = self._right = self._num_images = 0
 
-    def update(self, results: Sequence[Countable], batch: Batch) -> None:
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the results of a batch, counted on the device of the predictions.
 
         Args:

@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float, Int, Int64, Integer, UInt8
 from torch import Tensor
 
 from ziggurat.errors import ZigguratError
-from ziggurat.metrics.base import ClassRow, Countable, Report
+from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.metrics.boundaries import boundary_distance, near_boundary
-from ziggurat.types import Batch, LabelMap, check_same_length
+from ziggurat.types import Batch, LabelMap, Result, check_same_length
 
 UNLABELLED = 255
 """Label of pixels that nobody labelled; they do not count."""
@@ -99,7 +99,7 @@ class SegmentationMetric:
         """Each image that was counted, in order."""
         return tuple(self._images)
 
-    def update(self, results: Sequence[Countable], batch: Batch) -> None:
+    def update(self, results: Sequence[Result], batch: Batch) -> None:
         """Add the results of a batch.
 
         Args:

@@ -139,62 +139,25 @@ class SemanticSegmenter(nn.Module):
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
         padded_size: ImageSize | None = None,
-    ) -> list[LabelMap]:
-        """Return the class of every pixel of each image.
+    ) -> list[LabelMap] | list[ClassMasks]:
+        """Return the class of every pixel of each image; where classes may overlap, a mask of each.
 
         Logits are resized to the input and, where given, from there to the original image, as in
-        the published evaluations; one resize would give other values.
+        the published evaluations; one resize would give other values. A mask is where the
+        probability of its class is at least one half.
 
         Args:
             raw: Logits of `forward`, of a model that is not training.
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing; where given, results have these.
             padded_size: Height and width of the batch; by default those of its largest image.
-
-        Raises:
-            ZigguratError: If classes may overlap.
         """
+        padded = _largest(image_sizes) if padded_size is None else padded_size
+        originals = image_sizes if original_sizes is None else original_sizes
+        images = list(zip(raw, image_sizes, originals, strict=True))
         if self.overlapping:
-            raise ZigguratError(
-                f"the classes of {self.identity.name} may overlap, so that a pixel has no single "
-                "one; take decode_masks instead of decode"
-            )
-        padded = _largest(image_sizes) if padded_size is None else padded_size
-        originals = image_sizes if original_sizes is None else original_sizes
-        return [
-            label_map(logits, padded, image_size, original)
-            for logits, image_size, original in zip(raw, image_sizes, originals, strict=True)
-        ]
-
-    def decode_masks(
-        self,
-        raw: Float[Tensor, "B K h w"],
-        image_sizes: Sequence[ImageSize],
-        original_sizes: Sequence[ImageSize] | None = None,
-        padded_size: ImageSize | None = None,
-    ) -> list[ClassMasks]:
-        """Return where each class is in each image: where its probability is at least one half.
-
-        Args:
-            raw: Logits of `forward`, of a model that is not training.
-            image_sizes: Height and width of each image without its padding.
-            original_sizes: Sizes before resizing; where given, results have these.
-            padded_size: Height and width of the batch; by default those of its largest image.
-
-        Raises:
-            ZigguratError: If classes exclude each other.
-        """
-        if not self.overlapping:
-            raise ZigguratError(
-                f"the classes of {self.identity.name} exclude each other, and probabilities of one "
-                "by itself were not learned; take decode instead of decode_masks"
-            )
-        padded = _largest(image_sizes) if padded_size is None else padded_size
-        originals = image_sizes if original_sizes is None else original_sizes
-        return [
-            class_masks(logits, padded, image_size, original)
-            for logits, image_size, original in zip(raw, image_sizes, originals, strict=True)
-        ]
+            return [class_masks(logits, padded, image, whole) for logits, image, whole in images]
+        return [label_map(logits, padded, image, whole) for logits, image, whole in images]
 
 
 def _largest(sizes: Sequence[ImageSize]) -> ImageSize:

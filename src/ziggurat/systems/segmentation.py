@@ -114,7 +114,11 @@ def segformer(
 def trans2seg(
     pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
 ) -> SegmentationParts:
-    """Trans2Seg's decoder (Xie et al., arXiv:2101.08461), which PVT's paper puts onto PVT."""
+    """Trans2Seg's decoder (Xie et al., arXiv:2101.08461), which PVT's paper puts onto PVT.
+
+    Raises:
+        ZigguratError: If the width cannot be divided among the attention heads.
+    """
     del backbone  # all are alike
     if channels % NUM_HEADS:
         raise ZigguratError(

@@ -16,6 +16,8 @@ COVERS = 0.55
 """How much of the photo a colour hides."""
 BORDER = 0.4
 """Brightness of the pixels at which a class ends, so that neighbours of like colours stay apart."""
+NOTHING = 255
+"""Label of pixels without a class."""
 READABLE_SIDE = 480
 """Pictures whose long side is shorter than this, in pixels, are enlarged by a whole factor."""
 
@@ -30,7 +32,7 @@ def draw_labels(
 
     Args:
         image: RGB image.
-        labels: Class of each of its pixels.
+        labels: Class of each of its pixels, 255 where there is none.
         classes: Name of each class.
         colours: Red, green and blue of each class.
 
@@ -43,13 +45,15 @@ def draw_labels(
             f"{labels.shape}"
         )
     photo = np.asarray(image.convert("RGB"))
-    table = colours.astype(np.float32) * COVERS
-    pixels = photo * np.float32(1 - COVERS) + table[labels]
+    table = np.zeros((NOTHING + 1, 3), dtype=np.float32)
+    table[: len(colours)] = colours
+    pixels = photo * np.float32(1 - COVERS) + COVERS * table[labels]
+    pixels[labels == NOTHING] = photo[labels == NOTHING]
     pixels[_borders(labels)] *= BORDER
     picture = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
     factor = max(1, -(-READABLE_SIDE // max(image.size)))
     picture = picture.resize((image.width * factor, image.height * factor))
-    counts = np.bincount(labels.reshape(-1), minlength=len(classes))
+    counts = np.bincount(labels.reshape(-1), minlength=NOTHING + 1)[:NOTHING]
     present = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
     width = max(picture.width, READABLE_SIDE)
     letters = font(max(13, round(width / 48)))

@@ -66,6 +66,7 @@ def create_model(
     head_channels: int | None = None,
     head_depth: int | None = None,
     drop_path_rate: float | None = None,
+    overlapping: bool = False,
 ) -> Model:
     """Build a model with fresh weights.
 
@@ -78,6 +79,8 @@ def create_model(
         head_channels: Width of neck and head; by default as published.
         head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
+        overlapping: Whether a segmenter's classes may overlap: a pixel is asked for each class by
+            itself, and results are a mask for each.
 
     Raises:
         ZigguratError: If a name is unknown, a number is out of range, or an option does not
@@ -124,6 +127,7 @@ def create_model(
         neck=neck,
         head_channels=head_channels,
         head_depth=head_depth,
+        overlapping=overlapping,
     )
     return build(identity, drop_path_rate=drop_path_rate)
 
@@ -141,6 +145,11 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
     if identity.num_classes < 1:
         raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
     check_known("task", identity.task, NUM_CLASSES)
+    if identity.overlapping and identity.task != "semantic_segmentation":
+        raise ZigguratError(
+            f"overlapping classes are for semantic_segmentation, and {identity.name} does "
+            f"{identity.task}; leave it out"
+        )
     classes = tuple(f"class_{i}" for i in range(identity.num_classes))
     if identity.task == "classification":
         trunk, linear = create_classifier_parts(
@@ -233,6 +242,7 @@ def _segmenter(
         identity=identity,
         classes=classes,
         preprocessing=FitAligned(),
+        overlapping=identity.overlapping,
     )
 
 

@@ -108,7 +108,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path, classifier: Classi
 
 def test_the_file_is_ordinary_safetensors_with_plain_metadata(weights: Path) -> None:
     values = _metadata(weights)
-    assert values["format_version"] == 2
+    assert values["format_version"] == 3
     assert values["identity"]["backbone"] == "p2t_mini"
     assert values["classes"] == [f"class_{i}" for i in range(5)]
     assert values["preprocessing"]["kind"] == "center_crop"

@@ -208,10 +208,8 @@ def test_label_maps(tmp_path: Path) -> None:
     assert [(area["label"], area["pixels"]) for area in entry["areas"]] == [(1, 4), (0, 2)]
     with write("csv", tmp_path, one).open(newline="") as text:
         rows = list(csv.DictReader(text))
-    assert [(row["class"], float(row["share"])) for row in rows] == [
-        (CLASSES[1], pytest.approx(4 / 6)),
-        (CLASSES[0], pytest.approx(2 / 6)),
-    ]
+    assert [row["class"] for row in rows] == [CLASSES[1], CLASSES[0]]
+    assert [float(row["share"]) for row in rows] == pytest.approx([4 / 6, 2 / 6])
 
 
 def test_a_format_is_chosen_by_what_is_predicted() -> None:
@@ -220,9 +218,7 @@ def test_a_format_is_chosen_by_what_is_predicted() -> None:
     assert choose_format(None, "semantic_segmentation", None) is FORMATS["labels"]
     assert choose_format(None, "semantic_segmentation", video) is FORMATS["csv"]
     assert choose_format("json", "semantic_segmentation", video) is FORMATS["json"]
-    with pytest.raises(
-        ZigguratError, match=r"yolo cannot hold .* classification predicts; .* coco, csv"
-    ):
+    with pytest.raises(ZigguratError, match=r"yolo cannot hold .* of coco, csv"):
         choose_format("yolo", "classification", None)
     with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of csv, labels, json"):
         choose_format("coco", "semantic_segmentation", None)

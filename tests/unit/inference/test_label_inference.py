@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import ziggurat
+from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.label_inference import Look, _Part, segment
@@ -26,7 +27,7 @@ def model() -> SemanticSegmenter:
     )
     assert isinstance(built, SemanticSegmenter)
     built.preprocessing = FitAligned(short_side=64, long_side=256)
-    torch.nn.init.normal_(built.head.classifier.logits.weight)
+    torch.nn.init.normal_(built.get_parameter("head.classifier.logits.weight"))
     return built.eval()
 
 
@@ -35,6 +36,12 @@ def photo() -> Image.Image:
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(0, 256, (6, 9, 3), dtype=np.uint8))
     return small.resize((192, 128), Image.Resampling.BICUBIC)
+
+
+def labels_of(model: SemanticSegmenter, image: Image.Image, look: Look) -> torch.Tensor:
+    found = segment(model, image, look, CPU)
+    assert isinstance(found, LabelMap)
+    return found.labels
 
 
 @pytest.mark.parametrize("block", [(0, 0, 300, 200), (160, 70, 90, 80), (299, 199, 1, 1)])
@@ -55,8 +62,8 @@ def test_one_cell_is_the_same_everywhere() -> None:
 
 
 def test_one_tile_gives_what_the_whole_gives(model: SemanticSegmenter, photo: Image.Image) -> None:
-    plain = segment(model, photo, Look(), CPU).labels
-    tiled = segment(model, photo, Look(Tiles(200, 50)), CPU).labels
+    plain = labels_of(model, photo, Look())
+    tiled = labels_of(model, photo, Look(Tiles(200, 50)))
     assert plain.shape == tiled.shape == (128, 192)
     assert plain.dtype == tiled.dtype
     assert len(plain.unique()) > 1
@@ -66,7 +73,7 @@ def test_one_tile_gives_what_the_whole_gives(model: SemanticSegmenter, photo: Im
 
 def test_overlapping_tiles_are_averaged(model: SemanticSegmenter, photo: Image.Image) -> None:
     tiles = Tiles(96, 32, whole=False)
-    found = segment(model, photo, Look(tiles), CPU).labels
+    found = labels_of(model, photo, Look(tiles))
     total, count = torch.zeros(5, 128, 192), torch.zeros(128, 192)
     for left, top, width, height in tiles.regions((128, 192)):
         part = photo.crop((left, top, left + width, top + height))
@@ -81,13 +88,11 @@ def test_overlapping_tiles_are_averaged(model: SemanticSegmenter, photo: Image.I
 
 
 def _shown(image: Image.Image) -> torch.Tensor:
-    from ziggurat.data.segmentation import eval_image
-
     return eval_image(image, FitAligned(short_side=64, long_side=256))[None]
 
 
 def test_probabilities_of_views_are_averaged(model: SemanticSegmenter, photo: Image.Image) -> None:
-    found = segment(model, photo, Look(augmentation=Augmentation(flip=True)), CPU).labels
+    found = labels_of(model, photo, Look(augmentation=Augmentation(flip=True)))
     pixels = _shown(photo)
     total = torch.zeros(5, 128, 192)
     for mirrored in (False, True):
@@ -101,28 +106,28 @@ def test_probabilities_of_views_are_averaged(model: SemanticSegmenter, photo: Im
     half = photo.crop((0, 0, 96, 128))
     pair.paste(half, (0, 0))
     pair.paste(half.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (96, 0))
-    found = segment(model, pair, Look(augmentation=Augmentation(flip=True)), CPU).labels
+    found = labels_of(model, pair, Look(augmentation=Augmentation(flip=True)))
     assert torch.equal(found, found.flip(1))
 
 
 def test_batches_of_tiles_change_nothing(model: SemanticSegmenter, photo: Image.Image) -> None:
     tiles = Tiles(96, 32)
-    one = segment(model, photo, Look(tiles), CPU).labels
-    four = segment(model, photo, Look(tiles, batch_size=4), CPU).labels
+    one = labels_of(model, photo, Look(tiles))
+    four = labels_of(model, photo, Look(tiles, batch_size=4))
     assert (one == four).float().mean() > 0.999
 
 
 def test_a_photo_of_one_pixel(model: SemanticSegmenter) -> None:
     for look in (Look(), Look(augmentation=Augmentation(flip=True))):
-        found = segment(model, Image.new("RGB", (1, 1), (9, 9, 9)), look, CPU)
-        assert found.labels.shape == (1, 1)
+        found = labels_of(model, Image.new("RGB", (1, 1), (9, 9, 9)), look)
+        assert found.shape == (1, 1)
 
 
 def test_a_segmenter_predicts(model: SemanticSegmenter, photo: Image.Image) -> None:
     predictor = Predictor(model, device="cpu")
     one, two = predictor([photo, photo.convert("L")])
     assert isinstance(one.result, LabelMap) and isinstance(two.result, LabelMap)
-    assert torch.equal(one.result.labels, segment(model, photo, Look(), CPU).labels)
+    assert torch.equal(one.result.labels, labels_of(model, photo, Look()))
     areas = one.to_dict()["areas"]
     assert sum(area["pixels"] for area in areas) == 128 * 192
     assert one.top(1)[0] == (areas[0]["class"], areas[0]["share"])

@@ -56,12 +56,13 @@ def test_masks_are_where_a_class_is_likely(num_classes: int) -> None:
     model = segmenter(overlapping=True, num_classes=num_classes).eval()
     logits = torch.randn(2, num_classes, 4, 3)
     logits[1, 0] = -1.0  # nowhere
-    found = model.decode_masks(logits, [(16, 12), (14, 12)], [(16, 12), (20, 9)])
+    found = model.decode(logits, [(16, 12), (14, 12)], [(16, 12), (20, 9)])
     expected: list[Tensor] = []
     for x, size, goal in zip(logits, [(16, 12), (14, 12)], [(16, 12), (20, 9)], strict=True):
         whole = F.interpolate(x[None], size=(16, 12), mode="bilinear")[..., : size[0], : size[1]]
         expected.append(F.interpolate(whole, size=goal, mode="bilinear")[0] >= 0)
     for masks, truth in zip(found, expected, strict=True):
+        assert isinstance(masks, ClassMasks)
         assert torch.equal(masks.masks, truth)
         assert not masks.ignored.any()
 
@@ -87,11 +88,3 @@ def test_options_stay_with_the_model_that_has_them() -> None:
     first, second = segmenter(), segmenter()
     first.training_loss = replace(first.training_loss, dice=1.0)
     assert second.training_loss == SegmentationLoss()
-
-
-def test_a_result_of_the_other_kind_is_refused() -> None:
-    logits = torch.zeros(1, K, 4, 3)
-    with pytest.raises(ZigguratError, match="take decode_masks instead of decode"):
-        segmenter(overlapping=True).decode(logits, [(16, 12)])
-    with pytest.raises(ZigguratError, match="take decode instead of decode_masks"):
-        segmenter().decode_masks(logits, [(16, 12)])

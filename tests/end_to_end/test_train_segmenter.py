@@ -1,0 +1,133 @@
+"""Segmenters from a folder of label maps, or of masks, to numbers and pictures."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+import ziggurat
+from ziggurat.cli.main import main
+from ziggurat.types import ClassMasks, LabelMap
+
+SMALL = [
+    "--model.head_channels=16",
+    "--data.short_side=64",
+    "--data.long_side=96",
+    "--data.crop=[64,64]",
+    "--data.scale=[0.9,1.1]",
+    "--data.distort=false",
+    "--data.batch_size=4",
+    "--data.workers=0",
+    "--optimizer.lr=3e-3",
+    "--trainer.accelerator=cpu",
+]
+
+
+def train(root: Path, output: Path, *words: str) -> None:
+    recipe = "segformer_pvt_v2_b0_from_scratch"
+    command = ["train", recipe, "--output", str(output), f"--data.root={root}"]
+    assert main([*command, "--model.backbone=p2t_tiny", *SMALL, *words]) == 0
+
+
+@pytest.fixture
+def mask_folder(tmp_path: Path, label_folder: Path) -> Path:
+    """The images of `label_folder` with a mask for each colour, and one for both together."""
+    root = tmp_path / "masks"
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        for file in sorted((label_folder / "images" / split).iterdir()):
+            (root / "images" / split / file.name).write_bytes(file.read_bytes())
+            labels = np.asarray(Image.open(label_folder / "annotations" / split / file.name))
+            masks = {"red": labels == 1, "blue": labels == 2, "thing": np.isin(labels, (1, 2))}
+            for name, mask in masks.items():
+                folder = root / "annotations" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(folder / file.name)
+    (root / "classes.json").write_text(json.dumps({"classes": ["red", "blue", "thing"]}))
+    return root
+
+
+def test_a_segmenter_learns_and_is_evaluated_and_predicts(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    losses = ["--loss.dice=0.5", "--loss.class_weights=balanced"]
+    train(label_folder, run, "--trainer.max_epochs=16", "--trainer.val_every_epochs=16", *losses)
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["best"]["value"] > 0.7  # ground alone is a third
+    assert yaml.safe_load((run / "run.yaml").read_text())["loss"]["dice"] == 0.5
+    assert (run / "metrics.csv").read_text().splitlines()[0].count("train/dice") == 1
+
+    evaluation = tmp_path / "evaluation"
+    assert main(["evaluate", str(run), "-o", str(evaluation), "--save_labels"]) == 0
+    found = json.loads((evaluation / "evaluation.json").read_text())
+    assert found["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    labels = str(evaluation / "labels")
+    again = tmp_path / "again"
+    words = ["--results", labels, "--data.root", str(label_folder), "-o", str(again)]
+    assert main(["evaluate", *words]) == 0
+    repeated = json.loads((again / "evaluation.json").read_text())
+    assert repeated["mIoU"] == pytest.approx(found["mIoU"])
+    report = (evaluation / "report.html").read_text()
+    assert "red" in report and "<img" in report
+
+    output = tmp_path / "predicted"
+    photos = label_folder / "images" / "val"
+    assert main(["predict", str(run), str(photos), "-o", str(output)]) == 0
+    for file in photos.iterdir():
+        with Image.open(file) as photo, Image.open(output / "labels" / file.name) as predicted:
+            assert predicted.size == photo.size
+    assert "%" in capsys.readouterr().out
+    one = ziggurat.load(run, device="cpu")(next(photos.iterdir()))
+    assert isinstance(one.result, LabelMap)
+
+
+def test_classes_that_overlap(mask_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["--trainer.max_epochs=16", "--trainer.val_every_epochs=16"]
+    train(mask_folder, run, *words)
+    record = json.loads((run / "metrics.json").read_text())
+    assert record["best"]["value"] > 0.5
+    evaluation = tmp_path / "evaluation"
+    assert main(["evaluate", str(run), "-o", str(evaluation)]) == 0
+    found = json.loads((evaluation / "evaluation.json").read_text())
+    assert found["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    photos = mask_folder / "images" / "val"
+    output = tmp_path / "predicted"
+    words = ["predict", str(run), str(photos), "-o", str(output), "--format"]
+    assert main([*words, "json"]) == 0
+    areas = json.loads((output / "areas.json").read_text())
+    assert len(areas) == 4
+    assert main([*words, "labels"]) == 1
+    one = ziggurat.load(run, device="cpu")(next(photos.iterdir()))
+    assert isinstance(one.result, ClassMasks)
+
+
+def test_label_maps_of_other_classes_are_refused(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(label_folder, run, "--trainer.max_steps=1")
+    classes = label_folder / "classes.json"
+    classes.write_text(json.dumps({"classes": ["ground", "red", "green"]}))
+    assert main(["evaluate", str(run)]) == 1
+    assert "does not know (green)" in capsys.readouterr().err
+
+
+def test_weights_of_other_classes(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = tmp_path / "first"
+    train(label_folder, first, "--trainer.max_steps=1")
+    classes = label_folder / "classes.json"
+    classes.write_text(json.dumps({"classes": ["ground", "red", "blue", "green"]}))
+    weights = f"--model.weights={first / 'last.safetensors'}"
+    words = ["train", "segformer_pvt_v2_b0_from_scratch", f"--data.root={label_folder}"]
+    words += ["--model.backbone=p2t_tiny", *SMALL, "--trainer.max_steps=1", weights]
+    assert main([*words, "--output", str(tmp_path / "second")]) == 1
+    assert "`reset_classes` if only the classes differ" in capsys.readouterr().err
+    again = [*words, "--output", str(tmp_path / "third"), "--model.reset_classes=true"]
+    assert main(again) == 0
