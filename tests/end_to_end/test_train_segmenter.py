@@ -64,13 +64,13 @@ def test_a_segmenter_learns_and_is_evaluated_and_predicts(
     evaluation = tmp_path / "evaluation"
     assert main(["evaluate", str(run), "-o", str(evaluation), "--save_labels"]) == 0
     found = json.loads((evaluation / "evaluation.json").read_text())
-    assert found["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    assert found["metrics"]["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
     labels = str(evaluation / "labels")
     again = tmp_path / "again"
     words = ["--results", labels, "--data.root", str(label_folder), "-o", str(again)]
     assert main(["evaluate", *words]) == 0
     repeated = json.loads((again / "evaluation.json").read_text())
-    assert repeated["mIoU"] == pytest.approx(found["mIoU"])
+    assert repeated["metrics"]["mIoU"] == pytest.approx(found["metrics"]["mIoU"])
     report = (evaluation / "report.html").read_text()
     assert "red" in report and "<img" in report
 
@@ -94,7 +94,7 @@ def test_classes_that_overlap(mask_folder: Path, tmp_path: Path) -> None:
     evaluation = tmp_path / "evaluation"
     assert main(["evaluate", str(run), "-o", str(evaluation)]) == 0
     found = json.loads((evaluation / "evaluation.json").read_text())
-    assert found["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    assert found["metrics"]["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
     photos = mask_folder / "images" / "val"
     output = tmp_path / "predicted"
     words = ["predict", str(run), str(photos), "-o", str(output), "--format"]
