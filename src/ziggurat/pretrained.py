@@ -41,6 +41,7 @@ def create_model(
     head_channels: int | None = None,
     head_depth: int | None = None,
     drop_path_rate: float | None = None,
+    overlapping: bool = False,
 ) -> Model:
     """Build a model, with fresh or with trained weights.
 
@@ -51,11 +52,13 @@ def create_model(
             the catalogue, a path, or "hf:USER/NAME". With another number of classes than the file
             has, what depends on the classes keeps its fresh weights.
         backbone: Backbone of a system; a published name has its own.
-        neck: Neck of a system, "fpn" by default.
-        num_classes: Number of classes; by default as published, 1000 or 80.
-        head_channels: Width of neck and head of a detector; 256 as published.
-        head_depth: Convolutions of each tower of a detector's head; 4 as published.
+        neck: Neck of a system, by default the one that it was published with.
+        num_classes: Number of classes; by default as published, 1000, 80 or 150.
+        head_channels: Width of neck and head; by default as published.
+        head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
+        overlapping: Whether a segmenter's classes may overlap: a pixel is asked for each class by
+            itself, and results are a mask for each.
 
     An unknown name, an option out of range, or weights that cannot be had or do not fit are a
     `ZigguratError`.
@@ -68,6 +71,7 @@ def create_model(
         head_channels=head_channels,
         head_depth=head_depth,
         drop_path_rate=drop_path_rate,
+        overlapping=overlapping,
     )
     if pretrained is not False:
         load_pretrained(model, pretrained)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ziggurat import zoo
 from ziggurat.checkpoints import native, tensor_file
 from ziggurat.checkpoints.description import (
+    FORMAT_VERSION,
     Description,
     preprocessing_from_dict,
     preprocessing_to_dict,
@@ -189,7 +190,10 @@ def test_a_backbone_of_timm_is_built_again(tmp_path: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "newer": (lambda v: v.update(format_version=3), "format version 3, expected 2; update"),
+    "newer": (
+        lambda v: v.update(format_version=FORMAT_VERSION + 1),
+        f"format version {FORMAT_VERSION + 1}, expected {FORMAT_VERSION}; update",
+    ),
     "no version": (lambda v: v.pop("format_version"), "format version None"),
     "no classes": (lambda v: v.pop("classes"), "lacks, or should not have, classes"),
     "extra": (lambda v: v.update(run="os.system"), "should not have, run"),
