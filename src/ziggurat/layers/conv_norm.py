@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from ziggurat.layers.pointwise import PointwiseConv
 
+NormBuilder = Callable[[int], nn.Module]
+"""Builds the norm of a number of channels."""
+
 
 class ConvNorm(nn.Module):
     """Convolution and norm, no activation; sides are divided by the stride and rounded up.
@@ -33,7 +36,7 @@ class ConvNorm(nn.Module):
         stride: int = 1,
         groups: int = 1,
         dilation: int = 1,
-        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        norm: NormBuilder = nn.BatchNorm2d,
     ) -> None:
         super().__init__()
         self.conv: nn.Conv2d

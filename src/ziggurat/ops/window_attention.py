@@ -1,0 +1,69 @@
+"""Attention of a fine map to a small window of a coarse one (arXiv:2007.09451, section 3.3)."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+NUMBERS_AT_A_TIME = 2**24
+"""Numbers of keys and values that are gathered at once, 64 MiB each."""
+
+
+def window_attention(
+    q: Float[Tensor, "B C H W"],
+    k: Float[Tensor, "B C h w"],
+    v: Float[Tensor, "B C h w"],
+    *,
+    window: int,
+) -> Float[Tensor, "B C H W"]:
+    """Let each fine pixel read the window around its own place on the coarse map.
+
+    Scores are -|q - k|^2. The place of row y is floor(y h / H). Beyond the border keys and values
+    are 0 and take part, as the paper words it. Rows are taken a few at a time and computed again
+    for the gradient, so that the windows of all pixels are never held together.
+
+    Args:
+        q: Queries, one for each fine pixel.
+        k: Keys on the coarse map.
+        v: Values there.
+        window: Side of the window, odd.
+
+    Raises:
+        ValueError: If the window has no middle.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"the window must have a middle, an odd side, got {window}")
+    height, width = q.shape[2:]
+    middle = window // 2
+    k, v = (F.pad(x, (middle,) * 4) for x in (k, v))
+    rows = torch.arange(height, device=q.device) * (k.shape[2] - 2 * middle) // height
+    columns = torch.arange(width, device=q.device) * (k.shape[3] - 2 * middle) // width
+    reach = torch.arange(window, device=q.device)
+    columns = (columns[:, None] + reach).flatten()
+    band = max(1, NUMBERS_AT_A_TIME // (q.shape[0] * q.shape[1] * window * len(columns)))
+    bands = []
+    for first in range(0, height, band):
+        chosen = (rows[first : first + band, None] + reach).flatten()
+        arguments = (q[:, :, first : first + band], k, v, chosen, columns, window)
+        if torch.is_grad_enabled():
+            out: Tensor = checkpoint(_of_band, *arguments, use_reentrant=False)
+        else:
+            out = _of_band(*arguments)
+        bands.append(out)
+    return torch.cat(bands, dim=2)
+
+
+def _of_band(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, window: int) -> Tensor:
+    def windows(x: Tensor) -> Tensor:
+        """Return (B, C, H, W, window * window)."""
+        found = x[:, :, rows][..., columns]
+        sides = found.unflatten(3, (-1, window)).unflatten(2, (-1, window))
+        return sides.transpose(3, 4).flatten(4)
+
+    with torch.autocast(q.device.type, enabled=False):  # squares overflow half precision
+        wide = torch.promote_types(q.dtype, torch.float32)
+        keys = windows(k.to(wide))
+        scores = -(q.to(wide)[..., None] - keys).square().sum(dim=1, keepdim=True)
+        weights = scores.softmax(dim=4)
+        return (weights * windows(v.to(wide))).sum(dim=4).to(q.dtype)
