@@ -18,6 +18,7 @@ from ziggurat.backbones.pvt_v2 import PVTv2
 from ziggurat.backbones.resnet import ResNet
 from ziggurat.backbones.topformer import TopFormer
 from ziggurat.checkpoints import (
+    fpt,
     gpvit,
     mmdet,
     mmdet_dense,
@@ -52,6 +53,7 @@ from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
+from ziggurat.necks.fpt import FeaturePyramidTransformer
 
 Names = TypeVar("Names")
 
@@ -105,7 +107,7 @@ def load_official(
 
     Args:
         model: A classifier, a detector, a segmenter, or a bare backbone, which takes its part of
-            any of them.
+            any of them; or a Feature Pyramid Transformer.
         source: A .pth, .pt, .safetensors, .pdparams or .pkl file, or what is in one.
         reset_classes: Leave entries that differ only in the number of classes at their initial
             values, to train the model for classes of one's own.
@@ -140,6 +142,8 @@ def _layouts(model: nn.Module) -> Layouts:
             rest += _lookup(HEADS, model.auxiliary_head)
         backbones = _lookup(BACKBONES, model.backbone)
         return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
+    if isinstance(model, FeaturePyramidTransformer):
+        return (fpt.ALL_PAIRS, fpt.ALL_PAIRS.under("Conv_Body.", "") + fpt.OTHER_PARTS)
     return tuple(
         names + names.under("backbone.", "") + mmdet.OTHER_PARTS
         for names in _lookup(BACKBONES, model)
@@ -167,6 +171,8 @@ def _lookup(tables: Mapping[type[nn.Module], Names], module: nn.Module) -> Names
 def _label(model: nn.Module) -> str:
     if isinstance(model, Classifier | Detector | SemanticSegmenter):
         return model.identity.name
+    if isinstance(model, FeaturePyramidTransformer):
+        return "a Feature Pyramid Transformer"
     return f"a {type(model).__name__} backbone"
 
 

@@ -42,13 +42,13 @@ class GroundingTransformer(nn.Module):
         super().__init__()
         width = channels // 2
         self.similarity = similarity
-        self.v = PointwiseConv(channels, channels if similarity == "gaussian" else width)
+        self.v = PointwiseConv(channels, width)
         if similarity != "gaussian":
             self.q = PointwiseConv(channels, width)
             self.k = PointwiseConv(channels, width)
         if similarity == "concatenate":
             self.compare = nn.Linear(2 * width, 1)
-        self.proj = PointwiseConv(self.v.out_channels, channels)
+        self.proj = PointwiseConv(width, channels)
         self.norm = nn.Identity() if norm is None else norm(channels)
         # Silent at first; beside the map itself, to which it is concatenated, that does no harm.
         for parameter in (self.norm if norm is not None else self.proj).parameters():

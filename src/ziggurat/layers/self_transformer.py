@@ -1,4 +1,4 @@
-"""Self-transformer of the Feature Pyramid Transformer (Zhang et al., arXiv:2007.09451, section 3.2).
+"""Self-transformer of the Feature Pyramid Transformer (arXiv:2007.09451, section 3.2).
 
 A map looks at itself: every pixel reads every other one, by a mixture of softmaxes.
 """
