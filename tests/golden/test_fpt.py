@@ -129,7 +129,7 @@ def test_self_transformer(name: str, golden: Callable[[str], Any]) -> None:
     module = SelfTransformer(x.shape[1], nn.BatchNorm2d, **SELF_CASES[name])
     if name in ("ffn", "dffn"):  # another projection, which the pyramid does not have
         dilation = 4 if name == "dffn" else 1
-        module.qk = nn.Sequential(
+        module.qk = nn.Sequential(  # type: ignore[assignment]
             nn.Conv2d(64, 64, 3, padding=dilation, dilation=dilation, bias=False),
             nn.BatchNorm2d(64),
             nn.ReLU(),

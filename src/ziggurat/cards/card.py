@@ -25,6 +25,7 @@ class ModelCard:
             FLOPs.
         size_note: Why `ziggurat list` counts otherwise, where it does.
         num_classes: Number of classes, or None for that of ImageNet-1k, COCO or ADE20K.
+        neck: Name of its neck, or None for that of its system.
     """
 
     name: str
@@ -40,6 +41,7 @@ class ModelCard:
     macs: float | None = None
     size_note: str = ""
     num_classes: int | None = None
+    neck: str | None = None
 
 
 PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"

@@ -24,7 +24,7 @@ from ziggurat.heads.rpn import RPN, RPNSettings
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.models.detector import Head
 from ziggurat.necks.coarsest import Coarsest
-from ziggurat.necks.fpn import FPN
+from ziggurat.systems.necks import Neck, build_neck
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
 
@@ -45,13 +45,21 @@ class DetectionBuilder(Protocol):
     """Builds neck and head of a system."""
 
     def __call__(
-        self, pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+        self,
+        pyramid: Pyramid,
+        num_classes: int,
+        *,
+        neck: str | None,
+        channels: int,
+        depth: int,
+        edition: Edition,
     ) -> DetectionParts:
         """Build them with fresh weights.
 
         Args:
             pyramid: Gives the maps.
             num_classes: Number of foreground classes.
+            neck: Name of the neck; None where the system has none.
             channels: Width of neck and head, as published 256.
             depth: Convolutions of each tower of a dense head, as published 4; 0 for the others.
             edition: Whose rules hold where they differ.
@@ -82,46 +90,70 @@ DENSE_STRIDES = (8, 16, 32)
 
 
 def retinanet(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """RetinaNet (Lin et al., arXiv:1708.02002): levels P3..P7, the focal loss.
 
     GPViT's have batch norm in the pyramid and make P6 of P5, the others of C5.
     """
     extra_from: Literal["input", "output"] = "output" if edition == "2.25" else "input"
-    neck = _dense_pyramid(pyramid, channels, edition, extra_from)
+    levels = _dense_pyramid(neck, pyramid, channels, edition, extra_from)
     selection = _selection(RETINANET_SELECTION, edition)
-    head = RetinaNetHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return DetectionParts(neck, head)
+    head = RetinaNetHead(
+        channels, levels.out_strides, num_classes, depth=depth, selection=selection
+    )
+    return DetectionParts(levels, head)
 
 
 def atss(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """ATSS (Zhang et al., arXiv:1912.02424), as published with PVT v2: P6 and P7 of P5."""
-    neck = _dense_pyramid(pyramid, channels, edition, "output")
+    levels = _dense_pyramid(neck, pyramid, channels, edition, "output")
     selection = _selection(ATSS_SELECTION, edition)
-    head = ATSSHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return DetectionParts(neck, head)
+    head = ATSSHead(channels, levels.out_strides, num_classes, depth=depth, selection=selection)
+    return DetectionParts(levels, head)
 
 
 def gfl(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """GFL (Li et al., arXiv:2006.04388), as published with PVT v2: P6 and P7 of P5."""
-    neck = _dense_pyramid(pyramid, channels, edition, "output")
+    levels = _dense_pyramid(neck, pyramid, channels, edition, "output")
     selection = _selection(GFL_SELECTION, edition)
-    head = GFLHead(channels, neck.out_strides, num_classes, depth=depth, selection=selection)
-    return DetectionParts(neck, head)
+    head = GFLHead(channels, levels.out_strides, num_classes, depth=depth, selection=selection)
+    return DetectionParts(levels, head)
 
 
 def _dense_pyramid(
-    pyramid: Pyramid, channels: int, edition: Edition, extra_from: Literal["input", "output"]
-) -> FPN:
+    neck: str | None,
+    pyramid: Pyramid,
+    channels: int,
+    edition: Edition,
+    extra_from: Literal["input", "output"],
+) -> Neck:
     """Levels P3..P7."""
-    return FPN(
-        pyramid.out_channels,
-        pyramid.out_strides,
+    return build_neck(
+        neck,
+        pyramid,
         channels,
         start_level=list(pyramid.out_strides).index(8),
         num_extra_levels=2,
@@ -135,7 +167,13 @@ def _selection(published: Selection, edition: Edition) -> Selection:
 
 
 def faster_rcnn(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """Faster R-CNN (Ren et al., arXiv:1506.01497): levels P2..P6, the last for proposals only.
 
@@ -143,26 +181,39 @@ def faster_rcnn(
     others' two fully connected layers.
     """
     del depth  # there are no towers
-    neck, strides = _region_pyramid(pyramid, channels, edition)
-    return DetectionParts(neck, _faster_rcnn_head(channels, strides, num_classes, edition))
+    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
+    return DetectionParts(levels, _faster_rcnn_head(channels, strides, num_classes, edition))
 
 
 def mask_rcnn(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """Mask R-CNN (He et al., arXiv:1703.06870): Faster R-CNN and a mask branch."""
     del depth  # there are no towers
-    neck, strides = _region_pyramid(pyramid, channels, edition)
+    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
     boxes = _faster_rcnn_head(channels, strides, num_classes, edition)
-    return DetectionParts(neck, MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1]))
+    head = MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1])
+    return DetectionParts(levels, head)
 
 
 def cascade_mask_rcnn(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """Cascade Mask R-CNN (Cai and Vasconcelos, arXiv:1906.09756), as published with PVT v2."""
     del depth  # there are no towers
-    neck, strides = _region_pyramid(pyramid, channels, edition)
+    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
     settings = RPNSettings(num_proposals_trained=2000, is_inside_only=True, box_beta=1 / 9)
     head = CascadeMaskRCNNHead(
         RPN(channels, strides, settings),
@@ -173,23 +224,23 @@ def cascade_mask_rcnn(
         [MaskHead(channels, num_classes) for _ in STAGES],
         strides[:-1],
     )
-    return DetectionParts(neck, head)
+    return DetectionParts(levels, head)
 
 
 def _region_pyramid(
-    pyramid: Pyramid, channels: int, edition: Edition
-) -> tuple[FPN, tuple[int, ...]]:
+    neck: str | None, pyramid: Pyramid, channels: int, edition: Edition
+) -> tuple[Neck, tuple[int, ...]]:
     """Levels P2..P6 and their strides; regions are cut from all but the last."""
-    neck = FPN(
-        pyramid.out_channels,
-        pyramid.out_strides,
+    levels = build_neck(
+        neck,
+        pyramid,
         channels,
         start_level=0,
         num_extra_levels=1,
         extra_from="subsample",
         has_norm=edition == "2.25",
     )
-    return neck, neck.out_strides
+    return levels, levels.out_strides
 
 
 def _faster_rcnn_head(
@@ -202,31 +253,36 @@ def _faster_rcnn_head(
 
 
 def sparse_rcnn(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """Sparse R-CNN (Sun et al., arXiv:2011.12450): 300 learned proposals on levels P2..P5."""
     del depth, edition  # there are no towers, and all editions have the same rules
     _check_heads(channels)
-    neck = FPN(
-        pyramid.out_channels,
-        pyramid.out_strides,
-        channels,
-        start_level=0,
-        num_extra_levels=0,
-        extra_from="output",
-    )
-    return DetectionParts(neck, SparseRCNNHead(channels, neck.out_strides, num_classes))
+    levels = build_neck(neck, pyramid, channels)
+    return DetectionParts(levels, SparseRCNNHead(channels, levels.out_strides, num_classes))
 
 
 def detr(
-    pyramid: Pyramid, num_classes: int, *, channels: int, depth: int, edition: Edition
+    pyramid: Pyramid,
+    num_classes: int,
+    *,
+    neck: str | None,
+    channels: int,
+    depth: int,
+    edition: Edition,
 ) -> DetectionParts:
     """DETR (Carion et al., arXiv:2005.12872): 100 queries to the backbone's last map."""
-    del depth, edition  # there are no towers, and all editions have the same rules
+    del neck, depth, edition  # neither neck nor towers, and all editions have the same rules
     _check_heads(channels)
-    neck = Coarsest(pyramid.out_channels, pyramid.out_strides)
-    head = DETRHead(neck.out_channels[0], neck.out_strides[0], num_classes, channels=channels)
-    return DetectionParts(neck, head)
+    last = Coarsest(pyramid.out_channels, pyramid.out_strides)
+    head = DETRHead(last.out_channels[0], last.out_strides[0], num_classes, channels=channels)
+    return DetectionParts(last, head)
 
 
 def _check_heads(channels: int) -> None:

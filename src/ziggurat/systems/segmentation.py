@@ -13,12 +13,15 @@ from ziggurat.heads.semantic_fpn import SemanticFPNHead
 from ziggurat.heads.topformer import TopFormerHead
 from ziggurat.heads.trans2seg import NUM_HEADS, Trans2SegHead
 from ziggurat.heads.upernet import UPerNetHead
-from ziggurat.necks.fpn import FPN
 from ziggurat.necks.semantics_pyramid import SemanticsPyramid
+from ziggurat.systems.necks import build_neck
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
+
+WINDOW = 5
+"""Side of the square that the paper's Feature Pyramid Transformer grounds pixels in."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,20 @@ class SegmentationBuilder(Protocol):
     """Builds neck and heads of a system."""
 
     def __call__(
-        self, pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+        self,
+        pyramid: Pyramid,
+        num_classes: int,
+        *,
+        neck: str | None,
+        channels: int,
+        backbone: str,
     ) -> SegmentationParts:
         """Build them with fresh weights.
 
         Args:
             pyramid: Gives the maps.
             num_classes: Number of classes.
+            neck: Name of the neck; None where the head reads the maps as they are.
             channels: Width of neck and head.
             backbone: Its name, where a published variant has a rule of its own.
         """
@@ -74,45 +84,40 @@ class SegmentationSystem:
 
 
 def semantic_fpn(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """Semantic FPN (Kirillov et al., arXiv:1901.02446), with PVT, PVT v2 and P2T."""
     del backbone  # all are alike
-    neck = FPN(
-        pyramid.out_channels,
-        pyramid.out_strides,
-        channels,
-        start_level=0,
-        num_extra_levels=0,
-        extra_from="output",
-    )
+    levels = build_neck(neck, pyramid, channels, window=WINDOW)
     head = SemanticFPNHead(
-        neck.out_channels, neck.out_strides, num_classes, channels=max(1, channels // 2)
+        levels.out_channels, levels.out_strides, num_classes, channels=max(1, channels // 2)
     )
-    return SegmentationParts(neck, head)
+    return SegmentationParts(levels, head)
 
 
 def upernet(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """UPerNet (Xiao et al., arXiv:1807.10221), with GPViT."""
     del backbone  # all are alike
-    head = UPerNetHead(pyramid.out_channels, num_classes, channels=channels)
+    between, maps = _enriched(neck, pyramid, channels)
+    head = UPerNetHead(maps.out_channels, num_classes, channels=channels)
     auxiliary = FCNHead(pyramid.out_channels, num_classes, channels=max(1, channels // 2))
-    return SegmentationParts(nn.Identity(), head, auxiliary)
+    return SegmentationParts(between, head, auxiliary)
 
 
 def segformer(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """SegFormer's head (Xie et al., arXiv:2105.15203), with GPViT."""
     del backbone  # all are alike
-    head = SegFormerHead(pyramid.out_channels, num_classes, channels=channels)
-    return SegmentationParts(nn.Identity(), head)
+    between, maps = _enriched(neck, pyramid, channels)
+    head = SegFormerHead(maps.out_channels, num_classes, channels=channels)
+    return SegmentationParts(between, head)
 
 
 def trans2seg(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """Trans2Seg's decoder (Xie et al., arXiv:2101.08461), which PVT's paper puts onto PVT.
 
@@ -125,22 +130,32 @@ def trans2seg(
             f"head_channels must be a multiple of {NUM_HEADS}, one part for each attention head, "
             f"got {channels}"
         )
-    head = Trans2SegHead(pyramid.out_channels, num_classes, channels=channels)
-    return SegmentationParts(nn.Identity(), head)
+    between, maps = _enriched(neck, pyramid, channels)
+    head = Trans2SegHead(maps.out_channels, num_classes, channels=channels)
+    return SegmentationParts(between, head)
+
+
+def _enriched(neck: str | None, pyramid: Pyramid, channels: int) -> tuple[nn.Module, Pyramid]:
+    """Return the neck of a head that reads a backbone's maps as they are, and what it reads."""
+    if neck is None:
+        return nn.Identity(), pyramid
+    levels = build_neck(neck, pyramid, channels, window=WINDOW)
+    return levels, levels
 
 
 def topformer_seg(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """TopFormer's head (Zhang et al., arXiv:2204.05525); the smallest variant mixes depthwise."""
+    del neck  # what injects semantics is part of it
     return _topformer(pyramid, num_classes, channels, is_depthwise=backbone == "topformer_tiny")
 
 
 def topformer_seg_cityscapes(
-    pyramid: Pyramid, num_classes: int, *, channels: int, backbone: str
+    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
 ) -> SegmentationParts:
     """TopFormer's head as its Cityscapes configurations have it: 128 wide, never depthwise."""
-    del backbone  # all are alike
+    del neck, backbone  # all are alike
     return _topformer(pyramid, num_classes, channels, is_depthwise=False)
 
 

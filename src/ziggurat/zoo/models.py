@@ -12,6 +12,7 @@ from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.stride_pyramid import StridePyramid
 from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
 from ziggurat.systems.detection import DENSE_STRIDES, Edition
+from ziggurat.systems.necks import FPT_FORMULAS, NECKS
 from ziggurat.systems.segmentation import PYRAMID_STRIDES
 from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Task
 from ziggurat.zoo.backbones import (
@@ -27,8 +28,6 @@ from ziggurat.zoo.backbones import (
 
 Model = Classifier | Detector | SemanticSegmenter
 System = DetectionSystem | SegmentationSystem
-
-NECKS = ("fpn",)
 
 NUM_CLASSES: dict[Task, int] = {
     "classification": 1000,
@@ -106,6 +105,8 @@ def create_model(
     if task == "classification":
         _refuse(name, "classifier", neck=neck, head_channels=head_channels, head_depth=head_depth)
     else:
+        if published is not None and neck is None:
+            neck = published.neck
         neck = _neck_of(system, neck)
         head_channels = _width_of(system, chosen) if head_channels is None else head_channels
         if SYSTEMS[system].has_depth:
@@ -193,6 +194,7 @@ def _detector(
     parts = system.build(
         backbone if pyramid is None else pyramid,
         identity.num_classes,
+        neck=identity.neck,
         channels=channels,
         depth=identity.head_depth or 0,
         edition=_edition(identity.backbone),
@@ -230,6 +232,7 @@ def _segmenter(
     parts = system.build(
         backbone if pyramid is None else pyramid,
         identity.num_classes,
+        neck=identity.neck,
         channels=channels,
         backbone=identity.backbone,
     )
@@ -268,14 +271,16 @@ def _neck_of(system: str, neck: str | None) -> str | None:
     """Return the neck of a system: its own, or another one that it can have.
 
     Raises:
-        ZigguratError: If the system can have no neck, or the neck is unknown.
+        ZigguratError: If the system can have no neck, or not this one, or it is unknown.
     """
-    own = SYSTEMS[system].neck
-    if neck is None or neck == own:
-        return own
-    if own is None:
+    chosen = SYSTEMS[system]
+    if neck is None or neck == chosen.neck:
+        return chosen.neck
+    is_fixed = chosen.neck is None if isinstance(chosen, DetectionSystem) else chosen.injects
+    if is_fixed:
         raise ZigguratError(f"{system!r} reads the backbone's maps and has no neck; leave it out")
-    check_known("neck", neck, NECKS)
+    # A head that reads maps as they are can read enriched ones, and not those of another width.
+    check_known("neck", neck, NECKS if chosen.neck is not None else FPT_FORMULAS)
     return neck
 
 
