@@ -70,16 +70,20 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW and its parameter groups."""
+    """AdamW or SGD, and its parameter groups."""
 
     lr: float
     """Learning rate at the reference batch."""
     reference_batch: int | None = None
     """Images per step lr is meant for: it is scaled by images per step / this; null keeps it."""
+    kind: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or gradient descent with momentum."""
     weight_decay: float = 0.05
-    """Decoupled weight decay."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of the running mean of gradients and of their squares."""
+    """Weight decay: decoupled from the gradient in AdamW, a part of it in SGD."""
+    betas: tuple[float, float] | None = None
+    """AdamW's decay of the running mean of gradients and of their squares; null for 0.9, 0.999."""
+    momentum: float | None = None
+    """SGD's decay of the running sum of gradients; null for 0.9."""
     no_decay: tuple[NoDecay, ...] = ("vectors",)
     """What does not decay: vectors (biases, scales of norms), or only norms (those of tokens and
     of whole maps), inner_norms (norms but a backbone's last), conv_norms (those inside a
@@ -91,6 +95,8 @@ class OptimizerConfig:
     """Learning rate of the backbone as a multiple of lr."""
     head_lr_factor: float = 1.0
     """Learning rate of the heads as a multiple of lr."""
+    bias_lr_factor: float = 1.0
+    """Learning rate of biases as a multiple of that of the weights beside them."""
 
     def __post_init__(self) -> None:
         require_positive(
@@ -98,14 +104,27 @@ class OptimizerConfig:
             lr=self.lr,
             backbone_lr_factor=self.backbone_lr_factor,
             head_lr_factor=self.head_lr_factor,
+            bias_lr_factor=self.bias_lr_factor,
         )
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
         require(
-            all(0 <= beta < 1 for beta in self.betas),
+            all(0 <= beta < 1 for beta in self.betas or ()),
             "optimizer.betas",
             self.betas,
             "at least 0 and below 1",
+        )
+        require(
+            self.betas is None or self.kind == "adamw",
+            "optimizer.betas",
+            self.betas,
+            f"null where optimizer.kind is {self.kind}",
+        )
+        require(
+            self.momentum is None or (self.kind == "sgd" and 0 <= self.momentum < 1),
+            "optimizer.momentum",
+            self.momentum,
+            "at least 0 and below 1, or null where optimizer.kind is adamw",
         )
         require(
             len(set(self.no_decay)) == len(self.no_decay),
@@ -132,6 +151,8 @@ class ScheduleConfig:
     """Learning rate at the end of a cosine or polynomial, scaled as lr is."""
     milestones: tuple[int, ...] = ()
     """Epochs after which the learning rate is multiplied by gamma."""
+    milestone_steps: tuple[int, ...] = ()
+    """Optimizer steps after which it is multiplied by gamma, instead of milestones."""
     gamma: float | None = None
     """Factor of the learning rate at each milestone; null for 0.1."""
     power: float | None = None
@@ -156,15 +177,24 @@ class ScheduleConfig:
             self.min_lr,
             "0 where schedule.kind is step",
         )
-        ordered = tuple(sorted(set(self.milestones))) == self.milestones
+        for name, given in (
+            ("milestones", self.milestones),
+            ("milestone_steps", self.milestone_steps),
+        ):
+            require(
+                tuple(sorted(set(given))) == given and all(number > 0 for number in given),
+                f"schedule.{name}",
+                given,
+                f"rising {'epochs' if name == 'milestones' else 'steps'} above 0",
+            )
         require(
-            ordered and all(epoch > 0 for epoch in self.milestones),
-            "schedule.milestones",
-            self.milestones,
-            "rising epochs above 0",
+            not (self.milestones and self.milestone_steps),
+            "schedule.milestone_steps",
+            self.milestone_steps,
+            "left out where schedule.milestones are given",
         )
         require(
-            bool(self.milestones) == (self.kind == "step"),
+            bool(self.milestones or self.milestone_steps) == (self.kind == "step"),
             "schedule.milestones",
             self.milestones,
             "given where schedule.kind is step, and only there",
@@ -203,7 +233,7 @@ class TrainerConfig:
     max_epochs: int | None = 12
     """Passes over the training data; null for as many as trainer.max_steps takes."""
     max_steps: int | None = None
-    """Optimizer steps that end the run, and with it a cosine; milestones stay in epochs."""
+    """Optimizer steps that end the run, and with it a cosine; milestones stay where they are."""
     max_minutes: float | None = None
     """Minutes after which the run is stopped; the schedule does not follow."""
     precision: Literal["32", "bf16", "fp16"] = "32"

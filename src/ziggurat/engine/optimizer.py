@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
 from ziggurat.config.tree import NoDecay, OptimizerConfig
 from ziggurat.errors import ZigguratError
@@ -48,6 +48,8 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         factor = config.head_lr_factor if is_head else 1.0
         if name.startswith("backbone."):
             factor = config.backbone_lr_factor
+        if "biases" in kinds:
+            factor *= config.bias_lr_factor
         decays = kinds.isdisjoint(config.no_decay) or (is_head and config.head_decays)
         groups.setdefault((factor, decays), []).append(parameter)
     if not groups:
@@ -101,7 +103,7 @@ def build_optimizer(
 
     Args:
         model: The model.
-        config: Decay, betas and factors of the learning rate.
+        config: Kind, decay, and factors of the learning rate.
         lr: Learning rate, already scaled.
         is_fused: Whether one kernel updates all parameters, several times as fast; not with
             fp16, whose gradients Lightning must see before they are unscaled.
@@ -109,4 +111,7 @@ def build_optimizer(
     groups = parameter_groups(model, config)
     for group in groups:
         group["lr"] = lr * group["lr_factor"]
-    return AdamW(groups, lr=lr, betas=config.betas, fused=is_fused)
+    if config.kind == "sgd":
+        momentum = 0.9 if config.momentum is None else config.momentum
+        return SGD(groups, lr=lr, momentum=momentum, fused=is_fused)
+    return AdamW(groups, lr=lr, betas=config.betas or (0.9, 0.999), fused=is_fused)

@@ -94,5 +94,6 @@ class Schedule:
 
     def _steps(self, position: float) -> float:
         passed = sum(position >= epoch * self.steps_per_epoch for epoch in self.config.milestones)
+        passed += sum(position >= step for step in self.config.milestone_steps)
         gamma = 0.1 if self.config.gamma is None else self.config.gamma
         return float(gamma**passed)

@@ -8,8 +8,8 @@ says how much each part counts,
 
 On the finest map of an 800 x 1344 image the maps in these parentheses would take 22 GB. A softmax
 needs one row at a time only, so that queries are taken a few hundred at a time: the result is the
-same, and the memory grows with the keys and no longer with queries times keys. In training a chunk
-is computed again for its gradient.
+same, and the memory grows with the keys and no longer with queries times keys. An accelerator has
+kernels that do the same for attention of many equal heads, which the mixture can be written as.
 
 Shapes: B images, N queries, M keys, C channels of queries and keys, V of values, P parts.
 """
@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+
+from ziggurat.ops.chunked_attention import ChunkedAttention
 
 SCORES_AT_A_TIME = 2**22
 """Scores of one part that are held at once, 16 MiB: larger chunks are no faster on a CPU."""
@@ -56,18 +57,18 @@ def mixture_attention(
         raise ValueError(f"{q.shape[2]} channels cannot be cut into {parts} equal parts")
     if q.is_cuda or torch.compiler.is_compiling():
         return _by_fused_heads(q, k, v, prior, scale, key_bias, dropout)
-    rows = max(FEWEST_QUERIES, SCORES_AT_A_TIME // k.shape[1])
+    rows = max(FEWEST_QUERIES, SCORES_AT_A_TIME // (q.shape[0] * k.shape[1]))
     if q.shape[1] <= rows:
-        return _of_chunk(q, k, v, prior, scale, key_bias, dropout)
-    chunks = []
-    for chunk in q.split(rows, dim=1):
-        arguments = (chunk, k, v, prior, scale, key_bias, dropout)
-        if torch.is_grad_enabled():
-            out: Tensor = checkpoint(_of_chunk, *arguments, use_reentrant=False)
-        else:
-            out = _of_chunk(*arguments)
-        chunks.append(out)
-    return torch.cat(chunks, dim=1)
+        maps = attention_maps(q, k, prior, scale=scale, key_bias=key_bias, dropout=dropout)
+        return maps.to(v.dtype) @ v
+    # Sums over thousands of keys in half precision would lose what training needs.
+    wide = [
+        None if x is None else x.float() if x.dtype.itemsize < 4 else x
+        for x in (q, k, v, prior, key_bias)
+    ]
+    with torch.autocast(q.device.type, enabled=False):
+        out: Tensor = ChunkedAttention.apply(*wide, scale, dropout, min(rows, q.shape[1]))
+    return out.to(v.dtype)
 
 
 def distance_attention(
@@ -88,15 +89,13 @@ def distance_attention(
         prior: Weights of the parts, which sum to 1.
     """
     with torch.autocast(q.device.type, enabled=False):  # squares overflow half precision
-        q, k = q.float() if q.dtype.itemsize < 4 else q, k.to(torch.promote_types(k.dtype, q.dtype))
+        q, k, v, prior = (x.float() if x.dtype.itemsize < 4 else x for x in (q, k, v, prior))
         # Distances do not change when both move alike, and smaller numbers lose fewer digits.
         centre = k.mean(dim=1, keepdim=True)
         q, k = q - centre, k - centre
         squares = k.unflatten(2, (prior.shape[1], -1)).square().sum(dim=3)
         key_bias = -squares.transpose(1, 2)
-        return mixture_attention(
-            q, k, v.to(q.dtype), prior.to(q.dtype), scale=2.0, key_bias=key_bias
-        )
+        return mixture_attention(q, k, v, prior, scale=2.0, key_bias=key_bias)
 
 
 def attention_maps(
@@ -123,19 +122,6 @@ def attention_maps(
         mixed = weights if mixed is None else mixed + weights
     assert mixed is not None
     return mixed
-
-
-def _of_chunk(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    prior: Tensor,
-    scale: float,
-    key_bias: Tensor | None,
-    dropout: float,
-) -> Tensor:
-    maps = attention_maps(q, k, prior, scale=scale, key_bias=key_bias, dropout=dropout)
-    return maps @ v
 
 
 def _by_fused_heads(
