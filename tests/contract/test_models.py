@@ -36,7 +36,7 @@ def _is_divisible(name: str) -> bool:
 SMALLEST_BACKBONES = list({_family(name): name for name in reversed(BACKBONES)}.values())
 SMALLEST_MODELS = list(
     {
-        (c.system, _family(c.backbone) if c.task == "classification" else ""): name
+        (c.system, c.neck, _family(c.backbone) if c.task == "classification" else ""): name
         for name, c in reversed(MODELS.items())
     }.values()
 )

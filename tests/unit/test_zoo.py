@@ -16,7 +16,7 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("p2t_tny", {}, "unknown model 'p2t_tny'; did you mean 'p2t_tiny'"),
         ("retinanet", {}, "is a system and needs backbone"),
         ("retinanet", {"backbone": "p2t_smal"}, "unknown backbone 'p2t_smal'; did you mean"),
-        ("retinanet", {"backbone": "p2t_tiny", "neck": "fpm"}, "did you mean 'fpn'"),
+        ("retinanet", {"backbone": "p2t_tiny", "neck": "fpnn"}, "did you mean 'fpn'"),
         ("retinanet_p2t_tiny", {"backbone": "p2t_small"}, "has its own backbone"),
         ("p2t_tiny", {"neck": "fpn"}, "is a classifier and has no neck"),
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),

@@ -48,6 +48,7 @@ PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"
 PVT_V2_PAPER = "Wang et al., CVMJ 2022, arXiv:2106.13797, and github.com/whai362/PVT"
 P2T_PAPER = "Wu et al., TPAMI 2022, arXiv:2106.12011"
 TOPFORMER_PAPER = "Zhang et al., CVPR 2022, arXiv:2204.05525"
+FPT_PAPER = "Zhang et al., ECCV 2020, arXiv:2007.09451"
 GPVIT_PAPER = "Yang et al., ICLR 2023, arXiv:2212.06795"
 
 TRUNCATED = "the table cuts digits off where it should round"

@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ziggurat.ops.chunked_attention import ChunkedAttention
+from ziggurat.ops.precision import without_autocast
 
 SCORES_AT_A_TIME = 2**22
 """Scores of one part that are held at once, 16 MiB: larger chunks are no faster on a CPU."""
@@ -58,7 +59,7 @@ def mixture_attention(
     if q.is_cuda or torch.compiler.is_compiling():
         return _by_fused_heads(q, k, v, prior, scale, key_bias, dropout)
     rows = max(FEWEST_QUERIES, SCORES_AT_A_TIME // (q.shape[0] * k.shape[1]))
-    if q.shape[1] <= rows:
+    if q.shape[1] <= rows or q.is_meta:
         maps = attention_maps(q, k, prior, scale=scale, key_bias=key_bias, dropout=dropout)
         return maps.to(v.dtype) @ v
     # Sums over thousands of keys in half precision would lose what training needs.
@@ -66,7 +67,7 @@ def mixture_attention(
         None if x is None else x.float() if x.dtype.itemsize < 4 else x
         for x in (q, k, v, prior, key_bias)
     ]
-    with torch.autocast(q.device.type, enabled=False):
+    with without_autocast(q.device):
         out: Tensor = ChunkedAttention.apply(*wide, scale, dropout, min(rows, q.shape[1]))
     return out.to(v.dtype)
 
@@ -88,7 +89,7 @@ def distance_attention(
         v: Values, one set for all parts.
         prior: Weights of the parts, which sum to 1.
     """
-    with torch.autocast(q.device.type, enabled=False):  # squares overflow half precision
+    with without_autocast(q.device):  # squares overflow half precision
         q, k, v, prior = (x.float() if x.dtype.itemsize < 4 else x for x in (q, k, v, prior))
         # Distances do not change when both move alike, and smaller numbers lose fewer digits.
         centre = k.mean(dim=1, keepdim=True)

@@ -6,6 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ziggurat.ops.precision import without_autocast
+
 NUMBERS_AT_A_TIME = 2**24
 """Numbers of keys and values that are gathered at once, 64 MiB each."""
 
@@ -61,7 +63,7 @@ def _of_band(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, win
         sides = found.unflatten(3, (-1, window)).unflatten(2, (-1, window))
         return sides.transpose(3, 4).flatten(4)
 
-    with torch.autocast(q.device.type, enabled=False):  # squares overflow half precision
+    with without_autocast(q.device):  # squares overflow half precision
         wide = torch.promote_types(q.dtype, torch.float32)
         keys = windows(k.to(wide))
         scores = -(q.to(wide)[..., None] - keys).square().sum(dim=1, keepdim=True)

@@ -28,7 +28,7 @@ PVT = "pvt/detection/configs"
 P2T = "p2t/detection/configs"
 GPVIT = "gpvit/downstream/mmdetection/configs/gpvit"
 SYSTEMS = ("retinanet", "mask_rcnn", "cascade_mask_rcnn", "atss", "gfl", "sparse_rcnn", "detr")
-RECIPES = [name for name in list_recipes() if name.endswith("_coco")]
+RECIPES = [name for name in list_recipes() if name.endswith("_coco") and "_fpt_" not in name]
 SHORT_SIDES_3X = tuple(range(480, 801, 32))
 SHORT_SIDES_DETR = tuple(range(640, 801, 32))
 
@@ -104,7 +104,7 @@ def test_every_official_configuration_has_its_recipe() -> None:
 
 
 def test_every_recipe_of_a_detector_belongs_to_a_card() -> None:
-    named = {recipe for card in MODELS.values() for recipe in card.recipes}
+    named = {recipe for card in MODELS.values() if card.neck is None for recipe in card.recipes}
     buildable = {recipe for recipe in RECIPES if parts_of(recipe)[0] in systems.SYSTEMS}
     assert buildable == {recipe for recipe in named if recipe.endswith("_coco")}
 
@@ -117,7 +117,7 @@ def test_a_recipe_optimizes_as_the_official_configuration(recipe: str) -> None:
     assert optimizer["type"] == "AdamW"
     assert run.optimizer.lr == pytest.approx(optimizer["lr"])
     assert run.optimizer.weight_decay == optimizer["weight_decay"]
-    assert list(run.optimizer.betas) == optimizer.get("betas", [0.9, 0.999])
+    assert list(run.optimizer.betas or ()) == optimizer.get("betas", [0.9, 0.999])
     keys = optimizer.get("paramwise_cfg", {}).get("custom_keys", {})
     assert run.optimizer.backbone_lr_factor == keys.get("backbone", {}).get("lr_mult", 1.0)
     undecayed = {key for key, rule in keys.items() if rule.get("decay_mult") == 0}

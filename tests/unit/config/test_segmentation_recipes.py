@@ -23,6 +23,7 @@ RECIPES = [
     for name in list_recipes()
     if name.startswith(("semantic_fpn", "upernet", "segformer", "topformer_seg"))
     and "from_scratch" not in name
+    and "_fpt_" not in name
 ]
 WITHOUT_CONFIGURATION = {
     "semantic_fpn_pvt_v2",  # only numbers in the paper
@@ -80,7 +81,7 @@ def test_every_recipe_of_a_segmenter_belongs_to_a_card() -> None:
     named = {
         recipe
         for card in MODELS.values()
-        if card.task == "semantic_segmentation"
+        if card.task == "semantic_segmentation" and card.neck is None
         for recipe in card.recipes
     }
     assert set(RECIPES) == named
@@ -92,7 +93,7 @@ def test_a_recipe_optimizes_as_the_official_configuration(recipe: str) -> None:
     assert official["optimizer"]["type"] == "AdamW"
     assert run.optimizer.lr == pytest.approx(official["optimizer"]["lr"])
     assert run.optimizer.weight_decay == official["optimizer"]["weight_decay"]
-    assert list(run.optimizer.betas) == official["optimizer"].get("betas", [0.9, 0.999])
+    assert list(run.optimizer.betas or ()) == official["optimizer"].get("betas", [0.9, 0.999])
     keys = official["optimizer"].get("paramwise_cfg", {}).get("custom_keys", {})
     assert run.optimizer.head_lr_factor == keys.get("head", {}).get("lr_mult", 1.0)
     clip = (official["optimizer_config"].get("grad_clip") or {}).get("max_norm")

@@ -33,6 +33,22 @@ def test_all_may_decay() -> None:
     assert group["weight_decay"] == 1e-4
 
 
+def test_gradient_descent_with_faster_biases() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4))
+    config = OptimizerConfig(
+        1.0, kind="sgd", bias_lr_factor=2.0, no_decay=("biases", "norms"), weight_decay=1e-4
+    )
+    optimizer = build_optimizer(model, config, lr=0.05, is_fused=True)
+    assert isinstance(optimizer, torch.optim.SGD)
+    found = {
+        (tuple(p.shape), group["lr"], group["weight_decay"], group["momentum"])
+        for group in optimizer.param_groups
+        for p in group["params"]
+    }
+    biases, weights, scales = ((4,), 0.1, 0.0, 0.9), ((4, 3, 3, 3), 0.05, 1e-4, 0.9), (4,)
+    assert found == {biases, weights, (scales, 0.05, 0.0, 0.9)}
+
+
 @pytest.mark.parametrize("no_decay", [(), ("vectors",), ("norms", "biases")])
 def test_every_parameter_of_a_model_is_in_one_group(no_decay: tuple[NoDecay, ...]) -> None:
     model = create_model("p2t_tiny", num_classes=3)

@@ -20,6 +20,28 @@ def test_steps_with_a_linear_warmup() -> None:
     assert schedule.factor(11_000) == pytest.approx(0.01)
 
 
+def test_milestones_in_steps_are_those_of_the_published_fpt_runs() -> None:
+    config = ScheduleConfig(
+        "step", warmup_steps=500, warmup_start=1 / 3, milestone_steps=(120_000, 160_000)
+    )
+    schedule = Schedule(config, lr=0.05, total_steps=180_000, steps_per_epoch=7330)
+    official = {  # of the mask configuration, as its code computes it
+        0: 0.016666666666666666,
+        1: 0.016733333333333333,
+        100: 0.023333333333333334,
+        250: 0.03333333333333333,
+        499: 0.049933333333333337,
+        500: 0.05,
+        119_999: 0.05,
+        120_000: 0.005,
+        159_999: 0.005,
+        160_000: 0.0005,
+        179_999: 0.0005,
+    }
+    for step, lr in official.items():
+        assert 0.05 * schedule.factor(step) == pytest.approx(lr), step
+
+
 def test_cosine_by_the_step_ends_at_min_lr() -> None:
     config = ScheduleConfig("cosine", min_lr=1e-5)
     schedule = Schedule(config, lr=1e-3, total_steps=100, steps_per_epoch=10)

@@ -1,0 +1,77 @@
+"""Recipes with a Feature Pyramid Transformer: the published schedules, and what they replace."""
+
+import dataclasses
+import re
+
+import pytest
+
+from ziggurat.cards import MODELS
+from ziggurat.config import SemanticSegmentationRun, list_recipes, load_run, recipe_path
+from ziggurat.config.tree import TrainConfig
+
+RECIPES = [name for name in list_recipes() if "_fpt_" in name]
+PLAIN = {
+    "mask_rcnn_fpt_pvt_v2_b2_1x_coco",
+    "mask_rcnn_fpt_p2t_small_1x_coco",
+    "retinanet_fpt_gpvit_l1_1x_coco",
+    "semantic_fpn_fpt_pvt_v2_b2_80k_ade20k",
+}
+"""Like the run of the same name without it."""
+
+
+def run_of(recipe: str) -> TrainConfig:
+    return load_run(recipe, ["--data.root=somewhere"])
+
+
+def test_every_model_has_its_recipes() -> None:
+    assert {name for card in MODELS.values() if card.neck for name in card.recipes} == set(RECIPES)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "milestones", "steps"),
+    [
+        ("faster_rcnn_fpt_resnet50_120k_coco", (80_000, 100_000), 120_000),
+        *(
+            (f"mask_rcnn_fpt_resnet{depth}_180k_coco", (120_000, 160_000), 180_000)
+            for depth in (50, 101, 152)
+        ),
+    ],
+)
+def test_runs_on_resnets_have_the_published_schedule(
+    recipe: str, milestones: tuple[int, int], steps: int
+) -> None:
+    run = run_of(recipe)
+    optimizer, schedule = run.optimizer, run.schedule
+    assert (optimizer.kind, optimizer.lr, optimizer.reference_batch) == ("sgd", 0.05, 16)
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+    assert optimizer.bias_lr_factor == 2.0
+    assert set(optimizer.no_decay) == {"biases", "norms", "conv_norms"}
+    assert (schedule.warmup_steps, schedule.warmup_start) == (500, pytest.approx(1 / 3))
+    assert (schedule.milestone_steps, schedule.gamma) == (milestones, 0.1)
+    assert (run.trainer.max_epochs, run.trainer.max_steps) == (None, steps)
+
+
+@pytest.mark.parametrize("recipe", sorted(PLAIN))
+def test_other_runs_replace_the_neck_alone(recipe: str) -> None:
+    run, plain = run_of(recipe), run_of(recipe.replace("_fpt", ""))
+    assert run.model.name == plain.model.name.replace(
+        run.model.name.split("_fpt_")[0], run.model.name.split("_fpt_")[0] + "_fpt"
+    )
+    assert dataclasses.replace(run, model=plain.model) == plain
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_header_of_a_recipe_tells_how_to_run_it(recipe: str) -> None:
+    run = run_of(recipe)
+    text = recipe_path(recipe).read_text().partition("task:")[0].replace("\n# ", " ")
+    found = re.search(r"Hardware: (\d+) GPUs x (\d+) images", text)
+    assert found is not None
+    assert run.optimizer.reference_batch == int(found[1]) * int(found[2])
+    assert f" {recipe} " in text
+    assert f"keep images per step at {run.optimizer.reference_batch}" in text
+    if run.trainer.max_steps is None:
+        assert f"{run.trainer.max_epochs} epochs" in text
+    else:
+        assert f"{run.trainer.max_steps:,} steps" in text
+    assert MODELS[run.model.name].drop_path_rate == run.model.drop_path_rate
+    assert isinstance(run, SemanticSegmentationRun) == recipe.startswith("semantic")
