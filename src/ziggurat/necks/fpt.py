@@ -16,10 +16,12 @@ from functools import partial
 from math import gcd
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.conv_norm import NormBuilder
 from ziggurat.layers.grounding_transformer import EuclideanGrounding, GroundingTransformer
@@ -30,10 +32,17 @@ from ziggurat.layers.rendering_transformer import (
     resize_to,
 )
 from ziggurat.layers.self_transformer import DROPOUT, SelfTransformer
+from ziggurat.ops.memory import available_bytes
+from ziggurat.types import ImageSize
 
 Formulas = Literal["official", "paper"]
 Norm = Literal["group", "batch", "none"]
 NUM_GROUPS = 32
+
+MAPS_AT_A_TIME = 8
+MAPS_OF_A_LOOK = 6
+SMALL_ENOUGH = 2**28
+"""Bytes for which it does not pay to ask how much memory is left."""
 
 
 class FeaturePyramidTransformer(nn.Module):
@@ -116,9 +125,48 @@ class FeaturePyramidTransformer(nn.Module):
         self, features: Sequence[Float[Tensor, "B _ _ _"]]
     ) -> list[Float[Tensor, "B C _ _"]]:
         """Return the enriched maps, fine to coarse."""
+        if not torch.compiler.is_compiling():
+            self._check_memory(features)
         maps = [lateral(x) for lateral, x in zip(self.laterals, features, strict=True)]
         maps = self.base(maps)
         return [fuse(self._views(maps, level)) for level, fuse in enumerate(self.fusions)]
+
+    def predicted_bytes(self, sizes: Sequence[ImageSize], *, batch: int, learns: bool) -> int:
+        """Return about how much memory a pass takes, beside its input and the weights.
+
+        Nothing of size N x N is ever held. What remains are maps: without gradients the laterals
+        and a few more of the finest, with them six for each look of each map. Measured on a CPU in
+        float32, where this was at most a quarter too much.
+
+        Args:
+            sizes: Height and width of each map.
+            batch: Number of images.
+            learns: Whether what gradients need is kept.
+        """
+        numbers = [height * width * self.out_channels[0] for height, width in sizes]
+        kept = sum(numbers) + MAPS_AT_A_TIME * max(numbers)
+        if learns and not self.use_checkpointing:
+            kept = MAPS_OF_A_LOOK * len(sizes) * sum(numbers)
+        return 4 * batch * kept
+
+    def _check_memory(self, features: Sequence[Tensor]) -> None:
+        """Refuse what would not fit, before hours of swapping or a killed process.
+
+        Raises:
+            ZigguratError: If a pass would take more memory than is left.
+        """
+        first = features[0]
+        sizes = [(x.shape[2], x.shape[3]) for x in features]
+        needed = self.predicted_bytes(sizes, batch=len(first), learns=torch.is_grad_enabled())
+        if needed < SMALL_ENOUGH:
+            return
+        left = available_bytes(first.device)
+        if left is not None and needed > left:
+            raise ZigguratError(
+                f"the Feature Pyramid Transformer needs about {needed / 2**30:.1f} GiB for "
+                f"{len(first)} images whose finest map is {sizes[0][0]} x {sizes[0][1]}, and "
+                f"{left / 2**30:.1f} GiB are left; take smaller images or fewer at a time"
+            )
 
     def _views(self, maps: Sequence[Tensor], level: int) -> Iterator[Tensor]:
         """Yield what the map finds: in itself, in finer maps, in coarser ones; then the map."""
@@ -194,8 +242,11 @@ class _Projection(nn.Sequential):
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a group norm of 32 groups, or of as many as divide the channels."""
-    return nn.GroupNorm(gcd(NUM_GROUPS, channels), channels)
+    """Build a group norm of 32 groups, or of fewer that have 8 channels at least.
+
+    A group of a single channel would leave nothing of the mean of a map, which is one number.
+    """
+    return nn.GroupNorm(gcd(NUM_GROUPS, channels, max(1, channels // 8)), channels)
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:

@@ -46,7 +46,8 @@ def test_runs_on_resnets_have_the_published_schedule(
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
     assert optimizer.bias_lr_factor == 2.0
     assert set(optimizer.no_decay) == {"biases", "norms", "conv_norms"}
-    assert (schedule.warmup_steps, schedule.warmup_start) == (500, pytest.approx(1 / 3))
+    assert schedule.warmup_steps == 500
+    assert schedule.warmup_start == pytest.approx(1 / 3)
     assert (schedule.milestone_steps, schedule.gamma) == (milestones, 0.1)
     assert (run.trainer.max_epochs, run.trainer.max_steps) == (None, steps)
 
