@@ -42,6 +42,18 @@ def test_milestones_in_steps_are_those_of_the_published_fpt_runs() -> None:
         assert 0.05 * schedule.factor(step) == pytest.approx(lr), step
 
 
+def test_polynomial_falls_from_the_first_step_and_is_multiplied_by_the_warmup() -> None:
+    config = ScheduleConfig("poly", power=0.9, min_lr=1e-6, warmup_steps=100, warmup_start=0.01)
+    schedule = Schedule(config, lr=1e-4, total_steps=1000, steps_per_epoch=10)
+    for step in (0, 50, 99):  # mmseg: lr_poly * (1 - (1 - it / N) * (1 - ratio))
+        poly = 0.01 + 0.99 * (1 - step / 1000) ** 0.9
+        assert schedule.factor(step) == pytest.approx(poly * (1 - (1 - step / 100) * 0.99))
+    assert schedule.factor(500) == pytest.approx(0.01 + 0.99 * 0.5**0.9)
+    assert schedule.factor(1000) == schedule.factor(2000) == pytest.approx(0.01)
+    line = Schedule(ScheduleConfig("poly"), lr=1.0, total_steps=4, steps_per_epoch=2)
+    assert [line.factor(step) for step in range(5)] == [1.0, 0.75, 0.5, 0.25, 0.0]
+
+
 def test_cosine_by_the_step_ends_at_min_lr() -> None:
     config = ScheduleConfig("cosine", min_lr=1e-5)
     schedule = Schedule(config, lr=1e-3, total_steps=100, steps_per_epoch=10)
