@@ -15,6 +15,7 @@ DATA = Path(__file__).parent / "data" / "dense" / "all_configs.json"
 SIZES = {"t": "tiny", "s": "small", "m": "medium", "b": "base", "l": "large"}
 CLASSES = {"pascalcontext": 60, "pascalcontext_59": 59, "cocostuff10k": 171, "city": 19}
 """Of the data sets in the names of configurations; all others are for ADE20K."""
+P2T_WIDTHS = {"t": 384, "s": 512, "b": 512, "l": 640}
 CONFIGS: dict[str, dict[str, Any]] = {
     name: facts
     for name, facts in json.loads(DATA.read_text())["configs"].items()
@@ -50,10 +51,8 @@ def test_parameters_and_entries(config: str) -> None:
     model, facts = our_model(config), CONFIGS[config]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     entries = len(model.state_dict())
-    if (
-        "p2t" in config
-    ):  # the official segmenters carry the ImageNet classifier, which nothing reads
-        width = model.backbone.out_channels[-1]
-        parameters += 1000 * (width + 1)
+    if found := re.search("sem_fpn_p2t_([tsbl])_", config):
+        # The official ones carry the ImageNet classifier, which nothing reads.
+        parameters += 1000 * (P2T_WIDTHS[found[1]] + 1)
         entries += 2
     assert (parameters, entries) == (facts["params"], facts["entries"])
