@@ -15,6 +15,7 @@ from PIL import Image
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.explanation import MIDDLE, explain, transformer_of
 from ziggurat.inference.formats import FORMATS, ResultWriter, Source, choose_format
 from ziggurat.inference.predictor import Prediction, load
 from ziggurat.inference.tiles import Tiles
@@ -120,6 +121,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="optimize the model for inference first; a kernel is compiled once, where possible",
     )
 
+    parser.add_argument(
+        "--explain",
+        nargs="*",
+        type=float,
+        metavar="SHARE",
+        help="draw where a Feature Pyramid Transformer looks, too: from the middle of each image, "
+        "or from the place so far from the left and the top, 0.5 0.25; after the files",
+    )
+
 
 def run(args: argparse.Namespace) -> None:
     """Predict every file, say what was found, and write pictures and results.
@@ -135,6 +145,9 @@ def run(args: argparse.Namespace) -> None:
     predictor = load(args.weights, device=args.device, fast=args.fast)
     task = predictor.model.identity.task
     chosen = choose_format(args.format, task, videos[0] if videos else None)
+    place = _place(args)
+    if place is not None:
+        transformer_of(predictor)  # else it is missed only after the first image
 
     def predict(images: Iterable[Image.Image]) -> Iterator[Prediction]:
         return predictor(
@@ -146,9 +159,14 @@ def run(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
         )
 
+    def draw(image: Image.Image, file: Path) -> None:
+        if place is not None:
+            explain(predictor, image, place).save(file)
+
     _make_folder(args.output)
     work = _Work(
         predict,
+        draw,
         chosen.new(args.output, predictor.classes),
         args.output,
         dict(zip(files, picture_names(files), strict=True)),
@@ -165,6 +183,7 @@ class _Work:
 
     Args:
         predict: Gives one prediction for each image, in order.
+        draw_looks: Draws where the model looks in an image into a file, if it was asked to.
         writer: Takes the results.
         output: Folder for pictures.
         pictures: Name of the picture of each file; `image_id` counts them from 1.
@@ -174,6 +193,7 @@ class _Work:
     def __init__(
         self,
         predict: Callable[[Iterable[Image.Image]], Iterator[Prediction]],
+        draw_looks: Callable[[Image.Image, Path], None],
         writer: ResultWriter,
         output: Path,
         pictures: Mapping[Path, str],
@@ -181,6 +201,7 @@ class _Work:
         has_pictures: bool,
     ) -> None:
         self.predict = predict
+        self.draw_looks = draw_looks
         self.writer = writer
         self.output = output
         self.pictures = pictures
@@ -208,6 +229,7 @@ class _Work:
             picture = self.output / self.pictures[file]
             if self.has_pictures:
                 prediction.save(picture)
+                self.draw_looks(prediction.image, picture.with_suffix(".looks.png"))
             self.writer.add(prediction, Source(self.image_ids[file], file, picture.stem))
             found = _describe(_names(prediction))
             if not isinstance(prediction.result, Detections):  # shares of scores or of areas
@@ -296,6 +318,21 @@ def _augmentation(args: argparse.Namespace) -> Augmentation | None:
     if args.scales is None and not args.flip:
         return None
     return Augmentation(args.flip, (1.0,) if args.scales is None else tuple(args.scales))
+
+
+def _place(args: argparse.Namespace) -> tuple[float, float] | None:
+    if args.explain is None:
+        return None
+    if args.no_pictures:
+        raise ZigguratError("--explain draws pictures and --no_pictures wants none; give one")
+    if not args.explain:
+        return MIDDLE
+    if len(args.explain) != 2:
+        raise ZigguratError(
+            f"--explain takes no place or two shares, from the left and from the top, got "
+            f"{' '.join(f'{share:g}' for share in args.explain)}"
+        )
+    return args.explain[0], args.explain[1]
 
 
 def find_images(sources: Sequence[Path], output: Path) -> list[Path]:

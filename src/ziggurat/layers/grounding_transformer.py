@@ -15,7 +15,7 @@ from ziggurat.layers.conv_norm import NormBuilder
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.self_transformer import PartPrior, pool_keys
 from ziggurat.layers.tokens import to_map, to_tokens
-from ziggurat.ops.mixture_attention import distance_attention, mixture_attention
+from ziggurat.ops.mixture_attention import attention_maps, distance_attention, mixture_attention
 from ziggurat.ops.window_attention import window_attention
 
 Similarity = Literal["dot", "embedded", "gaussian", "concatenate"]
@@ -73,6 +73,25 @@ class GroundingTransformer(nn.Module):
         grounded: Tensor = self.norm(self.proj(to_map(out, fine.shape[2:])))
         return grounded
 
+    def attention(
+        self,
+        fine: Float[Tensor, "B C H W"],
+        coarse: Float[Tensor, "B C h w"],
+        row: int,
+        column: int,
+    ) -> Float[Tensor, "B h w"]:
+        """Return how much the fine pixel reads of each coarse one; products may be negative.
+
+        Raises:
+            ValueError: If pixels are not compared by dot products.
+        """
+        if self.similarity != "dot":
+            raise ValueError(f"this is for dot products, got {self.similarity!r}")
+        q = self.q(fine)[:, :, row, column, None]
+        keys = self.k(coarse)
+        weights: Tensor = (q.mT @ keys.flatten(2) / keys[0, 0].numel()).unflatten(2, keys.shape[2:])
+        return weights[:, 0]
+
 
 class EuclideanGrounding(nn.Module):
     """The paper's: pixels are compared by their distance, -|q - k|^2, in a mixture of softmaxes.
@@ -115,6 +134,32 @@ class EuclideanGrounding(nn.Module):
         q, k, v = (to_tokens(x) for x in (self.q(fine), self.k(coarse), self.v(coarse)))
         out = distance_attention(q, k, v, self.prior(k))
         return to_map(out.to(fine.dtype), fine.shape[2:])
+
+    def attention(
+        self,
+        fine: Float[Tensor, "B C H W"],
+        coarse: Float[Tensor, "B C h w"],
+        row: int,
+        column: int,
+    ) -> Float[Tensor, "B h w"]:
+        """Return where the fine pixel looks on the coarse map, pooled where keys are limited."""
+        if self.window is None:
+            coarse = pool_keys(coarse, self.key_budget, least=1)
+        q, keys = self.q(fine)[:, :, row, column, None].mT, self.k(coarse)
+        size = keys.shape[2:]
+        k = to_tokens(keys)
+        prior = self.prior(k)
+        squares = k.unflatten(2, (prior.shape[1], -1)).square().sum(dim=3).mT
+        weights = attention_maps(q, k, prior, scale=2.0, key_bias=-squares)
+        weights = weights.unflatten(2, size)[:, 0]
+        if self.window is None:
+            return weights
+        reach = self.window // 2
+        middle = (row * size[0] // fine.shape[2], column * size[1] // fine.shape[3])
+        inside = torch.zeros_like(weights)
+        where = tuple(slice(max(0, m - reach), m + reach + 1) for m in middle)
+        inside[:, *where] = weights[:, *where]
+        return inside / inside.sum(dim=(1, 2), keepdim=True)
 
 
 def mean_of_positive_sums(

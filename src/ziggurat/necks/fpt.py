@@ -12,6 +12,7 @@ one.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import gcd
 from typing import Literal
@@ -131,6 +132,31 @@ class FeaturePyramidTransformer(nn.Module):
         maps = self.base(maps)
         return [fuse(self._views(maps, level)) for level, fuse in enumerate(self.fusions)]
 
+    def looks(
+        self, features: Sequence[Float[Tensor, "1 _ _ _"]], x: float, y: float
+    ) -> list["Look"]:
+        """Return where the pixels at a place look: on their own map and on every coarser one.
+
+        Args:
+            features: Maps of one image.
+            x: Place from the left, as a share of the maps' width.
+            y: Place from the top, as a share of their height.
+        """
+        maps = [lateral(m) for lateral, m in zip(self.laterals, features, strict=True)]
+        maps = self.base(maps)
+        looks = []
+        for level, fine in enumerate(maps):
+            height, width = fine.shape[2:]
+            at = min(int(y * height), height - 1), min(int(x * width), width - 1)
+            own = self.selfs[level]
+            assert isinstance(own, SelfTransformer)
+            looks.append(Look(level, level, own.attention(fine, *at)[0]))
+            for other in range(level + 1, len(maps)):
+                ground = self.grounds[f"{level}_{other}"]
+                assert isinstance(ground, GroundingTransformer | EuclideanGrounding)
+                looks.append(Look(level, other, ground.attention(fine, maps[other], *at)[0]))
+        return looks
+
     def predicted_bytes(self, sizes: Sequence[ImageSize], *, batch: int, learns: bool) -> int:
         """Return about how much memory a pass takes, beside its input and the weights.
 
@@ -178,6 +204,21 @@ class FeaturePyramidTransformer(nn.Module):
         for coarse in range(level + 1, len(maps)):
             yield run(self.grounds[f"{level}_{coarse}"], x, maps[coarse])
         yield x
+
+
+@dataclass(frozen=True)
+class Look:
+    """Where a pixel looks.
+
+    Attributes:
+        level: Index of the map that the pixel is of.
+        other: Index of the map that it looks at.
+        weights: How much it reads of each place there.
+    """
+
+    level: int
+    other: int
+    weights: Float[Tensor, "h w"]
 
 
 class Fusion(nn.Module):
