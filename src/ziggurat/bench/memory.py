@@ -10,12 +10,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ziggurat.bench.machine import Allocator, apply_allocator
 from ziggurat.bench.results import Contestant, Setting
 from ziggurat.bench.subjects import find_subject
 from ziggurat.bench.work import make_ready, make_step, make_variant
 from ziggurat.errors import ZigguratError
+from ziggurat.necks.fpt import FeaturePyramidTransformer
 
 STEPS = 2
 """The second training step has all: activations, gradients and the state of the optimizer."""
@@ -131,3 +133,18 @@ def _status(key: str) -> int:
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     values = dict(line.split(":", 1) for line in lines)
     return 1024 * int(values[key].split()[0])
+
+
+def predicted_memory(model: nn.Module, setting: Setting) -> int | None:
+    """Return the bytes that a Feature Pyramid Transformer will take, or None where there is none.
+
+    Args:
+        model: The model.
+        setting: What it does.
+    """
+    for module in model.modules():
+        if isinstance(module, FeaturePyramidTransformer):
+            height, width = setting.image_size
+            sizes = [(-(-height // s), -(-width // s)) for s in module.out_strides]
+            return module.predicted_bytes(sizes, batch=setting.batch, learns=setting.is_training)
+    return None

@@ -18,6 +18,7 @@ from ziggurat.bench.memory import (
     check_memory_is_measurable,
     describe_failure,
     measure_memory,
+    predicted_memory,
 )
 from ziggurat.bench.parts import time_parts
 from ziggurat.bench.results import Benchmark, Contestant, Result, Setting, only_failed
@@ -140,7 +141,7 @@ def _measure_speed(
     for result in results:
         say(f"  preparing {result.contestant}")
         try:
-            ready, warm, model = _prepare(result, conditions)
+            ready, warm, model = _prepare(result, conditions, say)
         except Exception as error:  # a peer may fail with anything
             prepared.append(replace(result, failure=describe_failure(error)))
         else:
@@ -177,11 +178,16 @@ def _time_parts(
     return time_parts(model, images, conditions.rounds, autocast)
 
 
-def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep, nn.Module]:
+def _prepare(
+    result: Result, conditions: Conditions, say: Callable[[str], None]
+) -> tuple[Result, WarmStep, nn.Module]:
     """Build a contestant and take its first steps."""
     device, setting, contestant = conditions.device, result.setting, result.contestant
     model = find_subject(contestant.name)()
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    predicted = predicted_memory(model, setting)
+    if predicted is not None:
+        say(f"    its Feature Pyramid Transformer will take about {predicted / 2**30:.2f} GiB")
     images = make_ready(model, setting, device, conditions.memory_format)
     flops = count_flops(model, setting, images)
     step = make_step(make_variant(model, contestant.variant), images, setting)

@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+import ziggurat
 from ziggurat.bench import memory
 from ziggurat.bench.memory import (
     MemoryRequest,
     check_memory_is_measurable,
     describe_failure,
     measure_memory,
+    predicted_memory,
 )
 from ziggurat.bench.results import Contestant, Setting
 from ziggurat.errors import ZigguratError
+from ziggurat.necks.fpt import MAPS_AT_A_TIME
 
 Work = Callable[[MemoryRequest], int | str]
 REQUEST = MemoryRequest(
@@ -100,3 +103,17 @@ def test_larger_images_take_more() -> None:
     small = measure_memory(request)
     large = measure_memory(replace(request, setting=Setting("fp32", 4, (512, 512))))
     assert large > small + 4 * 3 * 512 * 512 * 4  # the images alone
+
+
+def test_memory_of_a_feature_pyramid_transformer_is_predicted() -> None:
+    with torch.device("meta"):
+        plain = ziggurat.create_model("retinanet_pvt_v2_b0")
+        with_fpt = ziggurat.create_model("retinanet", backbone="pvt_v2_b0", neck="fpt")
+    inference = Setting("fp32", 2, (96, 130))
+    assert predicted_memory(plain, inference) is None
+    predicted = predicted_memory(with_fpt, inference)
+    cells = 12 * 17 + 6 * 9 + 3 * 5  # strides 8, 16, 32
+    assert predicted == 4 * 2 * 256 * (cells + MAPS_AT_A_TIME * 12 * 17)
+    training = predicted_memory(with_fpt, Setting("fp32", 2, (96, 130), is_training=True))
+    assert training is not None
+    assert training > predicted
