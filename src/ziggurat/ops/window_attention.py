@@ -8,8 +8,8 @@ from torch.utils.checkpoint import checkpoint
 
 from ziggurat.ops.precision import without_autocast
 
-NUMBERS_AT_A_TIME = 2**24
-"""Numbers of keys and values that are gathered at once, 64 MiB each."""
+NUMBERS_AT_A_TIME = 2**22
+"""Numbers of keys and values that are gathered at once, 16 MiB each."""
 
 
 def window_attention(

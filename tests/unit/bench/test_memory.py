@@ -19,7 +19,7 @@ from ziggurat.bench.memory import (
 )
 from ziggurat.bench.results import Contestant, Setting
 from ziggurat.errors import ZigguratError
-from ziggurat.necks.fpt import MAPS_AT_A_TIME
+from ziggurat.necks.fpt import BUFFERS, MAPS_AT_A_TIME
 
 Work = Callable[[MemoryRequest], int | str]
 REQUEST = MemoryRequest(
@@ -113,7 +113,7 @@ def test_memory_of_a_feature_pyramid_transformer_is_predicted() -> None:
     assert predicted_memory(plain, inference) is None
     predicted = predicted_memory(with_fpt, inference)
     cells = 12 * 17 + 6 * 9 + 3 * 5  # strides 8, 16, 32
-    assert predicted == 4 * 2 * 256 * (cells + MAPS_AT_A_TIME * 12 * 17)
+    assert predicted == BUFFERS + 4 * 2 * 256 * (cells + MAPS_AT_A_TIME * 12 * 17)
     training = predicted_memory(with_fpt, Setting("fp32", 2, (96, 130), is_training=True))
     assert training is not None
     assert training > predicted
