@@ -3,10 +3,11 @@
     python benchmarks/label_maps.py [--threads N] [--output benchmarks/results/label_maps.json]
 
 The plain way enlarges the logits of all 150 classes to the photo and takes the largest, as every
-published evaluation does. Logits are those of a segmenter of stride 8 that is sure of its regions
-("regions": a mosaic of 20 places, each of a class of its own that leads by 6), of one that is
-hardly sure ("unsure": by 2), and noise, of which no class can be left out. Ratios are medians over
-rounds in which both take their turn.
+published evaluation does. "photo" are logits like those of a trained segmenter of stride 8: 20 of
+the classes occur, the best leads the next by 4 and the median by 10, and 83 to 93 % of the cells
+have neighbours of their own class (TopFormer-Tiny on CamVid: 4, 9, 85 %). "noise" has a class of
+its own in every cell, so that nothing can be left out. Ratios are medians over rounds in which both
+take their turn.
 """
 
 import argparse
@@ -30,22 +31,27 @@ NUM_CLASSES = 150
 STRIDE = 8
 NUM_PLACES = 20
 SIZES: tuple[ImageSize, ...] = ((512, 512), (1024, 2048))
-LEADS = {"regions": 6.0, "unsure": 2.0, "noise": 0.0}
 ROUNDS = 9
 
 
-def make_logits(size: ImageSize, lead: float) -> Tensor:
-    """Return (K, h, w): noise, and in each place of a mosaic one class that leads."""
+def make_logits(size: ImageSize, *, is_noise: bool) -> Tensor:
+    """Return (K, h, w): noise, or a mosaic of places with smooth logits."""
     draw = torch.Generator().manual_seed(0)
     height, width = size[0] // STRIDE, size[1] // STRIDE
-    logits = torch.randn(NUM_CLASSES, height, width, generator=draw)
-    seeds = torch.rand(NUM_PLACES, 2, generator=draw) * torch.tensor([height, width])
+    noise = torch.randn(NUM_CLASSES, height, width, generator=draw)
+    if is_noise:
+        return noise
+    coarse = torch.randn(1, NUM_CLASSES, height // 8, width // 8, generator=draw)
+    logits = 2.0 * F.interpolate(coarse, size=(height, width), mode="bicubic")[0] + 0.2 * noise
+    middles = torch.rand(NUM_PLACES, 2, generator=draw) * torch.tensor([height, width])
     cells = torch.cartesian_prod(torch.arange(height), torch.arange(width)).float()
-    nearest = torch.cdist(cells, seeds).argmin(dim=1).view(1, height, width)
-    classes = torch.randperm(NUM_CLASSES, generator=draw)[:NUM_PLACES]
-    return logits.scatter_add(
-        0, classes[nearest], torch.full_like(nearest, lead, dtype=torch.float)
-    )
+    nearest = torch.cdist(cells, middles).argmin(dim=1).view(height, width)
+    places = F.one_hot(nearest, NUM_PLACES).permute(2, 0, 1).float()
+    leads = F.avg_pool2d(places[None], 3, 1, 1, count_include_pad=False)[0]
+    present = torch.randperm(NUM_CLASSES, generator=draw)[:NUM_PLACES]
+    logits -= 3.0
+    logits[present] += 3.0 + 8.0 * leads
+    return logits
 
 
 def plain(logits: Tensor, size: ImageSize) -> Tensor:
@@ -74,8 +80,8 @@ def main() -> int:
     torch.set_num_threads(arguments.threads)
     rows = []
     for size in SIZES:
-        for name, lead in LEADS.items():
-            logits = make_logits(size, lead)
+        for name in ("photo", "noise"):
+            logits = make_logits(size, is_noise=name == "noise")
             if not torch.equal(plain(logits, size), ours(logits, size).long()):
                 print(f"labels differ: {name} at {size}", file=sys.stderr)
                 return 1
