@@ -17,7 +17,7 @@ from ziggurat.bench.results import Contestant, Setting
 from ziggurat.bench.subjects import find_subject
 from ziggurat.bench.work import make_ready, make_step, make_variant
 from ziggurat.errors import ZigguratError
-from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.necks.fpt import find_transformer
 
 STEPS = 2
 """The second training step has all: activations, gradients and the state of the optimizer."""
@@ -142,9 +142,9 @@ def predicted_memory(model: nn.Module, setting: Setting) -> int | None:
         model: The model.
         setting: What it does.
     """
-    for module in model.modules():
-        if isinstance(module, FeaturePyramidTransformer):
-            height, width = setting.image_size
-            sizes = [(-(-height // s), -(-width // s)) for s in module.out_strides]
-            return module.predicted_bytes(sizes, batch=setting.batch, learns=setting.is_training)
-    return None
+    transformer = find_transformer(model)
+    if transformer is None:
+        return None
+    height, width = setting.image_size
+    sizes = [(-(-height // s), -(-width // s)) for s in transformer.out_strides]
+    return transformer.predicted_bytes(sizes, batch=setting.batch, learns=setting.is_training)

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.images import ImageLike, to_image
 from ziggurat.inference.predictor import Predictor
-from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.necks.fpt import FeaturePyramidTransformer, find_transformer
 from ziggurat.types import ImageSize
 from ziggurat.visualize.attention import Panel, draw_attention
 
@@ -73,10 +73,9 @@ def transformer_of(predictor: Predictor) -> FeaturePyramidTransformer:
     Raises:
         ZigguratError: If the model has no such neck.
     """
-    modules: list[nn.Module] = list(predictor.model.modules())
-    for module in modules:
-        if isinstance(module, FeaturePyramidTransformer):
-            return module
+    transformer = find_transformer(predictor.model)
+    if transformer is not None:
+        return transformer
     raise ZigguratError(
         f"{predictor.model.identity.name} has no Feature Pyramid Transformer, whose looks could be "
         "drawn; train a model with --model.neck fpt"

@@ -15,7 +15,11 @@ from ziggurat.layers.conv_norm import NormBuilder
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.self_transformer import PartPrior, pool_keys
 from ziggurat.layers.tokens import to_map, to_tokens
-from ziggurat.ops.mixture_attention import attention_maps, distance_attention, mixture_attention
+from ziggurat.ops.mixture_attention import (
+    distance_attention,
+    distance_maps,
+    mixture_attention,
+)
 from ziggurat.ops.window_attention import window_attention
 
 Similarity = Literal["dot", "embedded", "gaussian", "concatenate"]
@@ -143,23 +147,23 @@ class EuclideanGrounding(nn.Module):
         column: int,
     ) -> Float[Tensor, "B h w"]:
         """Return where the fine pixel looks on the coarse map, pooled where keys are limited."""
+        q = self.q(fine)[:, :, row, column, None].mT
         if self.window is None:
-            coarse = pool_keys(coarse, self.key_budget, least=1)
-        q, keys = self.q(fine)[:, :, row, column, None].mT, self.k(coarse)
-        size = keys.shape[2:]
-        k = to_tokens(keys)
-        prior = self.prior(k)
-        squares = k.unflatten(2, (prior.shape[1], -1)).square().sum(dim=3).mT
-        weights = attention_maps(q, k, prior, scale=2.0, key_bias=-squares)
-        weights = weights.unflatten(2, size)[:, 0]
+            keys = self.k(pool_keys(coarse, self.key_budget, least=1))
+            seen = keys
+        else:
+            keys = self.k(coarse)
+            reach = self.window // 2
+            middle = (row * keys.shape[2] // fine.shape[2], column * keys.shape[3] // fine.shape[3])
+            where = tuple(slice(max(0, m - reach), m + reach + 1) for m in middle)
+            seen = keys[:, :, *where]
+        tokens = to_tokens(seen)
+        found = distance_maps(q, tokens, self.prior(tokens)).unflatten(2, seen.shape[2:])[:, 0]
         if self.window is None:
-            return weights
-        reach = self.window // 2
-        middle = (row * size[0] // fine.shape[2], column * size[1] // fine.shape[3])
-        inside = torch.zeros_like(weights)
-        where = tuple(slice(max(0, m - reach), m + reach + 1) for m in middle)
-        inside[:, *where] = weights[:, *where]
-        return inside / inside.sum(dim=(1, 2), keepdim=True)
+            return found
+        weights = found.new_zeros(len(keys), *keys.shape[2:])
+        weights[:, *where] = found
+        return weights
 
 
 def mean_of_positive_sums(

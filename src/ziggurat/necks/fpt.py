@@ -132,8 +132,7 @@ class FeaturePyramidTransformer(nn.Module):
         """Return the enriched maps, fine to coarse."""
         if not torch.compiler.is_compiling():
             self._check_memory(features)
-        maps = [lateral(x) for lateral, x in zip(self.laterals, features, strict=True)]
-        maps = self.base(maps)
+        maps = self._project(features)
         return [fuse(self._views(maps, level)) for level, fuse in enumerate(self.fusions)]
 
     def looks(
@@ -146,8 +145,7 @@ class FeaturePyramidTransformer(nn.Module):
             x: Place from the left, as a share of the maps' width.
             y: Place from the top, as a share of their height.
         """
-        maps = [lateral(m) for lateral, m in zip(self.laterals, features, strict=True)]
-        maps = self.base(maps)
+        maps = self._project(features)
         looks = []
         for level, fine in enumerate(maps):
             height, width = fine.shape[2:]
@@ -199,6 +197,12 @@ class FeaturePyramidTransformer(nn.Module):
                 f"{left / 2**30:.1f} GiB are left; take smaller images or fewer at a time"
             )
 
+    def _project(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Return the maps that look at each other."""
+        maps = [lateral(x) for lateral, x in zip(self.laterals, features, strict=True)]
+        based: Sequence[Tensor] = self.base(maps)
+        return based
+
     def _views(self, maps: Sequence[Tensor], level: int) -> Iterator[Tensor]:
         """Yield what the map finds: in itself, in finer maps, in coarser ones; then the map."""
         x = maps[level]
@@ -209,6 +213,12 @@ class FeaturePyramidTransformer(nn.Module):
         for coarse in range(level + 1, len(maps)):
             yield run(self.grounds[f"{level}_{coarse}"], x, maps[coarse])
         yield x
+
+
+def find_transformer(model: nn.Module) -> FeaturePyramidTransformer | None:
+    """Return the Feature Pyramid Transformer in a model, or None if there is none."""
+    found = (part for part in model.modules() if isinstance(part, FeaturePyramidTransformer))
+    return next(found, None)
 
 
 @dataclass(frozen=True)

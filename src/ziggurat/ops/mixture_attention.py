@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ziggurat.ops.chunked_attention import ChunkedAttention
-from ziggurat.ops.precision import without_autocast
+from ziggurat.ops.precision import at_least_float32, without_autocast
 
 SCORES_AT_A_TIME = 2**22
 """Scores of one part that are held at once, 16 MiB: larger chunks are no faster on a CPU."""
@@ -63,10 +63,7 @@ def mixture_attention(
         maps = attention_maps(q, k, prior, scale=scale, key_bias=key_bias, dropout=dropout)
         return maps.to(v.dtype) @ v
     # Sums over thousands of keys in half precision would lose what training needs.
-    wide = [
-        None if x is None else x.float() if x.dtype.itemsize < 4 else x
-        for x in (q, k, v, prior, key_bias)
-    ]
+    wide = [None if x is None else at_least_float32(x) for x in (q, k, v, prior, key_bias)]
     with without_autocast(q.device):
         out: Tensor = ChunkedAttention.apply(*wide, scale, dropout, min(rows, q.shape[1]))
     return out.to(v.dtype)
@@ -90,13 +87,30 @@ def distance_attention(
         prior: Weights of the parts, which sum to 1.
     """
     with without_autocast(q.device):  # squares overflow half precision
-        q, k, v, prior = (x.float() if x.dtype.itemsize < 4 else x for x in (q, k, v, prior))
-        # Distances do not change when both move alike, and smaller numbers lose fewer digits.
-        centre = k.mean(dim=1, keepdim=True)
-        q, k = q - centre, k - centre
-        squares = k.unflatten(2, (prior.shape[1], -1)).square().sum(dim=3)
-        key_bias = -squares.transpose(1, 2)
+        q, k, v, prior = (at_least_float32(x) for x in (q, k, v, prior))
+        q, k, key_bias = _centred(q, k, prior.shape[1])
         return mixture_attention(q, k, v, prior, scale=2.0, key_bias=key_bias)
+
+
+def distance_maps(
+    q: Float[Tensor, "B N C"], k: Float[Tensor, "B M C"], prior: Float[Tensor, "B P"]
+) -> Float[Tensor, "B N M"]:
+    """Return the mixed map of `distance_attention`, rows that sum to 1: for a few queries."""
+    with without_autocast(q.device):
+        q, k, prior = (at_least_float32(x) for x in (q, k, prior))
+        q, k, key_bias = _centred(q, k, prior.shape[1])
+        return attention_maps(q, k, prior, scale=2.0, key_bias=key_bias)
+
+
+def _centred(q: Tensor, k: Tensor, parts: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return queries and keys around the mean key, and what each key adds to its scores, -|k|^2.
+
+    Distances do not change when both move alike, and smaller numbers lose fewer digits.
+    """
+    centre = k.mean(dim=1, keepdim=True)
+    q, k = q - centre, k - centre
+    squares = k.unflatten(2, (parts, -1)).square().sum(dim=3)
+    return q, k, -squares.transpose(1, 2)
 
 
 def attention_maps(

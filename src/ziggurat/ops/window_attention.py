@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ziggurat.ops.precision import without_autocast
+from ziggurat.ops.precision import at_least_float32, without_autocast
 
 NUMBERS_AT_A_TIME = 2**22
 """Numbers of keys and values that are gathered at once, 16 MiB each."""
@@ -64,8 +64,6 @@ def _of_band(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, columns: Tensor, win
         return sides.transpose(3, 4).flatten(4)
 
     with without_autocast(q.device):  # squares overflow half precision
-        wide = torch.promote_types(q.dtype, torch.float32)
-        keys = windows(k.to(wide))
-        scores = -(q.to(wide)[..., None] - keys).square().sum(dim=1, keepdim=True)
-        weights = scores.softmax(dim=4)
-        return (weights * windows(v.to(wide))).sum(dim=4).to(q.dtype)
+        differences = at_least_float32(q)[..., None] - windows(at_least_float32(k))
+        weights = (-differences.square().sum(dim=1, keepdim=True)).softmax(dim=4)
+        return (weights * windows(at_least_float32(v))).sum(dim=4).to(q.dtype)

@@ -12,7 +12,8 @@ from ziggurat.cli.main import main
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.explanation import explain
 from ziggurat.inference.predictor import Predictor
-from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.layers.grounding_transformer import EuclideanGrounding
+from ziggurat.necks.fpt import find_transformer
 from ziggurat.zoo import Model
 
 
@@ -32,7 +33,8 @@ def photo(tmp_path: Path) -> Path:
 
 
 def test_weights_are_those_of_the_attention(model: Model) -> None:
-    (neck,) = (m for m in model.modules() if isinstance(m, FeaturePyramidTransformer))
+    neck = find_transformer(model)
+    assert neck is not None
     sizes = [(12, 16), (6, 8), (3, 4), (2, 2)]
     channels = [lateral[0].in_channels for lateral in neck.laterals]  # type: ignore[index]
     features = [torch.randn(1, c, *size) for c, size in zip(channels, sizes, strict=True)]
@@ -88,3 +90,19 @@ def test_other_necks_have_nothing_to_show(photo: Path) -> None:
     plain = ziggurat.create_model("semantic_fpn", backbone="pvt_v2_b0", head_channels=32)
     with pytest.raises(ZigguratError, match="has no Feature Pyramid Transformer"):
         explain(Predictor(plain), photo)
+
+
+def test_a_window_far_from_its_pixel_still_has_weights() -> None:
+    """The nearest keys lie outside of it, by so much that a softmax over all leaves nothing."""
+    torch.manual_seed(0)
+    ground = EuclideanGrounding(4, window=3)
+    for conv in (ground.q, ground.k):
+        torch.nn.init.eye_(conv.weight.flatten(1))
+        assert conv.bias is not None
+        torch.nn.init.zeros_(conv.bias)
+    fine, coarse = torch.zeros(1, 4, 16, 16), torch.full((1, 4, 8, 8), 50.0)
+    coarse[..., 7, 7] = 0.0
+    weights = ground.attention(fine, coarse, 2, 2)
+    assert weights.shape == (1, 8, 8)
+    assert weights.sum().item() == pytest.approx(1.0)
+    assert weights[0, :3, :3].sum().item() == pytest.approx(1.0)
