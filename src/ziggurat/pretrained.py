@@ -42,6 +42,8 @@ def create_model(
     head_depth: int | None = None,
     drop_path_rate: float | None = None,
     overlapping: bool = False,
+    key_budget: int | None = None,
+    drop_block: float = 0.0,
 ) -> Model:
     """Build a model, with fresh or with trained weights.
 
@@ -59,6 +61,10 @@ def create_model(
         drop_path_rate: Stochastic depth of the last block; by default as published.
         overlapping: Whether a segmenter's classes may overlap: a pixel is asked for each class by
             itself, and results are a mask for each.
+        key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax; by
+            default all. It bounds the cost, and changes results.
+        drop_block: Share of what such a neck's transformers found that training sets to 0, in
+            squares.
 
     An unknown name, an option out of range, or weights that cannot be had or do not fit are a
     `ZigguratError`.
@@ -72,6 +78,8 @@ def create_model(
         head_depth=head_depth,
         drop_path_rate=drop_path_rate,
         overlapping=overlapping,
+        key_budget=key_budget,
+        drop_block=drop_block,
     )
     if pretrained is not False:
         load_pretrained(model, pretrained)

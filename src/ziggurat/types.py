@@ -346,6 +346,8 @@ class ModelIdentity:
         head_channels: Width of neck and head; None for a classifier.
         head_depth: Convolutions of each tower of a dense detector's head; None for other models.
         overlapping: Whether a pixel can be of several classes, each being asked for by itself.
+        key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
+            None for all, and for other necks.
     """
 
     task: Task
@@ -356,6 +358,7 @@ class ModelIdentity:
     head_channels: int | None = None
     head_depth: int | None = None
     overlapping: bool = False
+    key_budget: int | None = None
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import ziggurat
 from ziggurat.checkpoints.fpt import GROUNDING, RENDERING, SELF
 from ziggurat.checkpoints.names import NameMap
 from ziggurat.layers.grounding_transformer import EuclideanGrounding, GroundingTransformer
+from ziggurat.layers.local_attention import LocalAttention, LocalAttentionStem
 from ziggurat.layers.rendering_transformer import PlainRendering, RenderingTransformer
 from ziggurat.layers.self_transformer import PartPrior, SelfTransformer
 from ziggurat.necks.fpt import FeaturePyramidTransformer
@@ -22,6 +23,14 @@ TOLERANCE = 1e-4
 PAPER_GROUNDING: tuple[tuple[str, str], ...] = (
     (r"([qkv]\..+)", r"\1"),
     (r"mos\.weight", "prior.weight"),
+)
+LOCAL: tuple[tuple[str, str], ...] = (
+    (r"query_conv\.weight", "q.weight"),
+    (r"key_conv\.weight", "k.weight"),
+    (r"value_conv\.weight", "v.weight"),
+    (r"(?:rel_h|emb_a)", "rows"),
+    (r"(?:rel_w|emb_b)", "columns"),
+    (r"emb_mix", "mix"),
 )
 PAPER_RENDERING: tuple[tuple[str, str], ...] = (
     (r"refine_q\.(.+)", r"coarse.\1"),
@@ -202,3 +211,29 @@ def test_rendering_of_the_paper(golden: Callable[[str], Any]) -> None:
     load(module, case, PAPER_RENDERING)
     with torch.inference_mode():
         assert deviation(case, "out", module(coarse, fine)) < TOLERANCE
+
+
+def test_locality_constrained_attention(golden: Callable[[str], Any]) -> None:
+    case = golden("fpt/lgt")
+    own = local_weights(case)
+    own["rows"], own["columns"] = own["rows"].view(32, 7), own["columns"].view(32, 7)
+    check_local_attention(LocalAttention(128, 64, 7), own, case)
+
+
+def test_locality_constrained_stem(golden: Callable[[str], Any]) -> None:
+    case = golden("fpt/lgt_stem")
+    own = local_weights(case)
+    own["v.weight"] = torch.cat([own.pop(f"value_conv.{i}.weight") for i in range(4)])
+    module = LocalAttentionStem(128, 64, 7, num_maps=4, place_channels=8)
+    check_local_attention(module, own, case)
+
+
+def local_weights(case: Any) -> dict[str, Tensor]:
+    names = NameMap(LOCAL)
+    return {names.own_name(name) or name: value for name, value in case.weights().items()}
+
+
+def check_local_attention(module: nn.Module, own: dict[str, Tensor], case: Any) -> None:
+    module.load_state_dict(own)
+    with torch.inference_mode():
+        assert deviation(case, "out", module(*inputs(case))) < TOLERANCE

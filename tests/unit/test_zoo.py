@@ -7,6 +7,7 @@ from torch import nn
 import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.backbones.p2t import Block, PyramidPoolingAttention
+from ziggurat.necks.fpt import find_transformer
 from ziggurat.zoo import NUM_CLASSES, build
 
 
@@ -22,6 +23,10 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
+        ("p2t_tiny", {"key_budget": 9}, "without the neck fpt or fpt_paper and has no key_budget"),
+        ("retinanet_p2t_tiny", {"drop_block": 0.1}, "and has no drop_block"),
+        ("mask_rcnn_fpt_p2t_small", {"key_budget": 0}, "key_budget must be at least 1, got 0"),
+        ("mask_rcnn_fpt_p2t_small", {"drop_block": 1.0}, "at least 0 and below 1, got 1.0"),
     ],
 )
 def test_wrong_requests_are_refused(name: str, options: dict[str, object], message: str) -> None:
@@ -58,6 +63,19 @@ def test_combination_equals_the_published_model() -> None:
         free = ziggurat.create_model("retinanet", backbone="p2t_tiny", neck="fpn")
         published = ziggurat.create_model("retinanet_p2t_tiny")
     assert free.identity == published.identity
+
+
+def test_choices_of_a_transformer_reach_it() -> None:
+    with torch.device("meta"):
+        model = ziggurat.create_model("mask_rcnn_fpt_p2t_small", key_budget=300, drop_block=0.1)
+        again = find_transformer(build(model.identity))
+    transformer = find_transformer(model)
+    assert transformer is not None
+    assert again is not None
+    for module in (*transformer.selfs, *again.selfs):
+        assert getattr(module, "key_budget", None) == 300
+    assert getattr(transformer.drop_block, "drop_prob", None) == 0.1
+    assert isinstance(again.drop_block, nn.Identity)  # of training alone
 
 
 def test_norm_epsilons_that_outputs_hardly_show() -> None:

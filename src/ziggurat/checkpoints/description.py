@@ -23,6 +23,9 @@ from ziggurat.types import (
 
 FORMAT_VERSION = 3
 
+ADDED_TO_IDENTITY: dict[str, Any] = {"key_budget": None}
+"""What files of this version from before lack, and what that means."""
+
 KINDS: dict[str, type[CenterCrop] | type[FitInside] | type[FitAligned]] = {
     "center_crop": CenterCrop,
     "fit_inside": FitInside,
@@ -137,6 +140,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
     if not isinstance(values, dict):
         raise ZigguratError(_broken(where, "it does not say which model it is"))
     names = {field.name for field in dataclasses.fields(ModelIdentity)}
+    values = ADDED_TO_IDENTITY | values
     _check_fields(values, names, "identity", where)
     checks = {
         "task": values["task"] in get_args(Task),
@@ -147,6 +151,7 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "head_channels": values["head_channels"] is None or _is_count(values["head_channels"]),
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
         "overlapping": isinstance(values["overlapping"], bool),
+        "key_budget": values["key_budget"] is None or _is_count(values["key_budget"]),
     }
     for name, is_right in checks.items():
         if not is_right:

@@ -42,6 +42,10 @@ class ModelConfig:
     """Convolutions of each tower of a detector's head; null for the published one."""
     drop_path_rate: float | None = None
     """Stochastic depth of the last block; null for the published one."""
+    key_budget: int | None = None
+    """Most keys that a pixel of a neck fpt or fpt_paper reads in a softmax; null for all."""
+    drop_block: float = 0.0
+    """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
     weights: str | None = None
     """File the whole model starts from, ours or an official one; null starts anew."""
     backbone_weights: str | None = None
@@ -50,10 +54,13 @@ class ModelConfig:
     """Whether weights that belong to other classes are left out instead of refused."""
 
     def __post_init__(self) -> None:
-        require_counts("model", 1, num_classes=self.num_classes, head_channels=self.head_channels)
+        counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}
+        require_counts("model", 1, num_classes=self.num_classes, **counts)
         require_counts("model", 0, head_depth=self.head_depth)
         rate = self.drop_path_rate
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
+        rate = self.drop_block
+        require(0 <= rate < 1, "model.drop_block", rate, "at least 0, below 1")
         require(
             self.weights is None or self.backbone_weights is None,
             "model.backbone_weights",

@@ -54,6 +54,8 @@ def build_model(
         head_depth=wanted.head_depth,
         drop_path_rate=wanted.drop_path_rate,
         overlapping=data.overlapping,
+        key_budget=wanted.key_budget,
+        drop_block=wanted.drop_block,
     )
     if model.identity.task != config.task:
         raise ZigguratError(

@@ -12,7 +12,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.conv_norm import NormBuilder
+from ziggurat.layers.local_attention import LocalAttention
 from ziggurat.layers.pointwise import PointwiseConv
+from ziggurat.layers.rendering_transformer import resize_to
 from ziggurat.layers.self_transformer import PartPrior, pool_keys
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.mixture_attention import (
@@ -164,6 +166,42 @@ class EuclideanGrounding(nn.Module):
         weights = found.new_zeros(len(keys), *keys.shape[2:])
         weights[:, *where] = found
         return weights
+
+
+class LocalGrounding(nn.Module):
+    """The published code's locality-constrained one, which reads both maps side by side.
+
+    Its pyramid never used it; how the coarse map comes to the size of the fine one is our choice.
+
+    Args:
+        channels: Channels of both maps.
+        window: Side of the square that a fine pixel reads, around its own place.
+    """
+
+    def __init__(self, channels: int, window: int) -> None:
+        super().__init__()
+        self.local = LocalAttention(2 * channels, channels, window)
+
+    def forward(
+        self, fine: Float[Tensor, "B C H W"], coarse: Float[Tensor, "B C h w"]
+    ) -> Float[Tensor, "B C H W"]:
+        """Return what each fine pixel found around its place."""
+        found: Tensor = self.local(_side_by_side(fine, coarse))
+        return found
+
+    def attention(
+        self,
+        fine: Float[Tensor, "B C H W"],
+        coarse: Float[Tensor, "B C h w"],
+        row: int,
+        column: int,
+    ) -> Float[Tensor, "B H W"]:
+        """Return where the fine pixel looks, as the mean of its channels."""
+        return self.local.attention(_side_by_side(fine, coarse), row, column)
+
+
+def _side_by_side(fine: Tensor, coarse: Tensor) -> Tensor:
+    return torch.cat((fine, resize_to(coarse, fine)), dim=1)
 
 
 def mean_of_positive_sums(

@@ -20,12 +20,17 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
+from timm.layers.drop import DropBlock2d
 from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.conv_norm import NormBuilder
-from ziggurat.layers.grounding_transformer import EuclideanGrounding, GroundingTransformer
+from ziggurat.layers.grounding_transformer import (
+    EuclideanGrounding,
+    GroundingTransformer,
+    LocalGrounding,
+)
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.rendering_transformer import (
     PlainRendering,
@@ -39,6 +44,7 @@ from ziggurat.types import ImageSize
 Formulas = Literal["official", "paper"]
 Norm = Literal["group", "batch", "none"]
 NUM_GROUPS = 32
+DROP_SIDE = 3
 
 MAPS_AT_A_TIME = 8
 """Maps of the finest size that a pass without gradients holds beside the laterals."""
@@ -68,13 +74,15 @@ class FeaturePyramidTransformer(nn.Module):
         inner_norm: Norm inside the transformers. Batch norm is the published code's, which trains
             it on two images at a time; group norm does not depend on the batch.
         dropout: Share of a self-transformer's attention that training sets to 0.
-        window: Side of the square that grounding reads, for segmentation, with the formulas
-            of the paper; None for whole maps.
+        drop_block: Share of what the transformers found that training sets to 0, in squares of 3
+            pixels (Ghiasi et al., arXiv:1810.12890), the side that the code prepares and never
+            uses.
+        window: Side of the square that grounding reads, for segmentation; None for whole maps.
         key_budget: Most keys that a pixel reads in a softmax, or None for all. It bounds the cost,
             and changes results.
 
     Raises:
-        ValueError: If there are fewer than two maps, or a window with the formulas of the code.
+        ValueError: If there are fewer than two maps.
     """
 
     def __init__(
@@ -87,14 +95,13 @@ class FeaturePyramidTransformer(nn.Module):
         norm: Norm = "group",
         inner_norm: Literal["group", "batch"] = "group",
         dropout: float = DROPOUT,
+        drop_block: float = 0.0,
         window: int | None = None,
         key_budget: int | None = None,
     ) -> None:
         super().__init__()
         if len(in_channels) < 2:
             raise ValueError(f"a pyramid has two maps at least, got {len(in_channels)}")
-        if window is not None and formulas == "official":
-            raise ValueError("a window belongs to the formulas of the paper; leave it out")
         levels = range(len(in_channels))
         self.out_channels = (out_channels,) * len(levels)
         self.out_strides = tuple(in_strides)
@@ -113,12 +120,15 @@ class FeaturePyramidTransformer(nn.Module):
             ratio = max(1, round(in_strides[coarse] / in_strides[fine]))
             if formulas == "official":
                 ground: nn.Module = GroundingTransformer(out_channels, inner)
+                if window is not None:
+                    ground = LocalGrounding(out_channels, window)
                 render: nn.Module = RenderingTransformer(out_channels, ratio, inner)
             else:
                 ground = EuclideanGrounding(out_channels, key_budget=key_budget, window=window)
                 render = PlainRendering(out_channels, ratio)
             self.grounds[f"{fine}_{coarse}"] = ground
             self.renders[f"{coarse}_{fine}"] = render
+        self.drop_block = nn.Identity() if drop_block == 0 else DropBlock2d(drop_block, DROP_SIDE)
         self.fusions = nn.ModuleList(Fusion(len(levels) + 1, out_channels, norm) for _ in levels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -155,7 +165,9 @@ class FeaturePyramidTransformer(nn.Module):
             looks.append(Look(level, level, own.attention(fine, *at)[0]))
             for other in range(level + 1, len(maps)):
                 ground = self.grounds[f"{level}_{other}"]
-                assert isinstance(ground, GroundingTransformer | EuclideanGrounding)
+                assert isinstance(
+                    ground, GroundingTransformer | EuclideanGrounding | LocalGrounding
+                )
                 looks.append(Look(level, other, ground.attention(fine, maps[other], *at)[0]))
         return looks
 
@@ -207,11 +219,11 @@ class FeaturePyramidTransformer(nn.Module):
         """Yield what the map finds: in itself, in finer maps, in coarser ones; then the map."""
         x = maps[level]
         run = partial(run_block, use_checkpointing=self.use_checkpointing)
-        yield run(self.selfs[level], x)
+        yield self.drop_block(run(self.selfs[level], x))
         for fine in range(level - 1, -1, -1):
-            yield run(self.renders[f"{level}_{fine}"], x, maps[fine])
+            yield self.drop_block(run(self.renders[f"{level}_{fine}"], x, maps[fine]))
         for coarse in range(level + 1, len(maps)):
-            yield run(self.grounds[f"{level}_{coarse}"], x, maps[coarse])
+            yield self.drop_block(run(self.grounds[f"{level}_{coarse}"], x, maps[coarse]))
         yield x
 
 

@@ -25,11 +25,9 @@ from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.models.detector import Head
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.systems.necks import Neck, build_neck
+from ziggurat.systems.plan import Edition, Plan
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
-
-Edition = Literal["2.13", "2.14", "2.25"]
-"""MMDetection 2.13 stands behind PVT's detectors, 2.14 behind P2T's, 2.25 behind GPViT's."""
 
 
 @dataclass(frozen=True)
@@ -44,25 +42,12 @@ class DetectionParts:
 class DetectionBuilder(Protocol):
     """Builds neck and head of a system."""
 
-    def __call__(
-        self,
-        pyramid: Pyramid,
-        num_classes: int,
-        *,
-        neck: str | None,
-        channels: int,
-        depth: int,
-        edition: Edition,
-    ) -> DetectionParts:
+    def __call__(self, pyramid: Pyramid, plan: Plan) -> DetectionParts:
         """Build them with fresh weights.
 
         Args:
             pyramid: Gives the maps.
-            num_classes: Number of foreground classes.
-            neck: Name of the neck; None where the system has none.
-            channels: Width of neck and head, as published 256.
-            depth: Convolutions of each tower of a dense head, as published 4; 0 for the others.
-            edition: Whose rules hold where they differ.
+            plan: What is left open.
         """
 
 
@@ -89,76 +74,57 @@ DENSE_STRIDES = (8, 16, 32)
 """Dense heads start from C3; C4 and C5 follow, and two extra levels."""
 
 
-def retinanet(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def retinanet(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """RetinaNet (Lin et al., arXiv:1708.02002): levels P3..P7, the focal loss.
 
     GPViT's have batch norm in the pyramid and make P6 of P5, the others of C5.
     """
-    extra_from: Literal["input", "output"] = "output" if edition == "2.25" else "input"
-    levels = _dense_pyramid(neck, pyramid, channels, edition, extra_from)
-    selection = _selection(RETINANET_SELECTION, edition)
+    levels = _dense_pyramid(pyramid, plan, "output" if plan.edition == "2.25" else "input")
     head = RetinaNetHead(
-        channels, levels.out_strides, num_classes, depth=depth, selection=selection
+        plan.channels,
+        levels.out_strides,
+        plan.num_classes,
+        depth=plan.depth,
+        selection=_selection(RETINANET_SELECTION, plan.edition),
     )
     return DetectionParts(levels, head)
 
 
-def atss(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def atss(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """ATSS (Zhang et al., arXiv:1912.02424), as published with PVT v2: P6 and P7 of P5."""
-    levels = _dense_pyramid(neck, pyramid, channels, edition, "output")
-    selection = _selection(ATSS_SELECTION, edition)
-    head = ATSSHead(channels, levels.out_strides, num_classes, depth=depth, selection=selection)
+    levels = _dense_pyramid(pyramid, plan, "output")
+    head = ATSSHead(
+        plan.channels,
+        levels.out_strides,
+        plan.num_classes,
+        depth=plan.depth,
+        selection=_selection(ATSS_SELECTION, plan.edition),
+    )
     return DetectionParts(levels, head)
 
 
-def gfl(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def gfl(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """GFL (Li et al., arXiv:2006.04388), as published with PVT v2: P6 and P7 of P5."""
-    levels = _dense_pyramid(neck, pyramid, channels, edition, "output")
-    selection = _selection(GFL_SELECTION, edition)
-    head = GFLHead(channels, levels.out_strides, num_classes, depth=depth, selection=selection)
+    levels = _dense_pyramid(pyramid, plan, "output")
+    head = GFLHead(
+        plan.channels,
+        levels.out_strides,
+        plan.num_classes,
+        depth=plan.depth,
+        selection=_selection(GFL_SELECTION, plan.edition),
+    )
     return DetectionParts(levels, head)
 
 
-def _dense_pyramid(
-    neck: str | None,
-    pyramid: Pyramid,
-    channels: int,
-    edition: Edition,
-    extra_from: Literal["input", "output"],
-) -> Neck:
+def _dense_pyramid(pyramid: Pyramid, plan: Plan, extra_from: Literal["input", "output"]) -> Neck:
     """Levels P3..P7."""
     return build_neck(
-        neck,
         pyramid,
-        channels,
+        plan,
         start_level=list(pyramid.out_strides).index(8),
         num_extra_levels=2,
         extra_from=extra_from,
-        has_norm=edition == "2.25",
+        has_norm=plan.edition == "2.25",
     )
 
 
@@ -166,122 +132,75 @@ def _selection(published: Selection, edition: Edition) -> Selection:
     return replace(published, rule="pairs" if edition == "2.25" else "anchors")
 
 
-def faster_rcnn(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def faster_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Faster R-CNN (Ren et al., arXiv:1506.01497): levels P2..P6, the last for proposals only.
 
     GPViT's box branch has four convolutions with batch norm and one fully connected layer, the
     others' two fully connected layers.
     """
-    del depth  # there are no towers
-    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
-    return DetectionParts(levels, _faster_rcnn_head(channels, strides, num_classes, edition))
+    levels, strides = _region_pyramid(pyramid, plan)
+    return DetectionParts(levels, _faster_rcnn_head(strides, plan))
 
 
-def mask_rcnn(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def mask_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Mask R-CNN (He et al., arXiv:1703.06870): Faster R-CNN and a mask branch."""
-    del depth  # there are no towers
-    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
-    boxes = _faster_rcnn_head(channels, strides, num_classes, edition)
-    head = MaskRCNNHead(boxes, MaskHead(channels, num_classes), strides[:-1])
+    levels, strides = _region_pyramid(pyramid, plan)
+    boxes = _faster_rcnn_head(strides, plan)
+    head = MaskRCNNHead(boxes, MaskHead(plan.channels, plan.num_classes), strides[:-1])
     return DetectionParts(levels, head)
 
 
-def cascade_mask_rcnn(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def cascade_mask_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Cascade Mask R-CNN (Cai and Vasconcelos, arXiv:1906.09756), as published with PVT v2."""
-    del depth  # there are no towers
-    levels, strides = _region_pyramid(neck, pyramid, channels, edition)
+    levels, strides = _region_pyramid(pyramid, plan)
     settings = RPNSettings(num_proposals_trained=2000, is_inside_only=True, box_beta=1 / 9)
     head = CascadeMaskRCNNHead(
-        RPN(channels, strides, settings),
+        RPN(plan.channels, strides, settings),
         [
-            BoxHead(channels, num_classes, num_convs=4, num_linears=1, stds=stage.stds)
+            BoxHead(plan.channels, plan.num_classes, num_convs=4, num_linears=1, stds=stage.stds)
             for stage in STAGES
         ],
-        [MaskHead(channels, num_classes) for _ in STAGES],
+        [MaskHead(plan.channels, plan.num_classes) for _ in STAGES],
         strides[:-1],
     )
     return DetectionParts(levels, head)
 
 
-def _region_pyramid(
-    neck: str | None, pyramid: Pyramid, channels: int, edition: Edition
-) -> tuple[Neck, tuple[int, ...]]:
+def _region_pyramid(pyramid: Pyramid, plan: Plan) -> tuple[Neck, tuple[int, ...]]:
     """Levels P2..P6 and their strides; regions are cut from all but the last."""
     levels = build_neck(
-        neck,
         pyramid,
-        channels,
+        plan,
         start_level=0,
         num_extra_levels=1,
         extra_from="subsample",
-        has_norm=edition == "2.25",
+        has_norm=plan.edition == "2.25",
     )
     return levels, levels.out_strides
 
 
-def _faster_rcnn_head(
-    channels: int, strides: tuple[int, ...], num_classes: int, edition: Edition
-) -> FasterRCNNHead:
-    convs, linears = (4, 1) if edition == "2.25" else (0, 2)
-    box_head = BoxHead(channels, num_classes, num_convs=convs, num_linears=linears)
-    rpn = RPN(channels, strides, RPNSettings(drops_empty=edition != "2.14"))
+def _faster_rcnn_head(strides: tuple[int, ...], plan: Plan) -> FasterRCNNHead:
+    convs, linears = (4, 1) if plan.edition == "2.25" else (0, 2)
+    box_head = BoxHead(plan.channels, plan.num_classes, num_convs=convs, num_linears=linears)
+    rpn = RPN(plan.channels, strides, RPNSettings(drops_empty=plan.edition != "2.14"))
     return FasterRCNNHead(rpn, box_head, strides[:-1])
 
 
-def sparse_rcnn(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def sparse_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Sparse R-CNN (Sun et al., arXiv:2011.12450): 300 learned proposals on levels P2..P5."""
-    del depth, edition  # there are no towers, and all editions have the same rules
-    _check_heads(channels)
-    levels = build_neck(neck, pyramid, channels)
-    return DetectionParts(levels, SparseRCNNHead(channels, levels.out_strides, num_classes))
+    _check_heads(plan.channels)
+    levels = build_neck(pyramid, plan)
+    head = SparseRCNNHead(plan.channels, levels.out_strides, plan.num_classes)
+    return DetectionParts(levels, head)
 
 
-def detr(
-    pyramid: Pyramid,
-    num_classes: int,
-    *,
-    neck: str | None,
-    channels: int,
-    depth: int,
-    edition: Edition,
-) -> DetectionParts:
+def detr(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """DETR (Carion et al., arXiv:2005.12872): 100 queries to the backbone's last map."""
-    del neck, depth, edition  # neither neck nor towers, and all editions have the same rules
-    _check_heads(channels)
+    _check_heads(plan.channels)
     last = Coarsest(pyramid.out_channels, pyramid.out_strides)
-    head = DETRHead(last.out_channels[0], last.out_strides[0], num_classes, channels=channels)
+    head = DETRHead(
+        last.out_channels[0], last.out_strides[0], plan.num_classes, channels=plan.channels
+    )
     return DetectionParts(last, head)
 
 

@@ -6,6 +6,7 @@ from ziggurat.errors import check_known
 from ziggurat.necks.extended import ExtendedPyramid
 from ziggurat.necks.fpn import FPN
 from ziggurat.necks.fpt import FeaturePyramidTransformer, Formulas
+from ziggurat.systems.plan import Plan
 from ziggurat.systems.pyramid import Pyramid
 
 Neck = FPN | ExtendedPyramid
@@ -15,9 +16,8 @@ NECKS = ("fpn", *FPT_FORMULAS)
 
 
 def build_neck(
-    name: str | None,
     pyramid: Pyramid,
-    channels: int,
+    plan: Plan,
     *,
     start_level: int = 0,
     num_extra_levels: int = 0,
@@ -28,10 +28,9 @@ def build_neck(
     """Build a neck with fresh weights.
 
     Args:
-        name: "fpn"; "fpt", the Feature Pyramid Transformer of the published code, or "fpt_paper",
-            that of the paper.
         pyramid: Gives the maps.
-        channels: Channels of every level.
+        plan: Names the neck: "fpn"; "fpt", the Feature Pyramid Transformer of the published code,
+            or "fpt_paper", that of the paper.
         start_level: Index of the finest map that is used.
         num_extra_levels: Levels beyond the coarsest map.
         extra_from: What the first of them is made of, as for `FPN`; a transformer makes it of its
@@ -39,24 +38,26 @@ def build_neck(
         has_norm: Whether an FPN has batch norms. A transformer has norms of its own.
         window: Side of the square that the paper's transformer grounds pixels in; None for all.
     """
-    check_known("neck", name or "none", NECKS)
-    if name == "fpn":
+    check_known("neck", plan.neck or "none", NECKS)
+    if plan.neck == "fpn":
         return FPN(
             pyramid.out_channels,
             pyramid.out_strides,
-            channels,
+            plan.channels,
             start_level=start_level,
             num_extra_levels=num_extra_levels,
             extra_from=extra_from,
             has_norm=has_norm,
         )
-    formulas = FPT_FORMULAS[name or ""]
+    formulas = FPT_FORMULAS[plan.neck or ""]
     transformer = FeaturePyramidTransformer(
         pyramid.out_channels[start_level:],
         pyramid.out_strides[start_level:],
-        channels,
+        plan.channels,
         formulas=formulas,
         window=window if formulas == "paper" else None,
+        key_budget=plan.key_budget,
+        drop_block=plan.drop_block,
     )
     return ExtendedPyramid(
         transformer,

@@ -15,6 +15,7 @@ from ziggurat.heads.trans2seg import NUM_HEADS, Trans2SegHead
 from ziggurat.heads.upernet import UPerNetHead
 from ziggurat.necks.semantics_pyramid import SemanticsPyramid
 from ziggurat.systems.necks import build_neck
+from ziggurat.systems.plan import Plan
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
 
@@ -37,23 +38,12 @@ class SegmentationParts:
 class SegmentationBuilder(Protocol):
     """Builds neck and heads of a system."""
 
-    def __call__(
-        self,
-        pyramid: Pyramid,
-        num_classes: int,
-        *,
-        neck: str | None,
-        channels: int,
-        backbone: str,
-    ) -> SegmentationParts:
+    def __call__(self, pyramid: Pyramid, plan: Plan) -> SegmentationParts:
         """Build them with fresh weights.
 
         Args:
             pyramid: Gives the maps.
-            num_classes: Number of classes.
-            neck: Name of the neck; None where the head reads the maps as they are.
-            channels: Width of neck and head.
-            backbone: Its name, where a published variant has a rule of its own.
+            plan: What is left open.
         """
 
 
@@ -83,89 +73,73 @@ class SegmentationSystem:
     has_depth: Literal[False] = False
 
 
-def semantic_fpn(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def semantic_fpn(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """Semantic FPN (Kirillov et al., arXiv:1901.02446), with PVT, PVT v2 and P2T."""
-    del backbone  # all are alike
-    levels = build_neck(neck, pyramid, channels, window=WINDOW)
+    levels = build_neck(pyramid, plan, window=WINDOW)
     head = SemanticFPNHead(
-        levels.out_channels, levels.out_strides, num_classes, channels=max(1, channels // 2)
+        levels.out_channels,
+        levels.out_strides,
+        plan.num_classes,
+        channels=max(1, plan.channels // 2),
     )
     return SegmentationParts(levels, head)
 
 
-def upernet(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def upernet(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """UPerNet (Xiao et al., arXiv:1807.10221), with GPViT."""
-    del backbone  # all are alike
-    between, maps = _enriched(neck, pyramid, channels)
-    head = UPerNetHead(maps.out_channels, num_classes, channels=channels)
-    auxiliary = FCNHead(pyramid.out_channels, num_classes, channels=max(1, channels // 2))
+    between, maps = _enriched(pyramid, plan)
+    head = UPerNetHead(maps.out_channels, plan.num_classes, channels=plan.channels)
+    auxiliary = FCNHead(pyramid.out_channels, plan.num_classes, channels=max(1, plan.channels // 2))
     return SegmentationParts(between, head, auxiliary)
 
 
-def segformer(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def segformer(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """SegFormer's head (Xie et al., arXiv:2105.15203), with GPViT."""
-    del backbone  # all are alike
-    between, maps = _enriched(neck, pyramid, channels)
-    head = SegFormerHead(maps.out_channels, num_classes, channels=channels)
+    between, maps = _enriched(pyramid, plan)
+    head = SegFormerHead(maps.out_channels, plan.num_classes, channels=plan.channels)
     return SegmentationParts(between, head)
 
 
-def trans2seg(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def trans2seg(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """Trans2Seg's decoder (Xie et al., arXiv:2101.08461), which PVT's paper puts onto PVT.
 
     Raises:
         ZigguratError: If the width cannot be divided among the attention heads.
     """
-    del backbone  # all are alike
-    if channels % NUM_HEADS:
+    if plan.channels % NUM_HEADS:
         raise ZigguratError(
             f"head_channels must be a multiple of {NUM_HEADS}, one part for each attention head, "
-            f"got {channels}"
+            f"got {plan.channels}"
         )
-    between, maps = _enriched(neck, pyramid, channels)
-    head = Trans2SegHead(maps.out_channels, num_classes, channels=channels)
+    between, maps = _enriched(pyramid, plan)
+    head = Trans2SegHead(maps.out_channels, plan.num_classes, channels=plan.channels)
     return SegmentationParts(between, head)
 
 
-def _enriched(neck: str | None, pyramid: Pyramid, channels: int) -> tuple[nn.Module, Pyramid]:
+def _enriched(pyramid: Pyramid, plan: Plan) -> tuple[nn.Module, Pyramid]:
     """Return the neck of a head that reads a backbone's maps as they are, and what it reads."""
-    if neck is None:
+    if plan.neck is None:
         return nn.Identity(), pyramid
-    levels = build_neck(neck, pyramid, channels, window=WINDOW)
+    levels = build_neck(pyramid, plan, window=WINDOW)
     return levels, levels
 
 
-def topformer_seg(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def topformer_seg(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """TopFormer's head (Zhang et al., arXiv:2204.05525); the smallest variant mixes depthwise."""
-    del neck  # what injects semantics is part of it
-    return _topformer(pyramid, num_classes, channels, is_depthwise=backbone == "topformer_tiny")
+    return _topformer(pyramid, plan, is_depthwise=plan.backbone == "topformer_tiny")
 
 
-def topformer_seg_cityscapes(
-    pyramid: Pyramid, num_classes: int, *, neck: str | None, channels: int, backbone: str
-) -> SegmentationParts:
+def topformer_seg_cityscapes(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """TopFormer's head as its Cityscapes configurations have it: 128 wide, never depthwise."""
-    del neck, backbone  # all are alike
-    return _topformer(pyramid, num_classes, channels, is_depthwise=False)
+    return _topformer(pyramid, plan, is_depthwise=False)
 
 
-def _topformer(
-    pyramid: Pyramid, num_classes: int, channels: int, *, is_depthwise: bool
-) -> SegmentationParts:
+def _topformer(pyramid: Pyramid, plan: Plan, *, is_depthwise: bool) -> SegmentationParts:
     neck: nn.Module = nn.Identity()
     if len(pyramid.out_strides) == len(PYRAMID_STRIDES):  # TopFormer's own maps are injected
-        neck = SemanticsPyramid(pyramid.out_channels, pyramid.out_strides, channels)
-    return SegmentationParts(neck, TopFormerHead(channels, num_classes, is_depthwise=is_depthwise))
+        neck = SemanticsPyramid(pyramid.out_channels, pyramid.out_strides, plan.channels)
+    head = TopFormerHead(plan.channels, plan.num_classes, is_depthwise=is_depthwise)
+    return SegmentationParts(neck, head)
 
 
 SEGMENTATION_SYSTEMS: dict[str, SegmentationSystem] = {

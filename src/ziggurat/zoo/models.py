@@ -11,8 +11,9 @@ from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.stride_pyramid import StridePyramid
 from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
-from ziggurat.systems.detection import DENSE_STRIDES, Edition
+from ziggurat.systems.detection import DENSE_STRIDES
 from ziggurat.systems.necks import FPT_FORMULAS, NECKS
+from ziggurat.systems.plan import Plan
 from ziggurat.systems.segmentation import PYRAMID_STRIDES
 from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Task
 from ziggurat.zoo.backbones import (
@@ -66,6 +67,8 @@ def create_model(
     head_depth: int | None = None,
     drop_path_rate: float | None = None,
     overlapping: bool = False,
+    key_budget: int | None = None,
+    drop_block: float = 0.0,
 ) -> Model:
     """Build a model with fresh weights.
 
@@ -80,6 +83,10 @@ def create_model(
         drop_path_rate: Stochastic depth of the last block; by default as published.
         overlapping: Whether a segmenter's classes may overlap: a pixel is asked for each class by
             itself, and results are a mask for each.
+        key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax; by
+            default all. It bounds the cost, and changes results.
+        drop_block: Share of what such a neck's transformers found that training sets to 0, in
+            squares.
 
     Raises:
         ZigguratError: If a name is unknown, a number is out of range, or an option does not
@@ -129,20 +136,25 @@ def create_model(
         head_channels=head_channels,
         head_depth=head_depth,
         overlapping=overlapping,
+        key_budget=key_budget,
     )
-    return build(identity, drop_path_rate=drop_path_rate)
+    return build(identity, drop_path_rate=drop_path_rate, drop_block=drop_block)
 
 
-def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
+def build(
+    identity: ModelIdentity, *, drop_path_rate: float = 0.0, drop_block: float = 0.0
+) -> Model:
     """Build the model of an identity; `build(model.identity)` has the entries of `model`.
 
     Args:
         identity: What the model is.
         drop_path_rate: Stochastic depth of the last block; it matters in training only.
+        drop_block: Share of what a Feature Pyramid Transformer found that training sets to 0.
 
     Raises:
         ZigguratError: If the identity names parts that do not exist or impossible numbers.
     """
+    _check_transformer(identity, drop_block)
     if identity.num_classes < 1:
         raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
     check_known("task", identity.task, NUM_CLASSES)
@@ -172,15 +184,24 @@ def build(identity: ModelIdentity, *, drop_path_rate: float = 0.0) -> Model:
             f"{identity.system} does {system.task} with neck={system.neck!r}, got "
             f"{identity.task} with neck={identity.neck!r}"
         )
+    plan = Plan(
+        identity.backbone,
+        identity.num_classes,
+        channels,
+        depth=depth or 0,
+        neck=identity.neck,
+        key_budget=identity.key_budget,
+        drop_block=drop_block,
+    )
     if isinstance(system, SegmentationSystem):
-        return _segmenter(identity, system, channels, classes, drop_path_rate)
-    return _detector(identity, system, channels, classes, drop_path_rate)
+        return _segmenter(identity, system, plan, classes, drop_path_rate)
+    return _detector(identity, system, plan, classes, drop_path_rate)
 
 
 def _detector(
     identity: ModelIdentity,
     system: DetectionSystem,
-    channels: int,
+    plan: Plan,
     classes: tuple[str, ...],
     drop_path_rate: float,
 ) -> Detector:
@@ -191,14 +212,7 @@ def _detector(
         backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
     # The last map, whatever its stride, is all that a system without a neck reads.
     pyramid = None if system.neck is None else _pyramid(backbone, system.strides)
-    parts = system.build(
-        backbone if pyramid is None else pyramid,
-        identity.num_classes,
-        neck=identity.neck,
-        channels=channels,
-        depth=identity.head_depth or 0,
-        edition=_edition(identity.backbone),
-    )
+    parts = system.build(backbone if pyramid is None else pyramid, plan)
     return Detector(
         backbone,
         parts.neck,
@@ -213,7 +227,7 @@ def _detector(
 def _segmenter(
     identity: ModelIdentity,
     system: SegmentationSystem,
-    channels: int,
+    plan: Plan,
     classes: tuple[str, ...],
     drop_path_rate: float,
 ) -> SemanticSegmenter:
@@ -221,7 +235,7 @@ def _segmenter(
     if system.injects and identity.backbone in INJECTED:
         build_injected = INJECTED[identity.backbone]
         backbone: Backbone = build_injected(
-            drop_path_rate=drop_path_rate, injection_channels=channels
+            drop_path_rate=drop_path_rate, injection_channels=plan.channels
         )
     else:
         backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
@@ -229,13 +243,7 @@ def _segmenter(
         if wanted is None and backbone.out_strides[0] > FINE_ENOUGH:
             wanted = PYRAMID_STRIDES
         pyramid = None if wanted is None else _pyramid(backbone, wanted)
-    parts = system.build(
-        backbone if pyramid is None else pyramid,
-        identity.num_classes,
-        neck=identity.neck,
-        channels=channels,
-        backbone=identity.backbone,
-    )
+    parts = system.build(backbone if pyramid is None else pyramid, plan)
     return SemanticSegmenter(
         backbone,
         parts.neck,
@@ -251,12 +259,6 @@ def _segmenter(
 
 INJECTED = {build.__name__: build for build in TOPFORMERS}
 """Backbones that inject semantics into their maps themselves, at a width that can be chosen."""
-
-
-def _edition(backbone: str) -> Edition:
-    """Return whose rules a detector follows: those that its backbone was published with."""
-    editions: dict[str, Edition] = {"gpvit": "2.25", "p2t": "2.14"}
-    return editions.get(backbone.split("_")[0], "2.13")
 
 
 def _width_of(system: str, backbone: str) -> int:
@@ -290,6 +292,21 @@ def _pyramid(backbone: Backbone, wanted: tuple[int, ...]) -> StridePyramid | Non
     if given in (wanted, PYRAMID_STRIDES):
         return None
     return StridePyramid(backbone.out_channels, given, wanted)
+
+
+def _check_transformer(identity: ModelIdentity, drop_block: float) -> None:
+    """Refuse numbers of a Feature Pyramid Transformer that are impossible, or where none is.
+
+    Raises:
+        ZigguratError: If there is one.
+    """
+    if identity.neck not in FPT_FORMULAS:
+        given = {"key_budget": identity.key_budget, "drop_block": drop_block or None}
+        _refuse(identity.name, f"model without the neck {' or '.join(FPT_FORMULAS)}", **given)
+    if identity.key_budget is not None and identity.key_budget < 1:
+        raise ZigguratError(f"key_budget must be at least 1, got {identity.key_budget}")
+    if not 0 <= drop_block < 1:
+        raise ZigguratError(f"drop_block must be at least 0 and below 1, got {drop_block}")
 
 
 def _refuse(name: str, kind: str, **options: object) -> None:

@@ -237,6 +237,11 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "unknown system",
     ),
     "boolean": (lambda v: v["identity"].update(num_classes=True), "num_classes of its model is T"),
+    "keys": (lambda v: v["identity"].update(key_budget=0), "key_budget of its model is 0"),
+    "keys of no transformer": (
+        lambda v: v["identity"].update(key_budget=9),
+        "cannot be built: .* has no key_budget",
+    ),
     "class count": (lambda v: v["classes"].append("x"), "6 class names for 5 classes"),
     "class kind": (lambda v: v.update(classes=[1] * 5), "no list of names"),
     "huge": (
@@ -273,6 +278,12 @@ def test_a_description_that_is_not_right(weights: Path, case: str) -> None:
     with pytest.raises(ZigguratError, match=message) as caught:
         load_weights(weights)
     assert str(weights) in str(caught.value)
+
+
+def test_a_file_from_before_a_field_was_added(weights: Path) -> None:
+    before = load_weights(weights)
+    _rewrite(weights, lambda v: v["identity"].pop("key_budget"))
+    assert load_weights(weights).identity == before.identity
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])

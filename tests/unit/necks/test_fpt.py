@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import set_checkpointing
+from ziggurat.layers.local_attention import LocalAttention
 from ziggurat.layers.self_transformer import pool_keys
 from ziggurat.necks import fpt
 from ziggurat.necks.extended import ExtendedPyramid
@@ -111,17 +112,65 @@ def test_a_budget_of_keys_is_kept_and_changes_nothing_where_it_suffices() -> Non
     assert pool_keys(maps[0], None, least=1) is maps[0]
 
 
-def test_windows_in_bands_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("formulas", FORMULAS)
+def test_windows_in_bands_give_the_same(
+    formulas: Formulas, monkeypatch: pytest.MonkeyPatch
+) -> None:
     maps = pyramid([(12, 10), (5, 4)])
-    neck = neck_for(maps, (4, 9), formulas="paper", window=3, dropout=0.0)
+    neck = neck_for(maps, (4, 9), formulas=formulas, window=3, dropout=0.0)
+    keys = "k" if formulas == "paper" else "local.k"
     results = []
     for numbers in (2**22, 0):
         monkeypatch.setattr(window_attention, "NUMBERS_AT_A_TIME", numbers)
         neck.zero_grad()
         out = neck(maps)[0]
         out.square().sum().backward()
-        results.append((out.detach(), neck.grounds["0_1"].k.weight.grad))
+        results.append((out.detach(), neck.grounds["0_1"].get_submodule(keys).weight.grad))
     torch.testing.assert_close(results[0], results[1])
+
+
+def test_local_attention_looks_where_it_reads() -> None:
+    """With one-hot values, what a pixel found is where it looked."""
+    attention = LocalAttention(4, 4, 3)
+    x = torch.randn(1, 4, 5, 6)
+    for row, column in ((0, 0), (2, 3), (4, 5)):
+        looks = attention.attention(x, row, column)[0]
+        read = torch.zeros_like(looks)
+        for place in ((r, c) for r in range(5) for c in range(6)):
+            one_hot = torch.zeros(1, 4, 5, 6)
+            one_hot[:, :, *place] = 1
+            attention.register_module("v", ConstantMap(one_hot))
+            read[place] = attention(x)[0, :, row, column].mean()
+        torch.testing.assert_close(looks, read)
+        assert not looks[max(0, row - 1) : row + 2, max(0, column - 1) : column + 2].eq(0).any()
+
+
+class ConstantMap(nn.Module):
+    """Gives the same map whatever comes in."""
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.value
+
+
+@pytest.mark.parametrize("formulas", FORMULAS)
+def test_training_drops_blocks_of_what_was_found(formulas: Formulas) -> None:
+    maps = pyramid([(12, 12), (6, 6), (2, 1)])
+    neck = neck_for(maps, (4, 8, 32), formulas=formulas, dropout=0.0, drop_block=0.5)
+    views = [view for level in range(3) for view in neck._views(neck._project(maps), level)]
+    found, own = [view for i, view in enumerate(views) if i % 4 != 3], views[3::4]
+    assert not any(x.eq(0).all(dim=1).any() for x in own)
+    dropped = sum(int(x.eq(0).all(dim=1).sum()) for x in found if x.shape[2] == 12)
+    if formulas == "paper":  # what the code grounds is 0 at first
+        assert 0 < dropped < 3 * 144
+    neck.eval()
+    plain = neck_for(maps, (4, 8, 32), formulas=formulas, dropout=0.0).eval()
+    plain.load_state_dict(neck.state_dict())
+    for x, y in zip(neck(maps), plain(maps), strict=True):
+        assert torch.equal(x, y)
 
 
 @pytest.mark.parametrize(("by", "num_convs"), [("convolution", 2), ("subsample", 0)])
@@ -158,8 +207,6 @@ def test_memory_that_is_left() -> None:
 def test_bad_arguments() -> None:
     with pytest.raises(ValueError, match="two maps at least, got 1"):
         FeaturePyramidTransformer([4], [8], 16)
-    with pytest.raises(ValueError, match="a window belongs to the formulas of the paper"):
-        FeaturePyramidTransformer([4, 4], [8, 16], 16, window=5)
     with pytest.raises(ValueError, match="a middle, an odd side, got 4"):
         neck_for(pyramid([(4, 4), (2, 2)]), (4, 8), formulas="paper", window=4)(
             pyramid([(4, 4), (2, 2)])

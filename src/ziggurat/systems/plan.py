@@ -1,0 +1,37 @@
+"""What a system is told beside the maps that it builds on."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Edition = Literal["2.13", "2.14", "2.25"]
+"""MMDetection 2.13 stands behind PVT's detectors, 2.14 behind P2T's, 2.25 behind GPViT's."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The choices of a model; a system reads those that it leaves open.
+
+    Attributes:
+        backbone: Name of the backbone, whose published variants have rules of their own.
+        num_classes: Number of foreground classes.
+        channels: Width of neck and head.
+        depth: Convolutions of each tower of a dense head, as published 4; 0 for the others.
+        neck: Name of the neck; None where the head reads the maps as they are.
+        key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
+            None for all.
+        drop_block: Share of what its transformers found that training sets to 0.
+    """
+
+    backbone: str
+    num_classes: int
+    channels: int
+    depth: int = 0
+    neck: str | None = None
+    key_budget: int | None = None
+    drop_block: float = 0.0
+
+    @property
+    def edition(self) -> Edition:
+        """Whose rules a detector follows: those that its backbone was published with."""
+        editions: dict[str, Edition] = {"gpvit": "2.25", "p2t": "2.14"}
+        return editions.get(self.backbone.split("_")[0], "2.13")
