@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
@@ -43,8 +44,11 @@ def test_train_detector_learns_and_leaves_weights(
         rows = list(csv.DictReader(file))
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
-    terms = [name for name in rows[0] if name.startswith("train/")]
-    assert len(terms) > 4  # the sum, its terms, lr and speed
+    terms = {name.removeprefix("train/") for name in rows[0] if name.startswith("train/")}
+    assert terms >= {"loss", "classification", "box", "lr", "images_per_second"}
+    assert all(float(row["train/gradient_norm"]) > 0 for row in rows if row["train/loss"])
+    seconds = [float(row["train/seconds"]) for row in rows if row["train/seconds"]]
+    assert seconds == sorted(seconds)
     record = json.loads((output / "metrics.json").read_text())
     assert {"AP", "AP50"} <= record["last"]["metrics"].keys()
     assert len([row for row in rows if row["val/AP"]]) == 2
@@ -52,6 +56,15 @@ def test_train_detector_learns_and_leaves_weights(
     assert model.classes == ("red", "blue")
     assert model.preprocessing == FitInside(short_side=72, long_side=96)
     assert model.identity.head_channels == 16
+    board = EventAccumulator(str(output / "tensorboard")).Reload()
+    pictures = board.Tags()["images"]
+    # All four validation images, at both validations.
+    assert pictures == [f"predictions/{number}" for number in range(1, 5)]
+    assert [event.step for event in board.Images(pictures[0])] == [16, 32]
+    assert main(["report", str(output), "--images", "2"]) == 0
+    page = (output / "report.html").read_text()
+    assert "32 steps are done; the best AP is" in page
+    assert page.count('alt="prediction of') == 2
 
 
 def test_resume_of_a_detector_repeats_the_whole_run(

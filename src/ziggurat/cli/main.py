@@ -15,6 +15,8 @@ from ziggurat.errors import ZigguratError, nearest_name
 VERBS = {
     "train": "train a model by a recipe or a run file",
     "evaluate": "measure a trained model on a data set",
+    "report": "one page about a training run, after it or while it goes on",
+    "compare": "results, settings and curves of several runs side by side",
     "predict": "find objects or classes in image files",
     "list": "models with size, cost and published accuracy, or published weights",
     "data": "make a synthetic data set, or check one",

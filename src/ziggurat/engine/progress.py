@@ -1,9 +1,14 @@
 """What a run says while it trains: plain lines, readable in a terminal and in a log file."""
 
+import math
 import time
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.optim import Optimizer
 
 from ziggurat.engine.logs import CsvLog
 from ziggurat.engine.module import TrainingModule
@@ -13,7 +18,10 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 class Progress(Callback):
-    """Says loss, learning rate, speed and time left every few seconds, and logs the losses.
+    """Says loss, learning rate, speed and time left every few seconds, and logs them.
+
+    The logs also get the norm of all gradients together, before it is limited, and the time that
+    the run has taken.
 
     Args:
         module: What is trained.
@@ -31,6 +39,8 @@ class Progress(Callback):
         self._said = _Window()
         self._start_step = self._first_step = self._last_step = 0
         self._begin = self._first_end = 0.0
+        self._seconds_before = 0.0
+        self._gradient_norm: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to count."""
@@ -40,6 +50,23 @@ class Progress(Callback):
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):
                 logger.rewind(trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the time that the run has taken."""
+        return {"seconds": self._seconds_before + time.monotonic() - self._begin}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Count on from a checkpoint."""
+        self._seconds_before = state_dict["seconds"]
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Measure the gradients of the steps that are logged."""
+        is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if is_last or (trainer.global_step + 1) % self.log_every_steps == 0:
+            gradients = [p.grad for p in self.module.model.parameters() if p.grad is not None]
+            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
 
     def on_train_batch_end(
         self,
@@ -74,6 +101,11 @@ class Progress(Callback):
         numbers = {f"train/{name}": value for name, value in self._logged.means().items()}
         numbers["train/lr"] = _lr(trainer)
         numbers["train/images_per_second"] = self._logged.images_per_second
+        numbers["train/seconds"] = self.state_dict()["seconds"]
+        norm = math.nan if self._gradient_norm is None else float(self._gradient_norm)
+        if math.isfinite(norm):  # in fp16 a step may be skipped because it is not
+            numbers["train/gradient_norm"] = norm
+        self._gradient_norm = None
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
         self._logged = _Window()

@@ -9,18 +9,22 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
 from ziggurat.engine.data import validation_loader
 from ziggurat.engine.module import TrainingModule, batch_to
+from ziggurat.engine.samples import Samples
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.zoo import Model
 
 
 class Validation(Callback):
     """Validates every few epochs or steps and at the end; writes the best weights and metrics.json.
+
+    TensorBoard gets pictures of what was found on the first few images.
 
     Args:
         module: What is trained, with its data.
@@ -49,6 +53,7 @@ class Validation(Callback):
         self.record = _read_record(output / "metrics.json") if resume else {}
         self._loader: EvaluationLoader | None = None
         self._metric: Metric | None = None
+        self._samples = Samples()
 
     @property
     def best(self) -> dict[str, Any] | None:
@@ -98,6 +103,8 @@ class Validation(Callback):
         }
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
+            if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+                self._samples.log(logger, self.evaluated().classes, trainer.global_step)
             logger.save()
         best = self.best["value"] if self.best else report.value
         self.say(
@@ -130,7 +137,10 @@ class Validation(Callback):
                     moved = batch_to(batch, trainer.strategy.root_device)
                     raw = model(moved.images, moved.image_sizes)
                     original = [info.original_size for info in batch.infos]
-                    metric.update(model.decode(raw, batch.image_sizes, original), batch)
+                    results = model.decode(raw, batch.image_sizes, original)
+                    metric.update(results, batch)
+                    if trainer.is_global_zero:
+                        self._samples.add(batch, results, model.preprocessing)
         finally:
             model.train(was_training)
         metric.merge(_gather(metric.state(), trainer.world_size))

@@ -35,7 +35,10 @@ from ziggurat.types import (
 from ziggurat.weights.hub import HUB_PREFIX, pull
 from ziggurat.zoo import Model
 
-__all__ = ["Prediction", "Predictor", "find_weights", "load"]
+__all__ = ["WEIGHT_FILES", "Prediction", "Predictor", "find_weights", "load"]
+
+WEIGHT_FILES = ("best.safetensors", "last.safetensors")
+"""Weights in the folder of a run, the better ones first."""
 
 DEFAULT_SCORE_THRESHOLD = 0.3
 """Objects that a detector is less sure of are left out unless asked for."""
@@ -321,12 +324,12 @@ def find_weights(path: Path) -> Path:
     if path.as_posix().startswith(HUB_PREFIX):
         return pull(path.as_posix())
     if path.is_dir():
-        for name in ("best.safetensors", "last.safetensors"):
+        for name in WEIGHT_FILES:
             if (path / name).is_file():
                 return path / name
         raise ZigguratError(
-            f"the folder {path} holds no trained weights: expected best.safetensors or "
-            "last.safetensors, as `ziggurat train` writes them"
+            f"the folder {path} holds no trained weights: expected {' or '.join(WEIGHT_FILES)}, "
+            "as `ziggurat train` writes them"
         )
     if not path.exists():
         raise ZigguratError(

@@ -13,13 +13,20 @@ from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, 
 from ziggurat.inference.gallery import draw_worst, true_detections
 from ziggurat.inference.label_evaluation import colours_of
 from ziggurat.inference.label_gallery import comparison, draw_worst_labels
-from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
+from ziggurat.inference.predictor import (
+    WEIGHT_FILES,
+    Prediction,
+    Predictor,
+    find_weights,
+    load,
+)
 from ziggurat.metrics.base import Report
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.types import ClassMasks, ClassScores, LabelMap, Sample
 from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.visualize.label_comparison import compare_labels
 from ziggurat.visualize.plots import (
+    Curve,
     group_curves,
     plot_classes,
     plot_confusion,
@@ -37,35 +44,56 @@ GALLERY_SCORE = 0.4
 
 def describe_run(
     run: Path,
-    report: Report,
+    report: Report | None,
     *,
     title: str,
     summary: str,
     facts: Sequence[Fact],
-    commands: Sequence[Command],
+    commands: Sequence[Command] = (),
+    num_images: int = GALLERY_IMAGES,
 ) -> ReportPage:
-    """Put together what a run's folder and its evaluation tell.
+    """Put together what a run's folder and its evaluation tell, after the run or during it.
 
     Args:
-        run: Folder of the run, with metrics.csv and weights.
-        report: Numbers of its best weights on its validation split.
+        run: Folder of the run, with metrics.csv and weights as far as they are written.
+        report: Numbers of its best weights on its validation split, or None before the first.
         title: Heading of the page.
         summary: What came out, in a sentence or two.
         facts: Model, data, time and machine.
         commands: How to repeat it.
+        num_images: Images on which predictions are shown beside the truth.
     """
-    curves = group_curves(read_curves(run / "metrics.csv"))
-    training = Plot(
+    curves = read_curves(run / "metrics.csv") if (run / "metrics.csv").is_file() else []
+    plots = [_training_plot(curves)] if curves else []
+    has_weights = any((run / name).is_file() for name in WEIGHT_FILES)
+    return ReportPage(
+        title=title,
+        summary=summary,
+        report=report,
+        facts=facts,
+        plots=[*plots, *([] if report is None else _plots(report))],
+        galleries=_galleries(run, report, num_images) if has_weights and num_images else [],
+        commands=commands,
+    )
+
+
+def _training_plot(curves: Sequence[Curve]) -> Plot:
+    groups = group_curves(curves)
+    return Plot(
         "Training",
-        plot_curves(curves),
-        plot_curves(curves, dark=True),
+        plot_curves(groups),
+        plot_curves(groups, dark=True),
         "The best weights were chosen on the validation images, on which they are reported.",
     )
+
+
+def _galleries(run: Path, report: Report | None, num_images: int) -> list[Gallery]:
+    """Predict a few images with a run's best weights, or its last before there are any."""
     weights = find_weights(run)
     predictor = load(weights)
     data = open_data(predictor.model, find_run(weights), None, None)
     count = len(data.dataset)
-    spread = range(0, count, max(1, count // GALLERY_IMAGES))[:GALLERY_IMAGES]
+    spread = range(0, count, max(1, count // num_images))[:num_images]
     has_objects = isinstance(data.dataset, CocoDetection)
     drawn = f"; objects above a score of {GALLERY_SCORE}" if has_objects else ""
     galleries = [
@@ -75,7 +103,7 @@ def describe_run(
             compare(predictor, data, spread, GALLERY_SCORE),
         )
     ]
-    if report.errors and isinstance(data.dataset, CocoDetection):
+    if report is not None and report.errors and isinstance(data.dataset, CocoDetection):
         breakdown = report.errors[-1]
         places = {image_id: place for place, image_id in enumerate(data.dataset.file.image_ids)}
         worst = [places[image.image_id] for image in breakdown.worst]
@@ -87,15 +115,7 @@ def describe_run(
                 compare(predictor, data, worst, breakdown.threshold),
             )
         )
-    return ReportPage(
-        title=title,
-        summary=summary,
-        report=report,
-        facts=facts,
-        plots=[training, *_plots(report)],
-        galleries=galleries,
-        commands=commands,
-    )
+    return galleries
 
 
 def describe_evaluation(evaluation: Evaluation) -> ReportPage:

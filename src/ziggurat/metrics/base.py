@@ -67,6 +67,26 @@ class Report:
             content["errors"] = {breakdown.of: breakdown.to_json() for breakdown in self.errors}
         return content
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Report":
+        """Read what `to_json` gave; what mistakes cost is left out.
+
+        Args:
+            content: The dictionary; a key that is missing is a `KeyError`.
+        """
+        confusion = content.get("confusion")
+        return cls(
+            primary=content["primary"],
+            numbers={
+                name: math.nan if value is None else value
+                for name, value in content["metrics"].items()
+            },
+            per_class=content["per_class"],
+            num_images=content["num_images"],
+            confusion=None if confusion is None else np.array(confusion, dtype=np.int64),
+            per_size=content.get("per_size", []),
+        )
+
 
 @runtime_checkable
 class Metric(Protocol):

@@ -31,6 +31,16 @@ MAX_BARS = 30
 """With more classes only the best and the worst half of this many are shown as bars."""
 _CURVES = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mIoU", "aAcc", "mAcc", "top1", "top5")
 """What of the validations of a run is drawn."""
+_NO_LOSS = {
+    "train/lr": "learning rate",
+    "train/gradient_norm": "norm of the gradients",
+    "train/images_per_second": "images per second",
+}
+"""What is logged beside the losses and has a panel of its own."""
+SECONDS = "train/seconds"
+"""Time that a run has taken, which other curves can be drawn over."""
+PANELS_IN_A_ROW = {1: 1, 2: 2, 4: 2}
+"""By the number of panels; of others three."""
 DOTS_PER_INCH = 160
 """Pixels of a PNG; shown at 96 an inch, letters have the size of a page's own."""
 
@@ -256,7 +266,7 @@ def read_curves(path: Path) -> list[Curve]:
 
 
 def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
-    """Sort a run's curves into panels: losses, what was measured on validation images, and lr.
+    """Sort a run's curves into panels: losses, validation, learning rate, gradients and speed.
 
     Args:
         curves: All curves of the run, named as `ziggurat train` names them.
@@ -265,26 +275,30 @@ def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
         Title and curves of each panel, for `plot_curves`; what was measured is in percent.
     """
     by_name = {curve.name: curve for curve in curves}
-    no_loss = ("train/lr", "train/images_per_second")
+    no_loss = {*_NO_LOSS, SECONDS}
     losses = [c for c in curves if c.name.startswith("train/") and c.name not in no_loss]
     measured = [
         Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
         for name in _CURVES
         if f"val/{name}" in by_name
     ]
-    rate = [by_name["train/lr"]] if "train/lr" in by_name else []
-    return [
-        ("training loss", losses),
-        ("validation images (%)", measured),
-        ("learning rate", rate),
+    others = [
+        (title, [by_name[name]] if name in by_name else []) for name, title in _NO_LOSS.items()
     ]
+    return [("training loss", losses), ("validation images (%)", measured), *others]
 
 
-def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = False) -> bytes:
-    """Draw curves over the optimizer steps, a panel for each group.
+def plot_curves(
+    groups: Sequence[tuple[str, Sequence[Curve]]],
+    *,
+    x_label: str = "optimizer step",
+    dark: bool = False,
+) -> bytes:
+    """Draw curves, by default over the optimizer steps, a panel for each group.
 
     Args:
         groups: Title of a panel and its curves; groups without curves are left out.
+        x_label: What the steps of the curves are.
         dark: Light letters on a dark ground.
 
     Returns:
@@ -297,15 +311,17 @@ def plot_curves(groups: Sequence[tuple[str, Sequence[Curve]]], *, dark: bool = F
     panels = [(title, curves) for title, curves in groups if curves]
     if not panels:
         raise ValueError("there is no curve to plot")
-    size = (min(5.2 * len(panels), 10.6), 3.3)
+    columns = PANELS_IN_A_ROW.get(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    size = (min(5.2 * columns, 10.6), 3.3 * rows)
     figure = Figure(figsize=size, facecolor=style.paper, layout="constrained")
     for place, (title, curves) in enumerate(panels, start=1):
-        axes = figure.add_subplot(1, len(panels), place)
+        axes = figure.add_subplot(rows, columns, place)
         for index, curve in enumerate(curves):
             colour = style.series[index % len(style.series)]
             _draw_curve(axes, curve, colour)
         axes.set_title(title, fontsize=11)
-        axes.set_xlabel("optimizer step", fontsize=9)
+        axes.set_xlabel(x_label, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         axes.ticklabel_format(axis="y", scilimits=(-3, 4))
         axes.yaxis.get_offset_text().set_color(style.ink)

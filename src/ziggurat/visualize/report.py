@@ -7,7 +7,7 @@ light or dark.
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -119,20 +119,22 @@ class ReportPage:
     Attributes:
         title: Heading of the page.
         summary: What came out, in a sentence or two.
-        report: The numbers.
+        report: The numbers, or None where nothing is measured yet.
         facts: Model, data, time and machine.
         plots: Curves, bars and matrices.
         galleries: Predictions beside the truth.
         commands: How to repeat it.
+        tables: Title and rows of tables that stand before the plots.
     """
 
     title: str
     summary: str
-    report: Report
+    report: Report | None = None
     facts: Sequence[Fact] = ()
     plots: Sequence[Plot] = ()
     galleries: Sequence[Gallery] = ()
-    commands: Sequence[Command] = field(default_factory=tuple)
+    commands: Sequence[Command] = ()
+    tables: Sequence[tuple[str, Sequence[ClassRow]]] = ()
 
 
 def write_report(path: Path, page: ReportPage) -> None:
@@ -158,16 +160,19 @@ def write_report(path: Path, page: ReportPage) -> None:
         "png_width": _png_width,
         "picture": _picture_uri,
     }
-    tables = {
-        "Sizes": page.report.per_size,
-        "Mistakes": error_rows(page.report),
-        "Classes": class_rows(page.report),
-    }
+    tables: list[tuple[str, Sequence[ClassRow]]] = []
+    if page.report is not None:
+        tables = [
+            ("Sizes", page.report.per_size),
+            ("Mistakes", error_rows(page.report)),
+            ("Classes", class_rows(page.report)),
+        ]
     html = environment.get_template("report.html").render(
         page=page,
         report=page.report,
         meaning=meaning,
-        tables=[_table(title, rows) for title, rows in tables.items() if rows],
+        first_tables=[_table(title, rows) for title, rows in page.tables],
+        tables=[_table(title, rows) for title, rows in tables if rows],
     )
     try:
         path.write_text(html, encoding="utf-8")

@@ -40,7 +40,7 @@ _OF_MASKS = "mask_"
 
 _OF_CLASSES = ("IoU", "accuracy", "class")
 """What orders the classes of a report whose primary number no single class has."""
-WORDS = ("class", "mistaken_for", "size", "mistake", "meaning")
+WORDS = ("class", "mistaken_for", "size", "mistake", "meaning", "run", "model", "setting")
 """Keys of rows that hold words."""
 MAX_CLASS_ROWS = 100
 """With more classes the terminal shows the worst ones only; the JSON file has all."""
@@ -138,7 +138,7 @@ def report_tables(report: Report) -> RenderableType:
         ("mistakes and what they cost", mistakes),
     ):
         if rows:
-            parts += [Text(""), _table(title, rows)]
+            parts += [Text(""), row_table(title, rows)]
     if report.per_class:
         parts += [Text(""), _classes(report)]
     return Group(*parts)
@@ -163,10 +163,16 @@ def _classes(report: Report) -> Table:
         number = class_number(report) or "class"
         rows = sorted(rows, key=lambda row: _value(row, number, absent=math.inf))[:MAX_CLASS_ROWS]
         title = f"the worst {MAX_CLASS_ROWS} of {title}"
-    return _table(title, rows)
+    return row_table(title, rows)
 
 
-def _table(title: str, rows: Sequence[ClassRow]) -> Table:
+def row_table(title: str, rows: Sequence[ClassRow]) -> Table:
+    """Return rows with the same keys as a table for `rich.console.Console.print`.
+
+    Args:
+        title: Its heading.
+        rows: At least one.
+    """
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
         table.add_column(heading(key, rows), justify="left" if key in WORDS else "right")
