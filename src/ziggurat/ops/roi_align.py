@@ -25,8 +25,10 @@ def roi_align(
     output_size: int,
     scale: float,
     sampling_ratio: int,
+    *,
+    aligned: bool = True,
 ) -> Float[Tensor, "M C s s"]:
-    """Cut regions out of a map; equal to torchvision's `roi_align(..., aligned=True)`.
+    """Cut regions out of a map; equal to torchvision's operator.
 
     Args:
         level: The map. Gradients flow to it, not to the regions.
@@ -34,20 +36,26 @@ def roi_align(
         output_size: Cells a side of the result.
         scale: Cells of the map per pixel.
         sampling_ratio: Points a side of a cell; 0 takes as many as it has pixels.
+        aligned: Whether the middle of a pixel is half a pixel from its border. Caffe2's operator
+            reads half a pixel too far, and no region smaller than a pixel: False does so too.
     """
     if level.device.type != "cpu" or torch.compiler.is_compiling() or not len(regions):
         return torchvision.ops.roi_align(
-            level, regions.to(level.dtype), output_size, scale, sampling_ratio, aligned=True
+            level, regions.to(level.dtype), output_size, scale, sampling_ratio, aligned=aligned
         )
     # In float32, as positions in large maps need it; under autocast maps may have half of it.
     rows = level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]).float()
     with torch.no_grad():
-        corners = regions[:, 1:].float() * scale - 0.5
-        points = _points(corners[:, 2:] - corners[:, :2], output_size, sampling_ratio)
+        corners = regions[:, 1:].float() * scale - (0.5 if aligned else 0.0)
+        size = corners[:, 2:] - corners[:, :2]
+        size = size if aligned else size.clamp(min=1)
+        points = _points(size, output_size, sampling_ratio)
         # Regions that read about as many points go together.
         order = points.prod(dim=1).argsort()
         lists = [
-            _list_pixels(level, regions[some, 0], corners[some], points[some], output_size)
+            _list_pixels(
+                level, regions[some, 0], corners[some, :2], size[some], points[some], output_size
+            )
             for some in order.split(REGIONS_AT_ONCE)
         ]
         lengths = torch.cat([torch.full((len(pixels),), pixels.shape[1]) for pixels, _ in lists])
@@ -66,7 +74,8 @@ def roi_align(
 def _list_pixels(
     level: Float[Tensor, "B C H W"],
     images: Float[Tensor, " M"],
-    corners: Float[Tensor, "M 4"],
+    start: Float[Tensor, "M 2"],
+    size: Float[Tensor, "M 2"],
     points: Float[Tensor, "M 2"],
     output_size: int,
 ) -> tuple[Int[Tensor, "cells pixels"], Float[Tensor, "cells pixels"]]:
@@ -75,14 +84,14 @@ def _list_pixels(
     Args:
         level: The map.
         images: Number of the image of each region.
-        corners: x1, y1, x2, y2 of each region in cells of the map, from centre to centre.
+        start: Where each region begins, across and down, in cells of the map from centre to centre.
+        size: How wide and how high it is.
         points: Points a side of a cell, across and down.
         output_size: Cells a side of the result.
     """
     height, width = level.shape[2:]
-    size = corners[:, 2:] - corners[:, :2]
-    x, x_weights = _axis(corners[:, 0], size[:, 0], points[:, 0], output_size, width)
-    y, y_weights = _axis(corners[:, 1], size[:, 1], points[:, 1], output_size, height)
+    x, x_weights = _axis(start[:, 0], size[:, 0], points[:, 0], output_size, width)
+    y, y_weights = _axis(start[:, 1], size[:, 1], points[:, 1], output_size, height)
     y = (images.long() * height)[:, None, None] + y
     pixels = (y * width)[:, :, None, :, None] + x[:, None, :, None, :]
     weights = y_weights[:, :, None, :, None] * x_weights[:, None, :, None, :]
@@ -117,16 +126,22 @@ def _axis(
     """
     cell = (size / output_size)[:, None, None]
     number = torch.arange(max(1, int(points.max())))
-    first = start[:, None, None] + torch.arange(output_size)[:, None] * cell
-    position = first + (number + 0.5) * cell / points.clamp(min=1)[:, None, None]
+    begin = start[:, None, None] + torch.arange(output_size)[:, None] * cell
+    position = begin + (number + 0.5) * cell / points.clamp(min=1)[:, None, None]
     # Points more than a pixel outside of the map read zeros, nearer ones the pixel at the border.
     is_read = (number < points[:, None, None]) & (position >= -1) & (position <= length)
     position = position.clamp(0, length - 1)
     pixel = position.floor().clamp(max=max(length - 2, 0))
     share = position - pixel
+    weight = is_read / points.clamp(min=1)[:, None, None]
     begin = torch.where(is_read, pixel, float(length)).amin(dim=2, keepdim=True)
     offset = torch.where(is_read, pixel - begin, 0.0).long()
-    weight = is_read / points.clamp(min=1)[:, None, None]
+    if 2 * len(number) < int(offset.max()) + 2:
+        # Few points far apart, as in a large region of a fine map: two pixels for each of them.
+        first = torch.where(is_read, pixel, 0.0).long()
+        pixels = torch.stack([first, first + 1], dim=3).flatten(2)
+        weights = torch.stack([(1 - share) * weight, share * weight], dim=3).flatten(2)
+        return pixels.clamp(max=length - 1), weights
     weights = position.new_zeros((*offset.shape[:2], int(offset.max()) + 2))
     weights.scatter_add_(2, offset, (1 - share) * weight)
     weights.scatter_add_(2, offset + 1, share * weight)

@@ -15,15 +15,17 @@ def draw_regions(count: int) -> Tensor:
     return torch.cat([torch.randint(2, (count, 1)).float(), boxes], dim=1)
 
 
-def both(level: Tensor, regions: Tensor, size: int, scale: float, ratio: int) -> list[Tensor]:
+def both(
+    level: Tensor, regions: Tensor, size: int, scale: float, ratio: int, aligned: bool = True
+) -> list[Tensor]:
     """Values and gradients of ours, then of torchvision's."""
     results = []
     for is_ours in (True, False):
         leaf = level.clone().requires_grad_()
         if is_ours:
-            cut = roi_align(leaf, regions, size, scale, ratio)
+            cut = roi_align(leaf, regions, size, scale, ratio, aligned=aligned)
         else:
-            cut = torchvision.ops.roi_align(leaf, regions, size, scale, ratio, aligned=True)
+            cut = torchvision.ops.roi_align(leaf, regions, size, scale, ratio, aligned=aligned)
         (cut * torch.linspace(-1, 2, size)).sum().backward()
         assert leaf.grad is not None
         results += [cut.detach(), leaf.grad]
@@ -32,14 +34,17 @@ def both(level: Tensor, regions: Tensor, size: int, scale: float, ratio: int) ->
 
 @pytest.mark.parametrize("memory_format", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("ratio", [0, 2])
-@pytest.mark.parametrize(("size", "scale"), [(7, 0.25), (14, 0.5), (1, 0.125)])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize(("size", "scale"), [(7, 0.25), (14, 0.5), (1, 0.125), (2, 1.0)])
 def test_equals_torchvision(
-    size: int, scale: float, ratio: int, memory_format: torch.memory_format
+    size: int, scale: float, aligned: bool, ratio: int, memory_format: torch.memory_format
 ) -> None:
     level = torch.randn(2, 3, round(64 * scale), round(48 * scale))
     level = level.contiguous(memory_format=memory_format)
     regions = draw_regions(REGIONS_AT_ONCE + 5)
-    ours, our_gradient, expected, gradient = both(level, regions, size, scale, ratio)
+    ours, our_gradient, expected, gradient = both(
+        level, regions, size, scale, ratio, aligned
+    )
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(our_gradient, gradient, atol=1e-4, rtol=1e-5)
@@ -56,9 +61,12 @@ def test_equals_torchvision(
         (3.2, 4.1, 3.3, 4.2),  # within a pixel
     ],
 )
-def test_odd_regions(box: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(("ratio", "aligned"), [(0, True), (2, True), (2, False)])
+def test_odd_regions(box: tuple[float, ...], ratio: int, aligned: bool) -> None:
     regions = torch.cat([torch.tensor([[1.0, *box]]), draw_regions(3)])
-    ours, our_gradient, expected, gradient = both(torch.randn(2, 3, 16, 12), regions, 7, 0.25, 0)
+    ours, our_gradient, expected, gradient = both(
+        torch.randn(2, 3, 16, 12), regions, 7, 0.25, ratio, aligned
+    )
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(our_gradient, gradient, atol=1e-4, rtol=1e-5)
 
@@ -84,8 +92,9 @@ def test_half_precision_is_summed_in_single() -> None:
     assert torch.equal(cut, exact.bfloat16())
 
 
-def test_a_region_that_is_no_number_stays_alone() -> None:
+@pytest.mark.parametrize(("size", "scale", "ratio"), [(7, 0.25, 0), (2, 1.0, 1)])
+def test_a_region_that_is_no_number_stays_alone(size: int, scale: float, ratio: int) -> None:
     regions = draw_regions(3)
     regions[1, 3] = torch.nan
-    cut = roi_align(torch.randn(2, 3, 16, 12), regions, 7, 0.25, 0)
+    cut = roi_align(torch.randn(2, 3, 64, 48), regions, size, scale, ratio)
     assert cut[[0, 2]].isfinite().all() and not cut[1].isfinite().all()
