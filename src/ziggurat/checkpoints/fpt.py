@@ -56,9 +56,22 @@ def _renames() -> Renames:
 ALL_PAIRS = NameMap(
     renames=_renames(),
     ignored=(
-        (r"st_p\d\.conv_ks\..+", "a second name of conv_qs, which makes queries and keys"),
         (r"rt_p\d_p\d\.(conv_reduction|conv_cat)\.weight", "never used by the published code"),
     ),
+    repeated=(
+        (
+            r"(st_p\d)\.conv_ks\.(.+)",
+            r"\1.conv_qs.\2",
+            "conv_ks is a second name of conv_qs, which makes queries and keys",
+        ),
+    ),
+)
+
+SIMPLIFIED = r"st|rt|conv_top|ground_lateral_modules|posthoc_modules|fpt_rendering_conv\d_modules"
+"""Parts of the network that the published configurations mean, in front of the dot."""
+NOT_OFFERED = (
+    "part of the simplified transformer of the published configurations, which gives 0 on its "
+    "finest levels at its start and is not offered"
 )
 
 OTHER_PARTS = NameMap(

@@ -41,6 +41,8 @@ class LoadReport:
         matched: Name in the file and our name of each entry that is loaded as it is.
         resized: Name in the file and our name of each position embedding that is loaded
             interpolated, since it was learned for another grid.
+        reordered: Name in the file and our name of each entry that is loaded with its classes in
+            our order, in which background is last, or left out where it means nothing.
         ignored: Name in the file and reason of each entry that is left out.
         absent: Our name and reason of each entry that the file may lack, and does; it keeps its
             initial value.
@@ -51,6 +53,7 @@ class LoadReport:
 
     matched: tuple[tuple[str, str], ...]
     resized: tuple[tuple[str, str], ...] = ()
+    reordered: tuple[tuple[str, str], ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
     absent: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
@@ -64,10 +67,13 @@ class LoadReport:
 
     def summary(self) -> str:
         """Say in a few lines what was loaded, what was not, and why."""
-        lines = [f"{len(self.matched) + len(self.resized)} entries loaded"]
+        lines = [f"{len(self.matched + self.resized + self.reordered)} entries loaded"]
         if self.resized:
             names = [name for name, _ in self.resized]
             lines.append(f"{len(names)} of them resized to the grid of the model ({_some(names)})")
+        if self.reordered:
+            names = [name for name, _ in self.reordered]
+            lines.append(f"{len(names)} of them with background last or left out ({_some(names)})")
         lines += _by_reason("ignored", self.ignored)
         lines += _by_reason("not in the file", self.absent)
         if self.missing:
@@ -113,7 +119,7 @@ def match_entries(
     Raises:
         ZigguratError: If two entries of the file have the same meaning.
     """
-    matched, resized, ignored, unexpected, wrong_shape = [], [], [], [], []
+    matched, resized, reordered, ignored, unexpected, wrong_shape = [], [], [], [], [], []
     targets: list[str] = []
     for name, stored in official.items():
         reason = names.reason_to_ignore(name)
@@ -127,14 +133,18 @@ def match_entries(
         targets.append(ours)
         turn = -1 if names.is_transposed(name) else 1
         shape, expected = stored[::turn], own[ours]
+        fitting = expected[::turn]
+        rows = names.rows_of_classes(name)
+        if rows is not None:
+            shape, fitting = rows.own_shape(shape), rows.official_shape(fitting)
         if shape == expected:
-            matched.append((name, ours))
+            (matched if rows is None else reordered).append((name, ours))
         elif names.resizing_rule(ours) and shape[:1] + shape[2:] == expected[:1] + expected[2:]:
             resized.append((name, ours))
-        elif reset_classes and ours.startswith(CLASS_ENTRIES) and shape[1:] == expected[1:]:
+        elif reset_classes and _is_of_classes(ours) and shape[1:] == expected[1:]:
             ignored.append((name, "made for other classes, ours keeps its initial values"))
         else:
-            wrong_shape.append((name, stored, expected[::turn]))
+            wrong_shape.append((name, stored, fitting))
     twice = [name for name, count in Counter(targets).items() if count > 1]
     if twice:
         raise ZigguratError(
@@ -146,12 +156,18 @@ def match_entries(
     return LoadReport(
         matched=tuple(matched),
         resized=tuple(resized),
+        reordered=tuple(reordered),
         ignored=tuple(ignored),
         absent=tuple(absent.items()),
         missing=missing,
         unexpected=tuple(unexpected),
         wrong_shape=tuple(wrong_shape),
     )
+
+
+def _is_of_classes(own: str) -> bool:
+    # The entries of a head alone have no name in front.
+    return own.startswith(CLASS_ENTRIES) or f"head.{own}".startswith(CLASS_ENTRIES)
 
 
 def _absent(own: Mapping[str, Shape], given: set[str], names: NameMap) -> dict[str, str]:
@@ -192,8 +208,9 @@ def load_entries(
     own, weights = model.state_dict(), stored.tensors
     report = match_entries(shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes)
     require_complete(report, own, names, source=source, label=label, hint=hint)
+    _check_repeated(weights, names, source)
     values: dict[str, Tensor] = {}
-    for official, ours in report.matched + report.resized:
+    for official, ours in report.matched + report.resized + report.reordered:
         if own[ours].is_meta:
             raise ValueError(f"cannot load into {label}: it was built on the meta device")
         value = weights[official]
@@ -203,6 +220,8 @@ def load_entries(
                 f"{own[ours].dtype}; {hint}"
             )
         value = value.mT if names.is_transposed(official) else value
+        rows = names.rows_of_classes(official)
+        value = value if rows is None else rows.own(value)
         rule = names.resizing_rule(ours)
         if rule is not None and value.shape != own[ours].shape:
             value = rule(value, tuple(own[ours].shape))
@@ -212,6 +231,25 @@ def load_entries(
             own[ours].copy_(value)
             stored.release(value)
     return report
+
+
+def _check_repeated(weights: Mapping[str, Tensor], names: NameMap, source: str) -> None:
+    """Raise unless entries that stand for another one hold the same.
+
+    Raises:
+        ZigguratError: If one differs.
+    """
+    for name, value in weights.items():
+        other = names.repeated_name(name)
+        if other is not None and not (other in weights and _is_equal(value, weights[other])):
+            raise ZigguratError(
+                f"entries {name!r} and {other!r} of {source} differ, and are one: "
+                f"{names.reason_to_ignore(name)}; get the file of the published network"
+            )
+
+
+def _is_equal(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one == other).all())
 
 
 def require_complete(

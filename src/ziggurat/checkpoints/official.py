@@ -4,6 +4,7 @@ Every entry of a file is mapped exactly once to an entry of ours, or ignored for
 written in the table of its upstream repository; anything else is an error and changes nothing.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from ziggurat.backbones.resnet import ResNet
 from ziggurat.backbones.topformer import TopFormer
 from ziggurat.checkpoints import (
     fpt,
+    fpt_detector,
     gpvit,
     mmdet,
     mmdet_dense,
@@ -32,7 +34,7 @@ from ziggurat.checkpoints import (
     topformer,
 )
 from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
-from ziggurat.checkpoints.names import NameMap
+from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
 from ziggurat.checkpoints.read import given, read_stored
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.atss import ATSSHead
@@ -48,6 +50,7 @@ from ziggurat.heads.semantic_fpn import SemanticFPNHead
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead
 from ziggurat.heads.topformer import TopFormerHead
 from ziggurat.heads.upernet import UPerNetHead
+from ziggurat.layers.adaptive_pooling import AdaptiveFeaturePooling
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
@@ -91,6 +94,11 @@ HEADS: dict[type[nn.Module], NameMap] = {
     SegFormerHead: mmseg.SEGFORMER,
     TopFormerHead: mmseg.TOPFORMER,
 }
+PANET_HEADS: dict[type[nn.Module], Layouts] = {
+    FasterRCNNHead: (fpt_detector.FASTER_RCNN, fpt_detector.FASTER_RCNN_BLOBS),
+    MaskRCNNHead: (fpt_detector.MASK_RCNN, fpt_detector.MASK_RCNN_BLOBS),
+}
+"""Names of heads that read every level, in files of the published program and of Detectron."""
 
 
 def load_official(
@@ -107,7 +115,7 @@ def load_official(
 
     Args:
         model: A classifier, a detector, a segmenter, or a bare backbone, which takes its part of
-            any of them; or a Feature Pyramid Transformer.
+            any of them; or a Feature Pyramid Transformer, or the head of a PANet.
         source: A .pth, .pt, .safetensors, .pdparams or .pkl file, or what is in one.
         reset_classes: Leave entries that differ only in the number of classes at their initial
             values, to train the model for classes of one's own.
@@ -136,6 +144,9 @@ def load_official(
 def _layouts(model: nn.Module) -> Layouts:
     if isinstance(model, Classifier):
         return _lookup(CLASSIFIERS, model.backbone)
+    if isinstance(model, Detector) and _is_panet(model.head):
+        _lookup({ResNet: None}, model.backbone)
+        return fpt_detector.whole(*PANET_HEADS[type(model.head)])
     if isinstance(model, Detector | SemanticSegmenter):
         rest = _neck_names(model.neck) + _lookup(HEADS, model.head)
         if isinstance(model, SemanticSegmenter) and model.auxiliary_head is not None:
@@ -143,11 +154,18 @@ def _layouts(model: nn.Module) -> Layouts:
         backbones = _lookup(BACKBONES, model.backbone)
         return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
     if isinstance(model, FeaturePyramidTransformer):
-        return (fpt.ALL_PAIRS, fpt.ALL_PAIRS.under("Conv_Body.", "") + fpt.OTHER_PARTS)
+        pyramid = fpt.ALL_PAIRS + WITHOUT_BATCH_COUNTS
+        return (pyramid, pyramid.under("Conv_Body.", "") + fpt.OTHER_PARTS)
+    if _is_panet(model):
+        return (PANET_HEADS[type(model)][0] + fpt_detector.OTHER_PARTS,)
     return tuple(
         names + names.under("backbone.", "") + mmdet.OTHER_PARTS
         for names in _lookup(BACKBONES, model)
     )
+
+
+def _is_panet(head: nn.Module) -> bool:
+    return type(head) in PANET_HEADS and isinstance(head.pooling, AdaptiveFeaturePooling)
 
 
 def _neck_names(neck: nn.Module) -> NameMap:
@@ -173,11 +191,19 @@ def _label(model: nn.Module) -> str:
         return model.identity.name
     if isinstance(model, FeaturePyramidTransformer):
         return "a Feature Pyramid Transformer"
+    if _is_panet(model):
+        return f"a {type(model).__name__}"
     return f"a {type(model).__name__} backbone"
 
 
 def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) -> str:
-    is_system = any(name.startswith("backbone.") for name in weights)
+    if any(re.match(rf"Conv_Body\.({fpt.SIMPLIFIED})\.", name) for name in weights):
+        return (
+            "its pyramid is the simplified transformer of the published configurations, which is "
+            "not offered, as it gives 0 on its finest levels at its start; load the other parts, "
+            "into `model.backbone` and `model.head`"
+        )
+    is_system = any(name.startswith(("backbone.", "Conv_Body.")) for name in weights)
     if any("backbone.stages." in name for name in weights):
         return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
     if isinstance(model, Detector | SemanticSegmenter) and not is_system:

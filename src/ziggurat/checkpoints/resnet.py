@@ -71,7 +71,7 @@ FOLDED_STATISTICS = NameMap(
     )
 )
 
-OTHER_BLOBS = NameMap(
+OPTIMIZER_AND_CLASSIFIER = NameMap(
     ignored=(
         (r".+_momentum|lr", "state of the optimizer"),
         (r"(fc1000|pred)_[wb]", "ImageNet classifier, not part of a backbone"),
@@ -79,6 +79,11 @@ OTHER_BLOBS = NameMap(
             r"conv1_b|res\d_\d+_branch\d[abc]?_b",
             "bias of a convolution in front of a norm, which has its own",
         ),
+    )
+)
+
+OTHER_BLOBS = OPTIMIZER_AND_CLASSIFIER + NameMap(
+    ignored=(
         (
             r"(_?\[?mask|conv5_mask|fpn_|conv_rpn|rpn_|head_conv|fc[67]_|cls_score|bbox_pred).*",
             "part of a detector of which only the backbone is loaded",
@@ -96,8 +101,7 @@ OTHER_PARTS_OF_FPT = NameMap(
 )
 
 TORCHVISION_STAGES = ("layer1", "layer2", "layer3", "layer4")
-FPT_PREFIX = r"(?:Conv_Body\.conv_body\.)?"
-FPT_STAGES = tuple(rf"{FPT_PREFIX}res{number}" for number in (2, 3, 4, 5))
+FPT_STAGES = ("res2", "res3", "res4", "res5")
 
 # Whole layouts; a file is in one of them, and of two that know it equally well the first is taken.
 # Old files, and those from Caffe, have no counts of batches.
@@ -106,10 +110,8 @@ TORCHVISION_FROZEN = (
 )
 """For models whose norms are frozen; one that learns finds more of its entries in the next."""
 TORCHVISION = _pytorch("", TORCHVISION_STAGES, COUNTED_STATISTICS) + CLASSIFIER
-FPT = (
-    _pytorch(FPT_PREFIX + r"res1\.", FPT_STAGES, SCALE_AND_SHIFT)
-    + OTHER_PARTS_OF_FPT
-    + FOLDED_STATISTICS
-)
-DETECTRON = _detectron() + OTHER_BLOBS + FOLDED_STATISTICS
+FPT_BODY = _pytorch(r"res1\.", FPT_STAGES, SCALE_AND_SHIFT) + FOLDED_STATISTICS
+FPT = FPT_BODY + FPT_BODY.under("Conv_Body.conv_body.", "") + OTHER_PARTS_OF_FPT
+BLOBS = _detectron() + FOLDED_STATISTICS
+DETECTRON = BLOBS + OTHER_BLOBS
 BACKBONE = (TORCHVISION_FROZEN, TORCHVISION, FPT, DETECTRON)

@@ -16,7 +16,7 @@ from ziggurat.heads.faster_rcnn import TwoStageOutput
 from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
 from ziggurat.heads.roi_box import BoxHead, BoxOutput
 from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
-from ziggurat.heads.roi_mask import MaskHead, mask_of_class
+from ziggurat.heads.roi_mask import MaskHead, mask_loss, mask_of_class
 from ziggurat.heads.roi_samples import RegionSampler, RegionSamples
 from ziggurat.heads.rpn import RPN
 from ziggurat.layers.roi_pooling import RoIPooling
@@ -122,7 +122,7 @@ class CascadeMaskRCNNHead(nn.Module):
             losses |= {
                 f"classification_{i}": stage.weight * classification,
                 f"box_{i}": stage.weight * box,
-                f"mask_{i}": stage.weight * mask_head.loss(masks, samples),
+                f"mask_{i}": stage.weight * mask_loss(masks, samples),
             }
             if i + 1 < len(STAGES):
                 proposals = self._refined(box_head, samples, found, image_sizes)

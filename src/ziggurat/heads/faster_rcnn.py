@@ -10,11 +10,15 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.roi_box import POOLED_SIDE, BoxHead
+from ziggurat.heads.roi_box import BoxHead
 from ziggurat.heads.roi_samples import RegionSampler, RegionSamples
 from ziggurat.heads.rpn import RPN, RPNOutput
+from ziggurat.layers.adaptive_pooling import AdaptiveFeaturePooling
 from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.types import Detections, ImageSize, check_same_length
+
+Pooling = RoIPooling | AdaptiveFeaturePooling
+"""What cuts regions out of the levels for a branch."""
 
 
 class TwoStageOutput(NamedTuple):
@@ -35,7 +39,7 @@ class FasterRCNNHead(nn.Module):
     Args:
         rpn: The first stage.
         box_head: The second stage.
-        strides: Strides of the levels that regions are cut from.
+        pooling: Cuts out what the second stage reads.
         sampler: Which regions are trained on.
     """
 
@@ -43,12 +47,12 @@ class FasterRCNNHead(nn.Module):
         self,
         rpn: RPN,
         box_head: BoxHead,
-        strides: Sequence[int],
+        pooling: Pooling,
         sampler: RegionSampler | None = None,
     ) -> None:
         super().__init__()
         self.rpn = rpn
-        self.pooling = RoIPooling(strides, POOLED_SIDE)
+        self.pooling = pooling
         self.box_head = box_head
         self.sampler = sampler or RegionSampler()
 

@@ -10,9 +10,9 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.faster_rcnn import FasterRCNNHead, TwoStageOutput
-from ziggurat.heads.roi_mask import POOLED_SIDE, MaskHead, mask_of_class
-from ziggurat.layers.roi_pooling import RoIPooling
+from ziggurat.heads.faster_rcnn import FasterRCNNHead, Pooling, TwoStageOutput
+from ziggurat.heads.fused_mask import FusedMaskHead
+from ziggurat.heads.roi_mask import MaskHead, mask_loss, mask_of_class
 from ziggurat.ops.boxes import scale_boxes
 from ziggurat.ops.region_masks import paste_masks
 from ziggurat.types import Detections, ImageSize, scale_between
@@ -24,13 +24,15 @@ class MaskRCNNHead(nn.Module):
     Args:
         boxes: Both stages of Faster R-CNN.
         mask_head: The mask branch.
-        strides: Strides of the levels that regions are cut from.
+        pooling: Cuts out what the mask branch reads.
     """
 
-    def __init__(self, boxes: FasterRCNNHead, mask_head: MaskHead, strides: Sequence[int]) -> None:
+    def __init__(
+        self, boxes: FasterRCNNHead, mask_head: MaskHead | FusedMaskHead, pooling: Pooling
+    ) -> None:
         super().__init__()
         self.boxes = boxes
-        self.pooling = RoIPooling(strides, POOLED_SIDE)
+        self.pooling = pooling
         self.mask_head = mask_head
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> TwoStageOutput:
@@ -72,7 +74,7 @@ class MaskRCNNHead(nn.Module):
         on_objects = [sample.boxes[: sample.num_foreground] for sample in samples]
         logits = self.mask_head(self.pooling(raw.levels, on_objects))
         losses = self.boxes.sample_losses(raw, samples)
-        return losses | {"mask": self.mask_head.loss(logits, samples)}
+        return losses | {"mask": mask_loss(logits, samples)}
 
     def decode(
         self,

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss
 
 from ziggurat.heads.roi_samples import RegionSamples
-from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.conv_norm import ConvNorm, NormBuilder
+from ziggurat.layers.linear_norm import LinearNorm
 from ziggurat.ops.boxes import Stds, decode_deltas, encode_deltas, scale_boxes
 from ziggurat.ops.nms import suppress
 from ziggurat.types import Detections, ImageSize, scale_between
@@ -47,9 +48,13 @@ class BoxHead(nn.Module):
     Args:
         in_channels: Channels of the levels.
         num_classes: Number of foreground classes K.
-        num_convs: 3x3 convolutions with batch norm in front of the fully connected layers.
+        num_convs: 3x3 convolutions with norms in front of the fully connected layers.
         num_linears: Fully connected layers.
         stds: What the deltas are divided by.
+        norm: Builds the norms of the convolutions.
+        linear_norm: Builds a norm behind each fully connected layer; None for none.
+        num_cells: Cells of what comes in: of a region, or 1 where pooling made vectors of them.
+        beta: Where the box loss turns from a square to a line; 0 is an L1 loss.
     """
 
     def __init__(
@@ -60,24 +65,34 @@ class BoxHead(nn.Module):
         num_convs: int = 0,
         num_linears: int = 2,
         stds: Stds = STDS,
+        norm: NormBuilder = nn.BatchNorm2d,
+        linear_norm: NormBuilder | None = None,
+        num_cells: int = POOLED_SIDE**2,
+        beta: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.stds = stds
-        self.convs = nn.ModuleList(ConvNorm(in_channels, in_channels, 3) for _ in range(num_convs))
-        widths = [in_channels * POOLED_SIDE**2, *[HIDDEN] * num_linears]
-        linears = [nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        self.linears = nn.ModuleList(linears)
+        self.beta = beta
+        self.convs = nn.ModuleList(
+            ConvNorm(in_channels, in_channels, 3, norm=norm) for _ in range(num_convs)
+        )
+        widths = [in_channels * num_cells, *[HIDDEN] * num_linears]
+        self.linears = nn.ModuleList(
+            nn.Linear(a, b) if linear_norm is None else LinearNorm(a, b, linear_norm)
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
         self.logits = nn.Linear(HIDDEN, num_classes + 1)
         self.deltas = nn.Linear(HIDDEN, num_classes * 4)
-        for linear in linears:
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
+        for linear in self.linears.modules():
+            if isinstance(linear, nn.Linear):
+                nn.init.xavier_uniform_(linear.weight)
+                nn.init.zeros_(linear.bias)
         for output, std in ((self.logits, 0.01), (self.deltas, 0.001)):
             nn.init.normal_(output.weight, std=std)
             nn.init.zeros_(output.bias)
 
-    def forward(self, regions: Float[Tensor, "M C 7 7"]) -> BoxOutput:
+    def forward(self, regions: Float[Tensor, "M C *cells"]) -> BoxOutput:
         """Return logits and deltas of every region."""
         x = regions
         for conv in self.convs:
@@ -109,7 +124,8 @@ class BoxHead(nn.Module):
             moved = decode_deltas(regions, deltas, None, self.stds)
             box = giou_weight * generalized_box_iou_loss(moved, true, reduction="sum", eps=1e-6)
         else:
-            box = (deltas - encode_deltas(regions, true, self.stds)).abs().sum()
+            goal = encode_deltas(regions, true, self.stds)
+            box = F.smooth_l1_loss(deltas, goal, reduction="sum", beta=self.beta)
         return classification, box / max(len(labels), 1) + raw.deltas.sum() * 0
 
     def deltas_of(

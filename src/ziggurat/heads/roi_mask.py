@@ -51,21 +51,22 @@ class MaskHead(nn.Module):
         logits: Tensor = self.logits(self.upsample(x).relu())
         return logits
 
-    def loss(
-        self, logits: Float[Tensor, "P K 28 28"], samples: Sequence[RegionSamples]
-    ) -> Float[Tensor, ""]:
-        """Return the mean cross entropy of the pixels of each object's own class.
 
-        Args:
-            logits: What `forward` returned for the foreground regions of all samples.
-            samples: Regions of each image, and what they are.
-        """
-        labels = torch.cat([sample.labels[: sample.num_foreground] for sample in samples])
-        if not len(labels):
-            return logits.sum() * 0
-        targets = torch.cat([mask_targets(sample) for sample in samples])
-        chosen = mask_of_class(logits, labels).float()
-        return F.binary_cross_entropy_with_logits(chosen, targets)
+def mask_loss(
+    logits: Float[Tensor, "P K 28 28"], samples: Sequence[RegionSamples]
+) -> Float[Tensor, ""]:
+    """Return the mean cross entropy of the pixels of each object's own class.
+
+    Args:
+        logits: Masks of every class for the foreground regions of all samples.
+        samples: Regions of each image, and what they are.
+    """
+    labels = torch.cat([sample.labels[: sample.num_foreground] for sample in samples])
+    if not len(labels):
+        return logits.sum() * 0
+    targets = torch.cat([mask_targets(sample) for sample in samples])
+    chosen = mask_of_class(logits, labels).float()
+    return F.binary_cross_entropy_with_logits(chosen, targets)
 
 
 def mask_of_class(

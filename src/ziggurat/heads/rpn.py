@@ -54,12 +54,14 @@ class RPNSettings:
         drops_empty: Whether boxes that the border of the image leaves nothing of are dropped;
             P2T's detectors were trained with an edition that keeps them.
         box_beta: Where the box loss turns from a square to a line; 0 is an L1 loss.
+        anchors: Anchors of each cell.
     """
 
     num_proposals_trained: int = 1000
     is_inside_only: bool = False
     drops_empty: bool = True
     box_beta: float = 0.0
+    anchors: AnchorGrid = ANCHORS
 
 
 class RPN(nn.Module):
@@ -79,8 +81,9 @@ class RPN(nn.Module):
         self.settings = settings or RPNSettings()
         self.num_samples = SAMPLES
         self.conv = nn.Conv2d(in_channels, in_channels, 3, padding=1)
-        self.objectness = nn.Conv2d(in_channels, ANCHORS.num_anchors, 1)
-        self.box_deltas = nn.Conv2d(in_channels, ANCHORS.num_anchors * 4, 1)
+        num_anchors = self.settings.anchors.num_anchors
+        self.objectness = nn.Conv2d(in_channels, num_anchors, 1)
+        self.box_deltas = nn.Conv2d(in_channels, num_anchors * 4, 1)
         for module in (self.conv, self.objectness, self.box_deltas):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)  # type: ignore[arg-type]
@@ -155,7 +158,7 @@ class RPN(nn.Module):
         padded = pad_to_multiple(size, SIZE_DIVISOR)
         counted = torch.cat(
             [
-                ANCHORS.valid(_map_size(level), stride, padded, anchors.device)
+                self.settings.anchors.valid(_map_size(level), stride, padded, anchors.device)
                 for level, stride in zip(raw.objectness, self.strides, strict=True)
             ]
         )
@@ -201,7 +204,7 @@ class RPN(nn.Module):
 
     def _anchors(self, raw: RPNOutput) -> list[Float[Tensor, "_ 4"]]:
         return [
-            ANCHORS.level(_map_size(level), stride, level.device)
+            self.settings.anchors.level(_map_size(level), stride, level.device)
             for level, stride in zip(raw.objectness, self.strides, strict=True)
         ]
 

@@ -17,3 +17,20 @@ def init_linear_and_norm(module: nn.Module) -> None:
         elif isinstance(child, nn.LayerNorm):
             nn.init.ones_(child.weight)
             nn.init.zeros_(child.bias)
+
+
+def init_caffe2(module: nn.Module) -> None:
+    """Draw weights as Detectron does: convolutions by fan out, linear layers by fan in; biases 0.
+
+    Convolutions are normal with variance 2 / fan out (Caffe2's MSRA fill), linear weights uniform
+    with variance 1 / fan in (its Xavier fill, which does not count what goes out).
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(child, nn.Linear):
+            nn.init.kaiming_uniform_(child.weight, a=1)
+        else:
+            continue
+        if child.bias is not None:
+            nn.init.zeros_(child.bias)

@@ -48,11 +48,7 @@ class RoIPooling(nn.Module):
             return levels[0].new_empty(
                 (len(rois), levels[0].shape[1], self.output_size, self.output_size)
             )
-        images = torch.repeat_interleave(
-            torch.arange(len(rois_per_image), device=rois.device),
-            torch.tensor([len(part) for part in rois_per_image], device=rois.device),
-        )
-        numbered = torch.cat([images[:, None].to(rois.dtype), rois], dim=1)
+        numbered = number_regions(rois_per_image)
         side = self.output_size
         result = levels[0].new_zeros((len(rois), levels[0].shape[1], side, side))
         level_of = level_of_region(rois, len(self.strides))
@@ -62,6 +58,21 @@ class RoIPooling(nn.Module):
             part = roi_align(level, numbered[mine], side, 1 / stride, self.sampling_ratio)
             result = result.index_copy(0, mine, part)
         return result
+
+
+def number_regions(rois_per_image: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "M 5"]:
+    """Put the regions of all images below one another, the number of its image before each.
+
+    Args:
+        rois_per_image: Regions of each image.
+    """
+    rois = torch.cat(list(rois_per_image))
+    images = torch.repeat_interleave(
+        torch.arange(len(rois_per_image), device=rois.device),
+        torch.tensor([len(part) for part in rois_per_image], device=rois.device),
+        output_size=len(rois),
+    )
+    return torch.cat([images[:, None].to(rois.dtype), rois], dim=1)
 
 
 def level_of_region(rois: Float[Tensor, "M 4"], num_levels: int) -> Int[Tensor, " M"]:

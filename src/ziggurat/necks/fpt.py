@@ -14,7 +14,6 @@ one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import gcd
 from typing import Literal
 
 import torch
@@ -31,6 +30,7 @@ from ziggurat.layers.grounding_transformer import (
     GroundingTransformer,
     LocalGrounding,
 )
+from ziggurat.layers.group_norm import group_norm
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.rendering_transformer import (
     PlainRendering,
@@ -43,7 +43,6 @@ from ziggurat.types import ImageSize
 
 Formulas = Literal["official", "paper"]
 Norm = Literal["group", "batch", "none"]
-NUM_GROUPS = 32
 DROP_SIDE = 3
 
 MAPS_AT_A_TIME = 8
@@ -307,14 +306,6 @@ class _Projection(nn.Sequential):
             PointwiseConv(in_channels, out_channels, bias=norm == "none"),
             _norm(norm, out_channels),
         )
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """Build a group norm of 32 groups, or of fewer that have 8 channels at least.
-
-    A group of a single channel would leave nothing of the mean of a map, which is one number.
-    """
-    return nn.GroupNorm(gcd(NUM_GROUPS, channels, max(1, channels // 8)), channels)
 
 
 def _norm(norm: Norm, channels: int) -> nn.Module:

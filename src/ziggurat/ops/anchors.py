@@ -19,15 +19,18 @@ class AnchorGrid:
     """Shapes of the anchors of a detector.
 
     Anchors are centred on (x * stride, y * stride): no half-cell offset and no rounding, unlike
-    torchvision's. In a cell, scales vary faster than ratios.
+    torchvision's, unless `is_rounded`. In a cell, scales vary faster than ratios.
 
     Attributes:
         scales: Side of the square anchor in strides of its level.
         ratios: Height divided by width, at constant area.
+        is_rounded: Whether anchors are those of Detectron: centred on the middle of their cell, and
+            multiples of an anchor of the cell's area whose sides are whole pixels.
     """
 
     scales: tuple[float, ...]
     ratios: tuple[float, ...]
+    is_rounded: bool = False
 
     @property
     def num_anchors(self) -> int:
@@ -41,8 +44,11 @@ class AnchorGrid:
             for scale in self.scales:
                 height = stride * scale * sqrt(ratio)
                 width = stride * scale / sqrt(ratio)
+                if self.is_rounded:
+                    side = round(stride / sqrt(ratio))
+                    width, height = scale * side, scale * round(side * ratio)
                 anchors.append([-width / 2, -height / 2, width / 2, height / 2])
-        return torch.tensor(anchors)
+        return torch.tensor(anchors) + (stride / 2 if self.is_rounded else 0)
 
     def level(
         self, map_size: ImageSize, stride: int, device: torch.device | str = "cpu"

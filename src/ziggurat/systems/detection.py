@@ -18,13 +18,17 @@ from ziggurat.heads.faster_rcnn import FasterRCNNHead
 from ziggurat.heads.gfl import GFL_SELECTION, GFLHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RETINANET_SELECTION, RetinaNetHead
+from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
 from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
 from ziggurat.heads.roi_mask import MaskHead
 from ziggurat.heads.rpn import RPN, RPNSettings
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead
+from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.models.detector import Head
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.systems.necks import Neck, build_neck
+from ziggurat.systems.panet import panet_boxes, panet_masks
 from ziggurat.systems.plan import Edition, Plan
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
@@ -146,8 +150,31 @@ def mask_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Mask R-CNN (He et al., arXiv:1703.06870): Faster R-CNN and a mask branch."""
     levels, strides = _region_pyramid(pyramid, plan)
     boxes = _faster_rcnn_head(strides, plan)
-    head = MaskRCNNHead(boxes, MaskHead(plan.channels, plan.num_classes), strides[:-1])
+    pooling = RoIPooling(strides[:-1], MASK_SIDE)
+    head = MaskRCNNHead(boxes, MaskHead(plan.channels, plan.num_classes), pooling)
     return DetectionParts(levels, head)
+
+
+def faster_rcnn_panet(pyramid: Pyramid, plan: Plan) -> DetectionParts:
+    """Faster R-CNN whose boxes read every level, as in PANet (Liu et al., arXiv:1803.01534).
+
+    As published with the Feature Pyramid Transformer: four convolutions, one fully connected layer.
+    """
+    levels, strides = _region_pyramid(pyramid, plan)
+    return DetectionParts(levels, panet_boxes(strides, plan, "4conv1fc"))
+
+
+def faster_rcnn_panet_2fc(pyramid: Pyramid, plan: Plan) -> DetectionParts:
+    """`faster_rcnn_panet` with two fully connected layers, which read cells by RoIPool."""
+    levels, strides = _region_pyramid(pyramid, plan)
+    return DetectionParts(levels, panet_boxes(strides, plan, "2fc"))
+
+
+def mask_rcnn_panet(pyramid: Pyramid, plan: Plan) -> DetectionParts:
+    """`faster_rcnn_panet` and PANet's mask branch, a fully connected one beside convolutions."""
+    levels, strides = _region_pyramid(pyramid, plan)
+    boxes = panet_boxes(strides, plan, "4conv1fc")
+    return DetectionParts(levels, panet_masks(boxes, strides, plan))
 
 
 def cascade_mask_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
@@ -183,7 +210,7 @@ def _faster_rcnn_head(strides: tuple[int, ...], plan: Plan) -> FasterRCNNHead:
     convs, linears = (4, 1) if plan.edition == "2.25" else (0, 2)
     box_head = BoxHead(plan.channels, plan.num_classes, num_convs=convs, num_linears=linears)
     rpn = RPN(plan.channels, strides, RPNSettings(drops_empty=plan.edition != "2.14"))
-    return FasterRCNNHead(rpn, box_head, strides[:-1])
+    return FasterRCNNHead(rpn, box_head, RoIPooling(strides[:-1], BOX_SIDE))
 
 
 def sparse_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
@@ -215,6 +242,9 @@ def _check_heads(channels: int) -> None:
 DETECTION_SYSTEMS: dict[str, DetectionSystem] = {
     "faster_rcnn": DetectionSystem(faster_rcnn, "detection"),
     "mask_rcnn": DetectionSystem(mask_rcnn, "instance_segmentation"),
+    "faster_rcnn_panet": DetectionSystem(faster_rcnn_panet, "detection"),
+    "faster_rcnn_panet_2fc": DetectionSystem(faster_rcnn_panet_2fc, "detection"),
+    "mask_rcnn_panet": DetectionSystem(mask_rcnn_panet, "instance_segmentation"),
     "cascade_mask_rcnn": DetectionSystem(cascade_mask_rcnn, "instance_segmentation"),
     "atss": DetectionSystem(atss, "detection", DENSE_STRIDES, has_depth=True),
     "gfl": DetectionSystem(gfl, "detection", DENSE_STRIDES, has_depth=True),

@@ -9,10 +9,13 @@ from torch import Tensor
 from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
+from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
 from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
 from ziggurat.heads.roi_mask import MaskHead, mask_targets
 from ziggurat.heads.roi_samples import RegionSampler
 from ziggurat.heads.rpn import RPN, RPNSettings
+from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.types import Detections, ObjectMasks
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -21,8 +24,10 @@ CHANNELS = 4
 
 
 def mask_rcnn(num_classes: int) -> MaskRCNNHead:
-    boxes = FasterRCNNHead(RPN(CHANNELS, STRIDES), BoxHead(CHANNELS, num_classes), STRIDES[:-1])
-    return MaskRCNNHead(boxes, MaskHead(CHANNELS, num_classes), STRIDES[:-1])
+    rpn, box_head = RPN(CHANNELS, STRIDES), BoxHead(CHANNELS, num_classes)
+    boxes = FasterRCNNHead(rpn, box_head, RoIPooling(STRIDES[:-1], BOX_SIDE))
+    mask_head = MaskHead(CHANNELS, num_classes)
+    return MaskRCNNHead(boxes, mask_head, RoIPooling(STRIDES[:-1], MASK_SIDE))
 
 
 def cascade(num_classes: int) -> CascadeMaskRCNNHead:

@@ -42,9 +42,7 @@ def test_equals_torchvision(
     level = torch.randn(2, 3, round(64 * scale), round(48 * scale))
     level = level.contiguous(memory_format=memory_format)
     regions = draw_regions(REGIONS_AT_ONCE + 5)
-    ours, our_gradient, expected, gradient = both(
-        level, regions, size, scale, ratio, aligned
-    )
+    ours, our_gradient, expected, gradient = both(level, regions, size, scale, ratio, aligned)
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(our_gradient, gradient, atol=1e-4, rtol=1e-5)
