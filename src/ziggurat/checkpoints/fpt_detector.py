@@ -86,26 +86,34 @@ def _normed_blob(blob: str, own: str) -> Renames:
     )
 
 
-BOX_BLOBS = NameMap(
+SHARED_BLOBS = NameMap(
     renames=(
         *_blob("conv_rpn_fpn2", "rpn.conv"),
         *_blob("rpn_cls_logits_fpn2", "rpn.objectness"),
         *_blob("rpn_bbox_pred_fpn2", "rpn.box_deltas"),
+        *_blob("cls_score", "box_head.logits"),
+        *_blob("bbox_pred", "box_head.deltas"),
+    ),
+    background_first=(
+        (r"cls_score_.", BackgroundFirst()),
+        (r"bbox_pred_.", BackgroundFirst(rows=4, is_kept=False)),
+    ),
+    absent=((r"pooling\..+", "layers of single levels, which Detectron does not have"),),
+)
+BOX_BLOBS = SHARED_BLOBS + NameMap(
+    renames=(
         *(
             rename
             for i in range(3)
             for rename in _normed_blob(rf"head_conv{i + 1}", rf"box_head.convs.{i}")
         ),
         *_blob("fc6", "box_head.linears.0"),
-        *_blob("cls_score", "box_head.logits"),
-        *_blob("bbox_pred", "box_head.deltas"),
     ),
     ignored=((r"head_conv4_.+", "a fourth convolution, which here is one of each level"),),
-    background_first=(
-        (r"cls_score_.", BackgroundFirst()),
-        (r"bbox_pred_.", BackgroundFirst(rows=4, is_kept=False)),
-    ),
-    absent=((r"pooling\..+", "layers of single levels, which Detectron does not have"),),
+)
+BOX_BLOBS_2FC = SHARED_BLOBS + NameMap(
+    ignored=((r"fc[67]_.+", "fully connected layers without norms, or of a single level"),),
+    absent=((r"box_head\.linears\..+", "fully connected layers with norms"),),
 )
 MASK_BLOBS = NameMap(
     renames=(
@@ -133,10 +141,12 @@ MASK_BLOBS = NameMap(
 
 FASTER_RCNN = BOXES
 MASK_RCNN = BOXES.under("", "boxes.") + MASKS
-FASTER_RCNN_BLOBS = BOX_BLOBS + NameMap(
+NO_MASKS = NameMap(
     ignored=((r"(_\[?mask|conv5_mask|mask_fcn).*", "masks, which the model does not predict"),)
 )
-MASK_RCNN_BLOBS = BOX_BLOBS.under("", "boxes.") + MASK_BLOBS
+FASTER_RCNN_BLOBS = (BOX_BLOBS_2FC + NO_MASKS, BOX_BLOBS + NO_MASKS)
+"""Of two that know a file equally well the first is taken: a model of the second knows more."""
+MASK_RCNN_BLOBS = (BOX_BLOBS.under("", "boxes.") + MASK_BLOBS,)
 
 OTHER_PARTS = NameMap(
     ignored=(
@@ -150,12 +160,12 @@ OTHER_BLOBS = resnet.OPTIMIZER_AND_CLASSIFIER + NameMap(
 )
 
 
-def whole(head: NameMap, head_blobs: NameMap) -> tuple[NameMap, NameMap]:
+def whole(head: NameMap, head_blobs: tuple[NameMap, ...]) -> tuple[NameMap, ...]:
     """Return the layouts of a detector on a ResNet: of the published program, and of Detectron.
 
     Args:
         head: Names of its head in files of the published program.
-        head_blobs: Names of its head in Detectron's.
+        head_blobs: Names of its head in Detectron's, one table for each kind of it.
     """
     own = (
         resnet.FPT_BODY.under("Conv_Body.conv_body.", "backbone.")
@@ -163,5 +173,5 @@ def whole(head: NameMap, head_blobs: NameMap) -> tuple[NameMap, NameMap]:
         + head.under("", "head.")
         + WITHOUT_BATCH_COUNTS
     )
-    blobs = resnet.BLOBS.under("", "backbone.") + head_blobs.under("", "head.") + OTHER_BLOBS
-    return own, blobs
+    others = resnet.BLOBS.under("", "backbone.") + OTHER_BLOBS
+    return own, *(others + names.under("", "head.") for names in head_blobs)

@@ -94,7 +94,7 @@ HEADS: dict[type[nn.Module], NameMap] = {
     SegFormerHead: mmseg.SEGFORMER,
     TopFormerHead: mmseg.TOPFORMER,
 }
-PANET_HEADS: dict[type[nn.Module], Layouts] = {
+PANET_HEADS: dict[type[nn.Module], tuple[NameMap, Layouts]] = {
     FasterRCNNHead: (fpt_detector.FASTER_RCNN, fpt_detector.FASTER_RCNN_BLOBS),
     MaskRCNNHead: (fpt_detector.MASK_RCNN, fpt_detector.MASK_RCNN_BLOBS),
 }
@@ -203,7 +203,7 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
             "not offered, as it gives 0 on its finest levels at its start; load the other parts, "
             "into `model.backbone` and `model.head`"
         )
-    is_system = any(name.startswith(("backbone.", "Conv_Body.")) for name in weights)
+    is_system = any(name.startswith(("backbone.", "Conv_Body.", "conv_rpn_")) for name in weights)
     if any("backbone.stages." in name for name in weights):
         return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
     if isinstance(model, Detector | SemanticSegmenter) and not is_system:

@@ -11,7 +11,11 @@ from ziggurat.systems.pyramid import Pyramid
 
 Neck = FPN | ExtendedPyramid
 
-FPT_FORMULAS: dict[str, Formulas] = {"fpt": "official", "fpt_paper": "paper"}
+FPT_FORMULAS: dict[str, Formulas] = {
+    "fpt": "official",
+    "fpt_batch_norm": "official",
+    "fpt_paper": "paper",
+}
 NECKS = ("fpn", *FPT_FORMULAS)
 
 
@@ -29,8 +33,9 @@ def build_neck(
 
     Args:
         pyramid: Gives the maps.
-        plan: Names the neck: "fpn"; "fpt", the Feature Pyramid Transformer of the published code,
-            or "fpt_paper", that of the paper.
+        plan: Names the neck: "fpn"; "fpt", the Feature Pyramid Transformer of the published code;
+            "fpt_batch_norm", the same with batch norms inside, as its files have them; or
+            "fpt_paper", that of the paper.
         start_level: Index of the finest map that is used.
         num_extra_levels: Levels beyond the coarsest map.
         extra_from: What the first of them is made of, as for `FPN`; a transformer makes it of its
@@ -55,6 +60,7 @@ def build_neck(
         pyramid.out_strides[start_level:],
         plan.channels,
         formulas=formulas,
+        inner_norm="batch" if plan.neck == "fpt_batch_norm" else "group",
         window=window if formulas == "paper" else None,
         key_budget=plan.key_budget,
         drop_block=plan.drop_block,

@@ -54,7 +54,15 @@ GPVIT_ADAPTERS = (
     gpvit_adapter.gpvit_l3_adapter,
     gpvit_adapter.gpvit_l4_adapter,
 )
-RESNETS = (resnet.resnet50, resnet.resnet101, resnet.resnet152, resnet.resnext101_32x8d)
+RESNETS = (
+    resnet.resnet50,
+    resnet.resnet101,
+    resnet.resnet152,
+    resnet.resnext101_32x8d,
+    resnet.resnet50_caffe,
+    resnet.resnet101_caffe,
+    resnet.resnet152_caffe,
+)
 
 BACKBONES: dict[str, BackboneBuilder] = {
     build.__name__: build
