@@ -13,7 +13,7 @@ from ziggurat.checkpoints.matching import (
     nearest_layout,
     shapes_of,
 )
-from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap, Shape
+from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, BackgroundFirst, NameMap, Shape
 from ziggurat.checkpoints.native import SAME_NAMES
 from ziggurat.checkpoints.read import given
 from ziggurat.errors import ZigguratError
@@ -171,6 +171,97 @@ def test_the_layout_is_the_one_that_knows_most_entries() -> None:
     with_mean = {"fc.weight": (3, 2), "bn._mean": (2,)}
     assert nearest_layout((plain, paddle), own, with_mean) is paddle
     assert nearest_layout((plain, paddle), own, {"fc.weight": (2, 3)}) is plain
+
+
+CLASSES = NameMap(
+    renames=((r"(score|box)\.(weight|bias)", r"\1.\2"),),
+    background_first=(
+        (r"score\..+", BackgroundFirst()),
+        (r"box\..+", BackgroundFirst(rows=2, is_kept=False)),
+    ),
+)
+"""Three classes; background comes first, and has boxes of two numbers."""
+
+
+class Outputs(nn.Module):
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.score = nn.Linear(1, num_classes + 1)
+        self.box = nn.Linear(1, 2 * num_classes)
+
+
+def _outputs() -> dict[str, Tensor]:
+    return {
+        "score.weight": torch.arange(4.0)[:, None],
+        "score.bias": torch.arange(4.0),
+        "box.weight": torch.arange(8.0)[:, None],
+        "box.bias": torch.arange(8.0),
+    }
+
+
+def test_background_goes_last_or_out() -> None:
+    model = Outputs()
+    report = _load(model, _outputs(), CLASSES)
+    assert model.score.bias.tolist() == [1, 2, 3, 0]
+    assert model.score.weight[:, 0].tolist() == [1, 2, 3, 0]
+    assert model.box.bias.tolist() == [2, 3, 4, 5, 6, 7]
+    assert report.matched == ()
+    assert [name for name, _ in report.reordered] == list(_outputs())
+    lines = report.summary().splitlines()
+    assert lines[0] == "4 entries loaded"
+    assert lines[1].startswith("4 of them with background last or left out (score.weight, ")
+
+
+def test_other_classes_are_told_in_the_numbers_of_the_file() -> None:
+    with pytest.raises(ZigguratError, match=r"box\.bias is \(8,\), expected \(12,\)"):
+        _load(Outputs(5), _outputs(), CLASSES)
+
+
+def test_a_number_in_place_of_classes_is_refused() -> None:
+    with pytest.raises(ZigguratError, match=r"box\.bias is \(\), expected \(8,\)"):
+        _load(Outputs(), _outputs() | {"box.bias": torch.tensor(1.0)}, CLASSES)
+
+
+TWICE = NameMap(
+    renames=((r"q\.(weight|bias)", r"0.\1"),),
+    repeated=((r"k\.(.+)", r"q.\1", "k is a second name of q"),),
+)
+
+
+def _twice() -> dict[str, Tensor]:
+    return {f"{name}.weight": torch.ones(1, 1) for name in "qk"} | {
+        f"{name}.bias": torch.zeros(1) for name in "qk"
+    }
+
+
+def test_an_entry_under_two_names_is_read_once() -> None:
+    model = nn.Sequential(nn.Linear(1, 1))
+    names = TWICE.under("a.", "")
+    report = _load(model, {f"a.{name}": value for name, value in _twice().items()}, names)
+    assert report.matched == (("a.q.weight", "0.weight"), ("a.q.bias", "0.bias"))
+    reason = "k is a second name of q"
+    assert report.ignored == (("a.k.weight", reason), ("a.k.bias", reason))
+
+
+@pytest.mark.parametrize("other", [torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1, 1)])
+def test_two_names_of_one_entry_must_hold_the_same(other: Tensor) -> None:
+    model = nn.Sequential(nn.Linear(1, 1))
+    before = model[0].weight.item()
+    with pytest.raises(
+        ZigguratError,
+        match=r"entries 'k.weight' and 'q.weight' of here differ, and are one: k is a second name",
+    ):
+        _load(model, _twice() | {"k.weight": other}, TWICE)
+    assert model[0].weight.item() == before
+
+
+def test_reset_classes_knows_a_head_by_itself() -> None:
+    names = NameMap(renames=((r"outs\.(.+)", r"box_head.logits.\1"),))
+    own = {"box_head.logits.weight": (4, 8), "box_head.logits.bias": (4,)}
+    official = {"outs.weight": (81, 8), "outs.bias": (81,)}
+    assert not match_entries(own, official, names).is_complete
+    report = match_entries(own, official, names, reset_classes=True)
+    assert [name for name, _ in report.ignored] == list(official)
 
 
 FAMILIES = {

@@ -4,18 +4,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
-from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_box import BoxHead, BoxOutput
 from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
 from ziggurat.heads.roi_mask import MaskHead, mask_targets
 from ziggurat.heads.roi_samples import RegionSampler
 from ziggurat.heads.rpn import RPN, RPNSettings
+from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.layers.roi_pooling import RoIPooling
+from ziggurat.systems.panet import BOX_BETA, panet_boxes, panet_masks
 from ziggurat.types import Detections, ObjectMasks
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -39,6 +41,11 @@ def cascade(num_classes: int) -> CascadeMaskRCNNHead:
     )
 
 
+def panet(num_classes: int) -> MaskRCNNHead:
+    boxes = panet_boxes(CHANNELS, STRIDES, num_classes, "4conv1fc")
+    return panet_masks(boxes, CHANNELS, STRIDES, num_classes)
+
+
 def levels(images: int = 2) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     sides = [(-(-SIZE[0] // s), -(-SIZE[1] // s)) for s in STRIDES]
@@ -57,7 +64,7 @@ def objects(count: int, side: float, num_classes: int) -> Detections:
     return Detections(boxes, torch.ones(count), labels, ObjectMasks(pixels, windows, SIZE))
 
 
-@pytest.mark.parametrize("build", [mask_rcnn, cascade])
+@pytest.mark.parametrize("build", [mask_rcnn, cascade, panet])
 @pytest.mark.parametrize(
     ("count", "side", "num_classes"),
     [(0, 20.0, 3), (3, 20.0, 1), (3, 20.0, 1203), (1000, 6.0, 3), (4, 1.0, 3)],
@@ -84,7 +91,7 @@ def test_a_step_on_anything(
         )
 
 
-@pytest.mark.parametrize("build", [mask_rcnn, cascade])
+@pytest.mark.parametrize("build", [mask_rcnn, cascade, panet])
 def test_an_untrained_head_decodes(
     build: Callable[[int], MaskRCNNHead | CascadeMaskRCNNHead],
 ) -> None:
@@ -107,3 +114,44 @@ def test_masks_are_needed_to_train_masks() -> None:
     )[0]
     with pytest.raises(ValueError, match="trained on objects with masks, got boxes only"):
         mask_targets(sample)
+
+
+def test_two_fully_connected_layers_learn_without_objects_as_well() -> None:
+    torch.manual_seed(0)
+    head, maps = panet_boxes(CHANNELS, STRIDES, 3, "2fc"), levels()
+    losses = head.loss(head(maps), [objects(0, 20.0, 3)] * 2, [SIZE] * 2)
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
+    assert head.box_head.linears[0].linear.weight.grad.any()  # type: ignore[union-attr]
+    with torch.inference_mode():
+        assert len(head.eval().decode(head(levels()), [SIZE] * 2)) == 2
+
+
+def test_large_errors_of_a_box_count_as_they_are_and_small_ones_squared() -> None:
+    box = torch.tensor([[0.0, 0.0, 20.0, 20.0]])
+    target = Detections(box, torch.ones(1), torch.tensor([0]))
+    [sample] = RegionSampler(is_forced=False).draw([torch.zeros(0, 4)], [target], 1)
+    head = BoxHead(CHANNELS, 1, beta=BOX_BETA)
+    logits = torch.zeros(1, 2)
+    for error, expected in ((3.0, 3.0 - BOX_BETA / 2), (0.1, 0.1**2 / 2 / BOX_BETA)):
+        deltas = torch.tensor([[error, 0.0, 0.0, 0.0]])
+        _, loss = head.loss(BoxOutput(logits, deltas), [sample])
+        assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_whole_view_of_a_mask_is_added_to_every_class_and_never_negative() -> None:
+    torch.manual_seed(0)
+    head = FusedMaskHead(8, 3, nn.BatchNorm2d).eval()
+    regions = torch.randn(2, 8, 14, 14)
+    for parameter in head.whole.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        drawn = head(regions)
+        head.whole.bias[5] = 2.0  # in the first row, the sixth pixel
+        head.whole.bias[29] = -2.0
+        both = head(regions)
+    assert drawn.shape == (2, 3, 28, 28)
+    difference = both - drawn
+    torch.testing.assert_close(difference[:, :, 0, 5], torch.full((2, 3), 2.0))
+    difference[:, :, 0, 5] = 0
+    assert not difference.any()

@@ -39,5 +39,11 @@ def test_only_cells_that_begin_on_the_image_are_valid() -> None:
     assert valid.tolist() == [True, True, True, True, False, False] + [False] * 6
 
 
+def test_rounded_anchors_lie_on_the_middle_of_their_cell() -> None:
+    cell = AnchorGrid(scales=(8.0,), ratios=(0.5, 1.0), is_rounded=True).cell(4)
+    # 4 / sqrt(0.5) is 5.7, so 6 wide and 3 high; eight times that, around (2, 2).
+    assert cell.tolist() == [[-22.0, -10.0, 26.0, 14.0], [-14.0, -14.0, 18.0, 18.0]]
+
+
 def test_padding_rounds_up() -> None:
     assert pad_to_multiple((32, 33), 32) == (32, 64)
