@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ziggurat.heads.cascade_mask_rcnn import STAGES, CascadeMaskRCNNHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
 from ziggurat.heads.roi_box import BoxHead, BoxOutput
@@ -15,7 +16,6 @@ from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
 from ziggurat.heads.roi_mask import MaskHead, mask_targets
 from ziggurat.heads.roi_samples import RegionSampler
 from ziggurat.heads.rpn import RPN, RPNSettings
-from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.systems.panet import BOX_BETA, panet_boxes, panet_masks
 from ziggurat.types import Detections, ObjectMasks
