@@ -21,6 +21,7 @@ from ziggurat.backbones.resnet import resnet50_caffe
 from ziggurat.checkpoints import fpt
 from ziggurat.checkpoints.names import NameMap
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
+from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.rpn import RPN, RPNOutput
 from ziggurat.layers.grounding_transformer import GroundingTransformer
@@ -121,7 +122,8 @@ def maps(golden: Callable[[str], Any]) -> dict[str, Tensor]:
         {k.removeprefix("Conv_Body."): v for k, v in weights.items() if k.startswith("Conv_Body.")}
     )
     with torch.inference_mode():
-        return pyramid(body(torch.from_numpy(draw.astype(np.float32))))  # type: ignore[no-any-return]
+        found: dict[str, Tensor] = pyramid(body(torch.from_numpy(draw.astype(np.float32))))
+    return found
 
 
 class System:
@@ -186,7 +188,7 @@ def test_boxes_of_fixed_regions(system: System, maps: dict[str, Tensor]) -> None
 def test_masks_of_fixed_regions(maps: dict[str, Tensor], golden: Callable[[str], Any]) -> None:
     system = System(golden("fpt/e2e_fptnet_R-50_mask_repaired"), "mask_rcnn_panet")
     case, head = system.case, system.head
-    assert isinstance(head, MaskRCNNHead)
+    assert isinstance(head, MaskRCNNHead) and isinstance(head.mask_head, FusedMaskHead)
     seen: dict[str, Tensor] = {}
     for name, module in (("mask_fcn", head.mask_head.upsample), ("mask_ff", head.mask_head.whole)):
         module.register_forward_hook(

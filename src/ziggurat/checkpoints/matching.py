@@ -119,7 +119,9 @@ def match_entries(
     Raises:
         ZigguratError: If two entries of the file have the same meaning.
     """
-    matched, resized, reordered, ignored, unexpected, wrong_shape = [], [], [], [], [], []
+    matched: list[tuple[str, str]] = []
+    reordered: list[tuple[str, str]] = []
+    resized, ignored, unexpected, wrong_shape = [], [], [], []
     targets: list[str] = []
     for name, stored in official.items():
         reason = names.reason_to_ignore(name)

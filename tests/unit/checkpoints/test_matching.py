@@ -245,14 +245,14 @@ def test_an_entry_under_two_names_is_read_once() -> None:
 
 @pytest.mark.parametrize("other", [torch.zeros(1, 1), torch.ones(1), torch.ones(1, 1, 1)])
 def test_two_names_of_one_entry_must_hold_the_same(other: Tensor) -> None:
-    model = nn.Sequential(nn.Linear(1, 1))
-    before = model[0].weight.item()
+    layer = nn.Linear(1, 1)
+    before = layer.weight.item()
     with pytest.raises(
         ZigguratError,
         match=r"entries 'k.weight' and 'q.weight' of here differ, and are one: k is a second name",
     ):
-        _load(model, _twice() | {"k.weight": other}, TWICE)
-    assert model[0].weight.item() == before
+        _load(nn.Sequential(layer), _twice() | {"k.weight": other}, TWICE)
+    assert layer.weight.item() == before
 
 
 def test_reset_classes_knows_a_head_by_itself() -> None:

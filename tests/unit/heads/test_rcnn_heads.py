@@ -122,7 +122,9 @@ def test_two_fully_connected_layers_learn_without_objects_as_well() -> None:
     losses = head.loss(head(maps), [objects(0, 20.0, 3)] * 2, [SIZE] * 2)
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
-    assert head.box_head.linears[0].linear.weight.grad.any()  # type: ignore[union-attr]
+    gradients = {name: parameter.grad for name, parameter in head.box_head.named_parameters()}
+    learns = gradients["linears.0.linear.weight"]
+    assert learns is not None and learns.any()
     with torch.inference_mode():
         assert len(head.eval().decode(head(levels()), [SIZE] * 2)) == 2
 

@@ -106,19 +106,12 @@ def test_groups_have_enough_channels(channels: int, least: int, groups: int) -> 
 
 
 def test_initial_values_of_caffe2() -> None:
-    module = nn.ModuleDict(
-        {
-            "conv": nn.Conv2d(64, 128, 3),
-            "up": nn.ConvTranspose2d(64, 128, 2),
-            "linear": nn.Linear(400, 300),
-            "without": nn.Conv2d(4, 4, 1, bias=False),
-        }
-    )
-    init_caffe2(module)
-    weights = {name: layer.weight for name, layer in module.items()}
-    assert weights["conv"].std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
+    conv, up, linear = nn.Conv2d(64, 128, 3), nn.ConvTranspose2d(64, 128, 2), nn.Linear(400, 300)
+    init_caffe2(nn.ModuleList([conv, up, linear, nn.Conv2d(4, 4, 1, bias=False)]))
+    assert conv.weight.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.02)
     # Its weight has what comes in as its first dimension, which both call what goes out.
-    assert weights["up"].std().item() == pytest.approx((2 / (64 * 4)) ** 0.5, rel=0.02)
-    assert weights["linear"].std().item() == pytest.approx((1 / 400) ** 0.5, rel=0.02)
-    assert weights["linear"].abs().max() <= (3 / 400) ** 0.5
-    assert not any(module[name].bias.any() for name in ("conv", "up", "linear"))
+    assert up.weight.std().item() == pytest.approx((2 / (64 * 4)) ** 0.5, rel=0.02)
+    assert linear.weight.std().item() == pytest.approx((1 / 400) ** 0.5, rel=0.02)
+    assert linear.weight.abs().max() <= (3 / 400) ** 0.5
+    for layer in (conv, up, linear):
+        assert layer.bias is not None and not layer.bias.any()
