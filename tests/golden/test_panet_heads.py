@@ -297,7 +297,8 @@ def blobs(case: Any, names: dict[str, str]) -> dict[str, Any]:
         # Of the pyramid it has names as well, which no program writes.
         if entry in names and not names[entry].startswith("fpt_")
     }
-    others = ("lr", "fc6_w_momentum", "fpn_inner_res5_2_sum_w", "res2_0_branch1_b", "head_conv4_w")
+    others = ["lr", "fc6_w_momentum", "fpn_inner_res5_2_sum_w", "res2_0_branch1_b"]
+    others.append("head_conv4_w" if "head_conv3_w" in found else "fc7_w")
     return {"blobs": found | {name: np.zeros(1, np.float32) for name in others}}
 
 
@@ -339,11 +340,13 @@ def test_proposals_of_a_level(number: int, stride: int, golden: Callable[[str], 
     )
     found = RPN(4, [stride], RPN_SETTINGS).propose(raw, [(256, 320)], is_training=False)[0]
     official = torch.from_numpy(case.values[f"rpn_rois_fpn{number}"].reshape(-1, 5)[:, 1:])
-    # There a box beyond the border leaves a line of one pixel, here nothing; it is dropped.
-    has_area = (official[:, 2:] > official[:, :2]).all(dim=1)
-    expected = official[has_area].float() + torch.tensor([0, 0, 1, 1])
-    assert has_area.float().mean() > 0.9
-    torch.testing.assert_close(found[:, :4], expected, atol=1e-3, rtol=1e-5)
+    # There a box beyond the border leaves a line of one pixel, here less or nothing.
+    boxes = official.float() + torch.tensor([0, 0, 1, 1])
+    ours, expected = (
+        kept[(kept[:, 2:4] - kept[:, :2] > 1.001).all(dim=1), :4] for kept in (found, boxes)
+    )
+    assert len(expected) > 0.8 * len(boxes)
+    torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-5)
 
 
 def test_regions_are_cut_out_as_there(golden: Callable[[str], Any]) -> None:

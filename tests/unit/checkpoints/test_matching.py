@@ -213,7 +213,7 @@ def test_background_goes_last_or_out() -> None:
 
 
 def test_other_classes_are_told_in_the_numbers_of_the_file() -> None:
-    with pytest.raises(ZigguratError, match=r"box\.bias is \(8,\), expected \(12,\)"):
+    with pytest.raises(ZigguratError, match=r"box\.weight is \(8, 1\), expected \(12, 1\)"):
         _load(Outputs(5), _outputs(), CLASSES)
 
 
