@@ -18,6 +18,7 @@ from ziggurat.heads.roi_samples import RegionSampler
 from ziggurat.heads.rpn import RPN, RPNSettings
 from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.systems.panet import BOX_BETA, panet_boxes, panet_masks
+from ziggurat.systems.plan import Plan
 from ziggurat.types import Detections, ObjectMasks
 
 STRIDES = (4, 8, 16, 32, 64)
@@ -42,8 +43,8 @@ def cascade(num_classes: int) -> CascadeMaskRCNNHead:
 
 
 def panet(num_classes: int) -> MaskRCNNHead:
-    boxes = panet_boxes(CHANNELS, STRIDES, num_classes, "4conv1fc")
-    return panet_masks(boxes, CHANNELS, STRIDES, num_classes)
+    plan = Plan("resnet50", num_classes, CHANNELS)
+    return panet_masks(panet_boxes(STRIDES, plan, "4conv1fc"), STRIDES, plan)
 
 
 def levels(images: int = 2) -> list[Tensor]:
@@ -118,7 +119,7 @@ def test_masks_are_needed_to_train_masks() -> None:
 
 def test_two_fully_connected_layers_learn_without_objects_as_well() -> None:
     torch.manual_seed(0)
-    head, maps = panet_boxes(CHANNELS, STRIDES, 3, "2fc"), levels()
+    head, maps = panet_boxes(STRIDES, Plan("resnet50", 3, CHANNELS), "2fc"), levels()
     losses = head.loss(head(maps), [objects(0, 20.0, 3)] * 2, [SIZE] * 2)
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in head.parameters())
