@@ -7,7 +7,6 @@ Shapes: n kept boxes, N candidates, V votes: pairs of a kept box and a candidate
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +16,7 @@ from torchvision.ops import box_iou
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.boxes import SMALLEST_AREA
 
-VotedScore = Literal["id", "temp_avg", "avg", "iou_avg", "generalized_avg", "quasi_sum"]
+VOTED_SCORES = ("id", "temp_avg", "avg", "iou_avg", "generalized_avg", "quasi_sum")
 """What the score of a voted box is: its own, or made of those of its voters."""
 
 WITH_BETA = ("temp_avg", "generalized_avg", "quasi_sum")
@@ -43,7 +42,7 @@ class Voting:
     """
 
     iou: float = 0.8
-    score: VotedScore = "id"
+    score: str = "id"
     beta: float = 1.0
 
     def __post_init__(self) -> None:
@@ -52,10 +51,10 @@ class Voting:
                 f"the overlap from which on boxes vote must lie above 0 and be at most 1, got "
                 f"{self.iou}; 0.8 is usual"
             )
-        if self.score not in get_args(VotedScore):
+        if self.score not in VOTED_SCORES:
             raise ZigguratError(
                 f"unknown score of voted boxes {self.score!r}; choose one of "
-                f"{', '.join(get_args(VotedScore))}"
+                f"{', '.join(VOTED_SCORES)}"
             )
         if not (isfinite(self.beta) and self.beta > 0):
             raise ZigguratError(f"beta of voted scores must be above 0, got {self.beta}")
@@ -122,7 +121,7 @@ def _votes(
             rows, columns = agree.nonzero(as_tuple=True)
             leaders.append(part[rows])
             voters.append(candidates[columns])
-            overlaps.append(table[rows, columns].clamp(min=SMALLEST_AREA))
+            overlaps.append(table[rows, columns].nan_to_num().clamp(min=SMALLEST_AREA))
     return torch.cat(leaders), torch.cat(voters), torch.cat(overlaps)
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -13,7 +12,7 @@ from ziggurat.ops.box_voting import Voting, vote
 from ziggurat.ops.soft_nms import Ranked, soft_nms
 from ziggurat.types import Detections
 
-Method = Literal["hard", "soft-linear", "soft-gaussian"]
+METHODS = ("hard", "soft-linear", "soft-gaussian")
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,15 @@ class Suppression:
         ZigguratError: If the method is unknown, or a number out of range or without effect.
     """
 
-    method: Method = "hard"
+    method: str = "hard"
     sigma: float = 0.5
     floor: float = 1e-4
     voting: Voting | None = None
 
     def __post_init__(self) -> None:
-        if self.method not in get_args(Method):
+        if self.method not in METHODS:
             raise ZigguratError(
-                f"unknown suppression {self.method!r}; choose one of {', '.join(get_args(Method))}"
+                f"unknown suppression {self.method!r}; choose one of {', '.join(METHODS)}"
             )
         if not (isfinite(self.sigma) and self.sigma > 0):
             raise ZigguratError(f"sigma of a suppression must be above 0, got {self.sigma}")
