@@ -349,3 +349,36 @@ def resnext101_32x8d(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
     )
+
+
+def resnet50_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
+    """Build ResNet-50 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
+    return resnet50(
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+        stride_in_1x1=True,
+        norm="frozen",
+        num_frozen_stages=2,
+    )
+
+
+def resnet101_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
+    """Build ResNet-101 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
+    return resnet101(
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+        stride_in_1x1=True,
+        norm="frozen",
+        num_frozen_stages=2,
+    )
+
+
+def resnet152_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
+    """Build ResNet-152 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
+    return resnet152(
+        drop_path_rate=drop_path_rate,
+        in_channels=in_channels,
+        stride_in_1x1=True,
+        norm="frozen",
+        num_frozen_stages=2,
+    )
