@@ -37,6 +37,8 @@ def _with_fpt(
 WITH_FPT = (
     _with_fpt("faster_rcnn", "resnet50", "120k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "resnet50", "180k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("faster_rcnn", "resnet50_caffe", "120k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("mask_rcnn", "resnet50_caffe", "180k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "resnet101", "180k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "resnet152", "180k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "pvt_v2_b2", "1x_coco"),
