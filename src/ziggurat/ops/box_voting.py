@@ -11,18 +11,18 @@ from math import isfinite
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torchvision.ops import box_iou
 
 from ziggurat.errors import ZigguratError
-from ziggurat.ops.boxes import SMALLEST_AREA
+from ziggurat.ops.boxes import SMALLEST_AREA, paired_iou
+from ziggurat.ops.soft_nms import by_class
 
 VOTED_SCORES = ("id", "temp_avg", "avg", "iou_avg", "generalized_avg", "quasi_sum")
 """What the score of a voted box is: its own, or made of those of its voters."""
 
 WITH_BETA = ("temp_avg", "generalized_avg", "quasi_sum")
 CLOSEST_TO_CERTAIN = 1e-7
-PAIRS_AT_ONCE = 1 << 24
-"""Overlaps that are computed at once: 64 MB."""
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs of boxes whose overlaps are computed at once: some 50 MB."""
 
 
 @dataclass(frozen=True)
@@ -109,19 +109,21 @@ def _votes(
     kept: Int[Tensor, " n"], boxes: Float[Tensor, "N 4"], labels: Int[Tensor, " N"], iou: float
 ) -> tuple[Int[Tensor, " V"], Int[Tensor, " V"], Float[Tensor, " V"]]:
     """Find who votes for whom, and how much the two overlap; each kept box has its own vote."""
+    table = by_class(labels)
+    rows = table.rows[kept]
     leaders, voters, overlaps = [kept[:0]], [kept[:0]], [boxes[:0, 0]]
-    for label in labels[kept].unique().tolist():
-        candidates = (labels == label).nonzero()[:, 0]
-        places = (labels[kept] == label).nonzero()[:, 0]
-        for part in places.split(max(PAIRS_AT_ONCE // len(candidates), 1)):
-            table = box_iou(boxes[kept[part]], boxes[candidates])
-            agree = table >= iou
-            # A box without area overlaps nothing, and speaks for itself all the same.
-            agree |= kept[part][:, None] == candidates
-            rows, columns = agree.nonzero(as_tuple=True)
-            leaders.append(part[rows])
-            voters.append(candidates[columns])
-            overlaps.append(table[rows, columns].nan_to_num().clamp(min=SMALLEST_AREA))
+    numbers = torch.arange(len(kept), device=kept.device)
+    for part in numbers.split(max(PAIRS_AT_ONCE // max(table.members.shape[1], 1), 1)):
+        candidates = table.members[rows[part]]
+        is_there = candidates >= 0
+        asked = part[:, None].expand_as(candidates)[is_there]
+        candidates = candidates[is_there]
+        shared = paired_iou(boxes[kept[asked]], boxes[candidates])
+        # A box without area overlaps nothing, and speaks for itself all the same.
+        agree = (shared >= iou) | (candidates == kept[asked])
+        leaders.append(asked[agree])
+        voters.append(candidates[agree])
+        overlaps.append(shared[agree].clamp(min=SMALLEST_AREA))
     return torch.cat(leaders), torch.cat(voters), torch.cat(overlaps)
 
 

@@ -10,7 +10,7 @@ each.
 Shapes: N boxes, K classes that occur, M boxes of the class that has most.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -48,7 +48,7 @@ def soft_nms(
         floor: A box that falls below this score is dropped.
         count: Number of boxes that are kept, of all classes.
     """
-    members = _by_class(labels)
+    members = by_class(labels).members
     present = members >= 0
     corners = boxes[members.clamp(min=0)]  # (K, M, 4)
     areas = (corners[..., 2:] - corners[..., :2]).prod(dim=2)
@@ -82,12 +82,28 @@ def soft_nms(
     return kept[order], kept_scores[order]
 
 
-def _by_class(labels: Int[Tensor, " N"]) -> Int[Tensor, "K M"]:
-    """Return the indices of the boxes of each class, a row a class, filled up with -1."""
+class ClassTable(NamedTuple):
+    """Boxes by class.
+
+    Attributes:
+        members: Indices of the boxes of each class, a row a class, filled up with -1.
+        rows: Row of each box.
+    """
+
+    members: Int[Tensor, "K M"]
+    rows: Int[Tensor, " N"]
+
+
+def by_class(labels: Int[Tensor, " N"]) -> ClassTable:
+    """Put the boxes of each class that occurs into a row.
+
+    Args:
+        labels: Class of each box.
+    """
     _, rows, counts = labels.unique(return_inverse=True, return_counts=True)
     members = labels.new_full((len(counts), int(counts.max()) if len(counts) else 0), -1)
     order = rows.argsort(stable=True)
     first = counts.cumsum(0) - counts
     columns = torch.arange(len(labels), device=labels.device) - first[rows[order]]
     members[rows[order], columns] = order
-    return members
+    return ClassTable(members, rows)

@@ -244,7 +244,7 @@ class Recorder(Predictor):
         self.model = model
         self.asked: list[tuple[object, ...]] = []
 
-    def __call__(self, images, **options):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN003, ANN204, D102
+    def __call__(self, images, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN204, D102
         self.asked.append((images, options))
         found = LabelMap(torch.zeros(1, 1).long())
         return [Prediction(Image.new("RGB", (1, 1)), found, CLASSES) for _ in images]
