@@ -76,7 +76,9 @@ def build_data(config: TrainConfig) -> RunData:
 def _pixels(model: ModelConfig) -> Pixels:
     """Return the numbers that the weights of the model's backbone want images in."""
     card = MODELS.get(model.name)
-    return pixels_of(model.backbone or "" if card is None else card.backbone)
+    backbone = model.backbone if card is None else card.backbone
+    # A name that is missing or unknown is refused where the model is built.
+    return pixels_of(backbone or "")
 
 
 def training_loader(

@@ -110,19 +110,21 @@ def _votes(
 ) -> tuple[Int[Tensor, " V"], Int[Tensor, " V"], Float[Tensor, " V"]]:
     """Find who votes for whom, and how much the two overlap; each kept box has its own vote."""
     table = by_class(labels)
-    rows = table.rows[kept]
-    leaders, voters, overlaps = [kept[:0]], [kept[:0]], [boxes[:0, 0]]
-    numbers = torch.arange(len(kept), device=kept.device)
-    for part in numbers.split(max(PAIRS_AT_ONCE // max(table.members.shape[1], 1), 1)):
-        candidates = table.members[rows[part]]
-        is_there = candidates >= 0
-        asked = part[:, None].expand_as(candidates)[is_there]
-        candidates = candidates[is_there]
-        shared = paired_iou(boxes[kept[asked]], boxes[candidates])
+    asked = by_class(table.rows[kept]).members  # (k, n): places in `kept`, a row a class
+    if not len(asked):
+        return kept, kept, boxes[:0, 0]
+    candidates = table.members[table.rows[kept[asked[:, 0]]]][:, None]  # (k, 1, M)
+    corners = boxes[candidates.clamp(min=0)]
+    leaders, voters, overlaps = [], [], []
+    for part in asked.split(max(PAIRS_AT_ONCE // candidates.numel(), 1), dim=1):
+        places = part[..., None]
+        own = kept[places.clamp(min=0)]
+        shared = paired_iou(boxes[own], corners)
         # A box without area overlaps nothing, and speaks for itself all the same.
-        agree = (shared >= iou) | (candidates == kept[asked])
-        leaders.append(asked[agree])
-        voters.append(candidates[agree])
+        agree = (shared >= iou) | (candidates == own)
+        agree &= (candidates >= 0) & (places >= 0)
+        leaders.append(places.expand_as(agree)[agree])
+        voters.append(candidates.expand_as(agree)[agree])
         overlaps.append(shared[agree].clamp(min=SMALLEST_AREA))
     return torch.cat(leaders), torch.cat(voters), torch.cat(overlaps)
 

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ziggurat.ops.boxes import SMALLEST_AREA
+from ziggurat.ops.boxes import paired_iou
 
 Decay = Literal["linear", "gaussian"]
 """Eq. 2 of the paper, 1 - IoU above a threshold, or eq. 3, exp(-IoU^2 / sigma)."""
@@ -51,7 +51,6 @@ def soft_nms(
     members = by_class(labels).members
     present = members >= 0
     corners = boxes[members.clamp(min=0)]  # (K, M, 4)
-    areas = (corners[..., 2:] - corners[..., :2]).prod(dim=2)
     left = torch.where(present, scores[members.clamp(min=0)], -torch.inf)
     chosen, found = [], []
     for _ in range(min(count, members.shape[1])):
@@ -61,13 +60,7 @@ def soft_nms(
         place = best[:, None]
         chosen.append(members.gather(1, place)[:, 0])
         found.append(best_scores)
-        leader = corners.gather(1, place[..., None].expand(-1, -1, 4))
-        sides = torch.minimum(corners[..., 2:], leader[..., 2:]) - torch.maximum(
-            corners[..., :2], leader[..., :2]
-        )
-        common = sides.clamp(min=0).prod(dim=2)
-        total = areas + areas.gather(1, place) - common
-        overlaps = common / total.clamp(min=SMALLEST_AREA)
+        overlaps = paired_iou(corners, corners.gather(1, place[..., None].expand(-1, -1, 4)))
         if decay == "linear":
             factors = torch.where(overlaps > iou, 1 - overlaps, 1.0)
         else:
