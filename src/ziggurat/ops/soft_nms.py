@@ -65,7 +65,8 @@ def soft_nms(
             factors = torch.where(overlaps > iou, 1 - overlaps, 1.0)
         else:
             factors = torch.exp(-overlaps.square() / sigma)
-        left = (left * factors).scatter(1, place, -torch.inf)
+        # What is taken, or only fills a row, stays so: -inf times 0 would be no number.
+        left = torch.where(left.isneginf(), left, left * factors).scatter(1, place, -torch.inf)
     if not chosen:
         return labels[:0], scores[:0]
     kept, kept_scores = torch.cat(chosen), torch.cat(found)

@@ -56,9 +56,9 @@ def scattered(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def one_by_one(
-    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
+    method: str, boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
 ) -> list[tuple[int, float]]:
-    """The Gaussian rule as the paper writes it down, a class after the other."""
+    """The rules as the paper writes them down, a class after the other."""
     kept = []
     for label in labels.unique().tolist():
         left = {i: float(scores[i]) for i in (labels == label).nonzero()[:, 0].tolist()}
@@ -69,16 +69,23 @@ def one_by_one(
                 kept.append((best, score))
             for other in left:
                 overlap = float(box_iou(boxes[best][None], boxes[other][None]))
-                left[other] *= exp(-(overlap**2) / 0.5)
+                if method == "soft-gaussian":
+                    left[other] *= exp(-(overlap**2) / 0.5)
+                elif overlap > 0.5:
+                    left[other] *= 1 - overlap
     return sorted(kept, key=lambda pair: -pair[1])
 
 
-@pytest.mark.parametrize("count", [1, 7, 40, 200])
-def test_all_classes_together_give_what_each_gives_alone(count: int) -> None:
+@pytest.mark.parametrize("method", ["soft-linear", "soft-gaussian"])
+@pytest.mark.parametrize("count", [1, 7, 40, 203])
+def test_all_classes_together_give_what_each_gives_alone(method: str, count: int) -> None:
     boxes, scores, labels = scattered(200)
-    rule = Suppression("soft-gaussian")
+    # The first box is there four times, and the surest.
+    boxes, scores = torch.cat([boxes, boxes[[0, 0, 0]]]), torch.cat([scores, torch.rand(3)])
+    labels, scores[0] = torch.cat([labels, labels[[0, 0, 1]]]), 0.9999
+    rule = Suppression(method)
     result = suppress(boxes, scores, labels, iou=0.5, max_detections=count, suppression=rule)
-    expected = one_by_one(boxes, scores, labels)[:count]
+    expected = one_by_one(method, boxes, scores, labels)[:count]
     assert len(result) == len(expected)
     torch.testing.assert_close(result.boxes, boxes[[index for index, _ in expected]])
     torch.testing.assert_close(result.scores, torch.tensor([score for _, score in expected]))
