@@ -16,7 +16,7 @@ from pathlib import Path
 from ziggurat import zoo
 from ziggurat.checkpoints.matching import LoadReport
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
-from ziggurat.checkpoints.official import load_official
+from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.errors import ZigguratError
 from ziggurat.weights.catalogue import FILES, files_for
 from ziggurat.weights.fetch import fetch
@@ -118,7 +118,7 @@ def create_backbone(
     if is_native(path):
         report = load_backbone(backbone, name, path)
     else:
-        report = load_official(backbone, path)
+        report = load_official_backbone(backbone, name, path)
     _log(name, path, report)
     return backbone
 

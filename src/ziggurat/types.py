@@ -274,6 +274,33 @@ class Batch:
         return replace(self, images=self.images.pin_memory(), targets=pinned)
 
 
+ChannelOrder = Literal["rgb", "bgr"]
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The numbers that an image is made of where a backbone was trained.
+
+    Attributes:
+        mean: Mean of R, G, B, as fractions of the full value.
+        std: Standard deviation of R, G, B, likewise.
+        channel_order: Order in which the model gets the channels.
+    """
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    channel_order: ChannelOrder
+
+
+IMAGENET_PIXELS = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "rgb")
+"""Of PyTorch's models: torchvision, timm, and all that were trained from them."""
+
+CAFFE_PIXELS = Pixels(
+    (122.7717 / 255, 115.9465 / 255, 102.9801 / 255), (1 / 255, 1 / 255, 1 / 255), "bgr"
+)
+"""Of Caffe's and Detectron's: levels 0..255 less their mean, not divided, blue first."""
+
+
 @dataclass(frozen=True)
 class CenterCrop:
     """Classification: resize the short side, cut the middle square out.
@@ -301,6 +328,7 @@ class FitInside:
         divisor: The padded height and width are multiples of this.
         mean: Mean of R, G, B, as fractions of the full value.
         std: Standard deviation of R, G, B, likewise.
+        channel_order: Order in which the model gets the channels.
     """
 
     short_side: int = 800
@@ -308,6 +336,7 @@ class FitInside:
     divisor: int = 32
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: ChannelOrder = "rgb"
 
 
 @dataclass(frozen=True)
@@ -320,6 +349,7 @@ class FitAligned:
         divisor: Height and width are resized a second time, up to multiples of this.
         mean: Mean of R, G, B, as fractions of the full value.
         std: Standard deviation of R, G, B, likewise.
+        channel_order: Order in which the model gets the channels.
     """
 
     short_side: int = 512
@@ -327,6 +357,7 @@ class FitAligned:
     divisor: int = 32
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    channel_order: ChannelOrder = "rgb"
 
 
 Preprocessing = CenterCrop | FitInside | FitAligned

@@ -329,7 +329,7 @@ class TestBoxHeadAlone:
         raw = BoxOutput(unit.unit_input("cls_score"), unit.unit_input("bbox_pred"))
         for output, limit in (("det_rescaled", 100), ("det_allkept", 5000)):
             monkeypatch.setattr("ziggurat.heads.roi_box.MAX_DETECTIONS", limit)
-            found = head.detect(self.regions(unit), raw, (120, 155), (96, 124))
+            found = head.candidates(self.regions(unit), raw, (120, 155), (96, 124)).suppress()
             values = unit.values
             np.testing.assert_allclose(found.scores, values[f"{output}_scores"], atol=1e-6)
             ours = {

@@ -16,8 +16,6 @@ def _with_fpt(
     system: str, backbone: str, *recipes: str, gain: str = "", size: ImageSize = (800, 1280)
 ) -> ModelCard:
     name = f"{system}_fpt_{backbone.removesuffix('_adapter')}"
-    # The published runs have PANet's heads and do not say so in their names.
-    run = name.replace("_panet", "")
     tasks: dict[str, Task] = {
         "mask_rcnn": "instance_segmentation",
         "mask_rcnn_panet": "instance_segmentation",
@@ -31,18 +29,21 @@ def _with_fpt(
         size,
         gain or "no number published with this backbone",
         CODE,
-        tuple(f"{run}_{recipe}" for recipe in recipes),
+        tuple(f"{name}_{recipe}" for recipe in recipes),
         drop_path_rate=0.0 if backbone.startswith("resnet") else 0.1,
         neck="fpt",
     )
 
 
 WITH_FPT = (
-    _with_fpt("faster_rcnn_panet", "resnet50", "120k_coco", gain=DETECTOR_GAIN),
-    _with_fpt("faster_rcnn_panet_2fc", "resnet50", "120k_coco", gain=DETECTOR_GAIN),
-    _with_fpt("mask_rcnn_panet", "resnet50", "180k_coco", gain=DETECTOR_GAIN),
-    _with_fpt("mask_rcnn_panet", "resnet101", "180k_coco", gain=DETECTOR_GAIN),
-    _with_fpt("mask_rcnn_panet", "resnet152", "180k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("faster_rcnn", "resnet50", "120k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("mask_rcnn", "resnet50", "180k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("mask_rcnn", "resnet101", "180k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("mask_rcnn", "resnet152", "180k_coco", gain=DETECTOR_GAIN),
+    # As released: PANet's heads, and a body from Caffe.
+    _with_fpt("faster_rcnn_panet", "resnet50_caffe", "120k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("faster_rcnn_panet_2fc", "resnet50_caffe", "120k_coco", gain=DETECTOR_GAIN),
+    _with_fpt("mask_rcnn_panet", "resnet50_caffe", "180k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "pvt_v2_b2", "1x_coco"),
     _with_fpt("mask_rcnn", "p2t_small", "1x_coco"),
     _with_fpt("retinanet", "gpvit_l1_adapter", "1x_coco"),

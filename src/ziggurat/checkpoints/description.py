@@ -14,6 +14,7 @@ from typing import Any, get_args
 from ziggurat.errors import ZigguratError
 from ziggurat.types import (
     CenterCrop,
+    ChannelOrder,
     FitAligned,
     FitInside,
     ModelIdentity,
@@ -25,6 +26,9 @@ FORMAT_VERSION = 3
 
 ADDED_TO_IDENTITY: dict[str, Any] = {"key_budget": None}
 """What files of this version from before lack, and what that means."""
+
+ADDED_TO_PREPROCESSING: dict[str, Any] = {"channel_order": "rgb"}
+"""Likewise, in the kinds that have it."""
 
 KINDS: dict[str, type[CenterCrop] | type[FitInside] | type[FitAligned]] = {
     "center_crop": CenterCrop,
@@ -121,6 +125,8 @@ def preprocessing_from_dict(values: object, where: str) -> Preprocessing:
         raise ZigguratError(_broken(where, f"its preprocessing is none of {', '.join(KINDS)}"))
     cls = KINDS[values["kind"]]
     names = {field.name for field in dataclasses.fields(cls)}
+    added = {name: value for name, value in ADDED_TO_PREPROCESSING.items() if name in names}
+    values = added | dict(values)
     _check_fields(values, names | {"kind"}, "preprocessing", where)
     fields: dict[str, Any] = {}
     for name in sorted(names):
@@ -129,6 +135,10 @@ def preprocessing_from_dict(values: object, where: str) -> Preprocessing:
             if not _is_colour(value) or (name == "std" and min(value) <= 0):
                 raise ZigguratError(_broken(where, f"{name} of its preprocessing is {value!r}"))
             fields[name] = tuple(float(channel) for channel in value)
+        elif name == "channel_order":
+            if value not in get_args(ChannelOrder):
+                raise ZigguratError(_broken(where, f"{name} of its preprocessing is {value!r}"))
+            fields[name] = value
         else:
             if not _is_count(value):
                 raise ZigguratError(_broken(where, f"{name} of its preprocessing is {value!r}"))

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from ziggurat import zoo
 from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.gpvit_adapter import GPViTAdapter
 from ziggurat.backbones.p2t import P2T
@@ -35,7 +36,7 @@ from ziggurat.checkpoints import (
 )
 from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
 from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
-from ziggurat.checkpoints.read import given, read_stored
+from ziggurat.checkpoints.read import StoredWeights, given, read_stored
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.atss import ATSSHead
 from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
@@ -57,6 +58,7 @@ from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
 from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.types import CAFFE_PIXELS
 
 Names = TypeVar("Names")
 
@@ -130,6 +132,39 @@ def load_official(
     else:
         where = str(source)
         stored = read_stored(source, use_ema=use_ema)
+    return _load(model, stored, where, reset_classes=reset_classes)
+
+
+def load_official_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
+    """Load official weights into the backbone of a name, if they want the images that it gets.
+
+    Args:
+        backbone: Receives the weights; unchanged if they do not fit.
+        name: Name of the backbone in the zoo.
+        path: A .pth, .pt, .safetensors, .pdparams or .pkl file.
+
+    Raises:
+        ZigguratError: If the file was trained on pixels in other numbers, or does not fit.
+    """
+    stored = read_stored(path)
+    levels = resnet.saw_levels(stored.tensors)
+    if levels is not None and levels != (zoo.pixels_of(name) == CAFFE_PIXELS):
+        normalized, raw = (
+            "normalised RGB, as of torchvision",
+            "BGR levels from 0 to 255, as of Caffe",
+        )
+        theirs, ours = (raw, normalized) if levels else (normalized, raw)
+        fitting = "resnet50_caffe or resnet50_gn" if levels else "resnet50"
+        raise ZigguratError(
+            f"{path} was trained on {theirs}, and {name} is for weights trained on {ours}; choose "
+            f"another file, or a backbone such as {fitting}"
+        )
+    return _load(backbone, stored, str(path), reset_classes=False)
+
+
+def _load(
+    model: nn.Module, stored: StoredWeights, where: str, *, reset_classes: bool
+) -> LoadReport:
     return load_entries(
         model,
         stored,

@@ -1,9 +1,13 @@
 """Names of ResNets in the files of torchvision and timm, of FPT, and of Detectron.
 
-Caffe weights that were converted to PyTorch have torchvision's names. What a file does not tell is
-which images it was trained on: normalised RGB (torchvision, timm), or BGR from 0 to 255 minus a
-mean (Caffe, Detectron, FPT).
+Caffe weights that were converted to PyTorch have torchvision's names. Which images a file was
+trained on, normalised RGB (torchvision, timm) or BGR from 0 to 255 minus a mean (Caffe, Detectron,
+FPT), is seen from its names or from the statistics behind its first convolution.
 """
+
+from collections.abc import Mapping
+
+from torch import Tensor
 
 from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
 
@@ -115,3 +119,23 @@ FPT = FPT_BODY + FPT_BODY.under("Conv_Body.conv_body.", "") + OTHER_PARTS_OF_FPT
 BLOBS = _detectron() + FOLDED_STATISTICS
 DETECTRON = BLOBS + OTHER_BLOBS
 BACKBONE = (TORCHVISION_FROZEN, TORCHVISION, FPT, DETECTRON)
+
+LARGEST_GAIN = 500.0
+"""Variance behind the first convolution for the square of its weights: of normalised pixels at most
+their number below a filter, 147, and of levels, whose variance is some 3500, thousands."""
+
+
+def saw_levels(weights: Mapping[str, Tensor]) -> bool | None:
+    """Tell whether a ResNet was trained on BGR levels 0..255; None where the file does not say.
+
+    Args:
+        weights: Entries of a file.
+    """
+    of_caffe2 = DETECTRON + FPT
+    if any(of_caffe2.own_name(name) == "stem.conv.weight" for name in weights):
+        return True
+    weight, variance = weights.get("conv1.weight"), weights.get("bn1.running_var")
+    if weight is None or variance is None:
+        return None
+    # Of all filters together: one that is all but zero says nothing.
+    return float(variance.double().sum() / weight.double().square().sum()) > LARGEST_GAIN

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import Evaluation, evaluate_run
-from ziggurat.inference.label_evaluation import LabelOptions
+from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.label_gallery import EvaluatedLabels, image_rows, worst_panels
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.output import write_bytes, write_json
@@ -93,6 +94,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for other models",
     )
     _add_label_arguments(parser)
+    _add_look_arguments(parser)
+    add_suppression_arguments(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -122,11 +125,16 @@ def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
         help="write the label maps of a segmenter to OUT/labels, with classes.json: a folder for "
         "--results",
     )
+
+
+def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how detectors and segmenters can be shown an image."""
     parser.add_argument(
         "--tile_size",
         type=int,
         metavar="PIXELS",
-        help="cut images larger than this into overlapping square tiles, for a segmenter",
+        help="cut images larger than this into overlapping square tiles, for a detector, which "
+        "looks at the whole image, too, or a segmenter",
     )
     parser.add_argument(
         "--tile_overlap",
@@ -137,15 +145,15 @@ def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flip",
         action="store_true",
-        help="test-time augmentation of a segmenter: see every image mirrored, too",
+        help="test-time augmentation of a detector or segmenter: see every image mirrored, too",
     )
     parser.add_argument(
         "--scales",
         type=float,
         nargs="+",
         metavar="F",
-        help="test-time augmentation of a segmenter: see every image in these sizes, 1 being that "
-        "of the evaluation; give it after the weights",
+        help="test-time augmentation of a detector or segmenter: see every image in these sizes, "
+        "1 being that of the evaluation; give it after the weights",
     )
 
 
@@ -163,7 +171,7 @@ def run(args: argparse.Namespace) -> None:
             "give either a run or weights to evaluate, or --results with detections, and not both"
         )
     output = args.output or _default_output(args)
-    options = _label_options(args, output)
+    options = _options(args, output)
     if args.results is not None:
         evaluation = _evaluate_results(args, options)
     else:
@@ -177,7 +185,7 @@ def run(args: argparse.Namespace) -> None:
             workers=args.workers,
             device=args.device,
             rules=args.rules,
-            labels=options,
+            options=options,
             on_progress=_Progress(),
             on_bad_file=_report_bad_file,
         )
@@ -186,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
     console.print(heading, markup=False, soft_wrap=True)
     console.print(report_tables(evaluation.report))
     files = _write(evaluation, output)
-    if options is not None and options.save_to is not None:
+    if options.save_to is not None:
         files.append(options.save_to)
     for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
@@ -198,16 +206,16 @@ def _default_output(args: argparse.Namespace) -> Path:
     return find_weights(args.weights).parent / "evaluation"
 
 
-def _evaluate_results(args: argparse.Namespace, options: LabelOptions | None) -> Evaluation:
+def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> Evaluation:
     """Evaluate detections or label maps.
 
     Raises:
         ZigguratError: If an option is for a model, or for results of the other kind.
     """
-    if options is not None and (options.has_views or options.save_to is not None):
+    if options.has_views or options.suppression is not None or options.save_to is not None:
         raise ZigguratError(
-            "--save_labels, --tile_size, --flip and --scales are for a model, and --results has "
-            "been predicted; leave them out"
+            "--save_labels, --tile_size, --flip, --scales, --nms and --voting are for a model, and "
+            "--results has been predicted; leave them out"
         )
     if args.results.is_dir():
         return evaluate_label_files(
@@ -225,8 +233,8 @@ def _evaluate_results(args: argparse.Namespace, options: LabelOptions | None) ->
     return evaluate_results(args.results, data_root=args.root, split=args.split, rules=args.rules)
 
 
-def _label_options(args: argparse.Namespace, output: Path) -> LabelOptions | None:
-    """Return what a segmenter is asked for, None where it is nothing.
+def _options(args: argparse.Namespace, output: Path) -> EvaluationOptions:
+    """Return what a model is asked for besides its numbers.
 
     Raises:
         ZigguratError: If tiles overlap that are not there.
@@ -242,8 +250,7 @@ def _label_options(args: argparse.Namespace, output: Path) -> LabelOptions | Non
     if args.flip or args.scales is not None:
         augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
     save_to = output / "labels" if args.save_labels else None
-    options = LabelOptions(tiles, augmentation, save_to, args.layout)
-    return None if options == LabelOptions() else options
+    return EvaluationOptions(tiles, augmentation, suppression_of(args), save_to, args.layout)
 
 
 def _write(evaluation: Evaluation, output: Path) -> list[Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
@@ -106,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="test-time augmentation of a detector or segmenter: see every image in these sizes, "
         "1 being that of the evaluation; give it after the files",
     )
+    add_suppression_arguments(parser)
     parser.add_argument(
         "--batch_size",
         type=int,
@@ -139,7 +141,7 @@ def run(args: argparse.Namespace) -> None:
     """
     files = find_images(args.sources, args.output)
     videos = [file for file in files if is_video_file(file)]
-    tiles, augmentation = _tiles(args), _augmentation(args)
+    tiles, augmentation, suppression = _tiles(args), _augmentation(args), suppression_of(args)
     if videos:
         import_av()  # else it is missed only when all images are done
     predictor = load(args.weights, device=args.device, fast=args.fast)
@@ -156,6 +158,7 @@ def run(args: argparse.Namespace) -> None:
             classes=args.classes,
             tiles=tiles,
             augmentation=augmentation,
+            suppression=suppression,
             batch_size=args.batch_size,
         )
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
+from ziggurat.data.channels import normalize_levels
 from ziggurat.data.photometric import distort
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
 from ziggurat.types import FitAligned, ImageSize, LabelMap
@@ -217,12 +218,6 @@ def normalize(
 
     Args:
         pixels: RGB levels 0..255.
-        preprocessing: Gives mean and standard deviation.
+        preprocessing: Gives mean, standard deviation and order of the channels.
     """
-    mean = np.asarray(preprocessing.mean, dtype=np.float64) * 255
-    std = np.asarray(preprocessing.std, dtype=np.float64) * 255
-    values = pixels.astype(np.float32, order="C")
-    rows = values.reshape(len(values), -1)  # numpy is slow where the last axis has three entries
-    rows -= np.tile(mean.astype(np.float32), values.shape[1])
-    rows *= np.tile((1 / std).astype(np.float32), values.shape[1])
-    return torch.from_numpy(values).permute(2, 0, 1)
+    return torch.from_numpy(normalize_levels(pixels, preprocessing)).permute(2, 0, 1)

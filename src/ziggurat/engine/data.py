@@ -1,11 +1,12 @@
 """The data of a run: data sets, what the model must expect of an image, and the metric."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ziggurat.cards import MODELS
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
-from ziggurat.config.tree import TrainConfig
+from ziggurat.config.tree import ModelConfig, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
 from ziggurat.data.classification import eval_transform, train_transform
 from ziggurat.data.coco import CocoDetection
@@ -22,7 +23,8 @@ from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import CenterCrop, FitAligned, FitInside, Preprocessing
+from ziggurat.types import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
+from ziggurat.zoo import pixels_of
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,21 @@ def build_data(config: TrainConfig) -> RunData:
     if isinstance(config.data, ClassificationData):
         return _classification(config.data, config.trainer.seed)
     if isinstance(config.data, SegmentationData):
-        return _segmentation(config.data, config.trainer.seed)
+        return _segmentation(config.data, _pixels(config.model), config.trainer.seed)
     return _detection(
-        config.data, config.trainer.seed, with_masks=config.task == "instance_segmentation"
+        config.data,
+        _pixels(config.model),
+        config.trainer.seed,
+        with_masks=config.task == "instance_segmentation",
     )
+
+
+def _pixels(model: ModelConfig) -> Pixels:
+    """Return the numbers that the weights of the model's backbone want images in."""
+    card = MODELS.get(model.name)
+    backbone = model.backbone if card is None else card.backbone
+    # A name that is missing or unknown is refused where the model is built.
+    return pixels_of(backbone or "")
 
 
 def training_loader(
@@ -145,13 +158,15 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     return RunData(train, val, train.classes, preprocessing, ClassificationMetric, divisor=1)
 
 
-def _detection(data: DetectionData, seed: int, *, with_masks: bool) -> RunData:
+def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bool) -> RunData:
     if data.copy_paste and not with_masks:
         raise ZigguratError(
             f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task detection "
             "learns boxes only; set it to 0 or train a model with masks (mask_rcnn_...)"
         )
-    preprocessing = FitInside(short_side=data.short_side, long_side=data.long_side)
+    preprocessing = FitInside(
+        short_side=data.short_side, long_side=data.long_side, **asdict(pixels)
+    )
     train_files, val_files = (_files(data, split) for split in ("train", "val"))
     train = CocoDetection(
         *train_files,
@@ -193,9 +208,9 @@ def _detection(data: DetectionData, seed: int, *, with_masks: bool) -> RunData:
     )
 
 
-def _segmentation(data: SegmentationData, seed: int) -> RunData:
+def _segmentation(data: SegmentationData, pixels: Pixels, seed: int) -> RunData:
     root = Path(data.root)
-    preprocessing = FitAligned(data.short_side, data.long_side, data.divisor)
+    preprocessing = FitAligned(data.short_side, data.long_side, data.divisor, **asdict(pixels))
     transform = SegmentationTransform(
         preprocessing,
         data.crop,

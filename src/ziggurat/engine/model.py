@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
-from ziggurat.checkpoints.official import load_official
+from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.config.loss import LossConfig
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.class_frequency import class_pixels
@@ -112,7 +112,8 @@ def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None
         if is_native(path):
             say(load_backbone(model.backbone, model.identity.backbone, path).summary())
         else:
-            say(load_official(model.backbone, path).summary())
+            name = model.identity.backbone
+            say(load_official_backbone(model.backbone, name, path).summary())
     if wanted.weights is not None:
         path = Path(wanted.weights)
         load = load_into if is_native(path) else load_official

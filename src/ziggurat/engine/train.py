@@ -46,6 +46,7 @@ HARMLESS = (
     r"(?s).*Grad strides do not match bucket view strides.*",
     r".*did not find any unused parameters.*",  # which ones there are differs by the image
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",  # inside Lightning
+    r"Found \d+ module\(s\) in eval mode",  # the frozen stages of a ResNet
 )
 
 

@@ -24,7 +24,7 @@ from ziggurat.heads.dense import (
     anchors_of,
     by_anchor,
     counted_anchors,
-    select_detections,
+    select_candidates,
 )
 from ziggurat.losses.background_focal import background_focal_loss
 from ziggurat.losses.focal import sparse_focal_loss
@@ -32,6 +32,7 @@ from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.atss_matching import match_by_statistics
 from ziggurat.ops.boxes import Stds, decode_deltas
 from ziggurat.ops.matching import IGNORED
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
@@ -168,8 +169,27 @@ class ATSSHead(nn.Module):
         raw: ATSSOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding; boxes are cut there.
+            original_sizes: Sizes before resizing. Where given, boxes are in pixels of the
+                original images.
+            suppression: What is done about duplicates.
+        """
+        found = self.candidates(raw, image_sizes, original_sizes)
+        return [candidates.suppress(suppression) for candidates in found]
+
+    def candidates(
+        self,
+        raw: ATSSOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included.
 
         Args:
             raw: What `forward` returned.
@@ -191,7 +211,7 @@ class ATSSHead(nn.Module):
                 return decode_deltas(anchors[level][chosen], moves, size, STDS)
 
             results.append(
-                select_detections(
+                select_candidates(
                     [level[i].float() for level in logits],
                     boxes_of,
                     self.selection,

@@ -21,6 +21,7 @@ from ziggurat.heads.roi_samples import RegionSampler, RegionSamples
 from ziggurat.heads.rpn import RPN
 from ziggurat.layers.roi_pooling import RoIPooling
 from ziggurat.ops.boxes import Stds, scale_boxes
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.region_masks import paste_masks
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
@@ -159,6 +160,7 @@ class CascadeMaskRCNNHead(nn.Module):
         raw: TwoStageOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image with their masks, best first.
 
@@ -167,6 +169,30 @@ class CascadeMaskRCNNHead(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing; where given, boxes and masks are in pixels of
                 the original images.
+            suppression: What is done about duplicates.
+        """
+        originals = image_sizes if original_sizes is None else original_sizes
+        candidates = self.candidates(raw, image_sizes, originals)
+        found = [boxes.suppress(suppression) for boxes in candidates]
+        masks = self.draw(raw, found, image_sizes, originals)
+        return [
+            replace(objects, masks=paste_masks(mask, objects.boxes, original))
+            for objects, mask, original in zip(found, masks, originals, strict=True)
+        ]
+
+    def candidates(
+        self,
+        raw: TwoStageOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included and without masks.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, boxes are in pixels of the
+                original images.
         """
         originals = image_sizes if original_sizes is None else original_sizes
         check_same_length("decode", image_sizes=image_sizes, original_sizes=originals)
@@ -174,8 +200,8 @@ class CascadeMaskRCNNHead(nn.Module):
         regions, found = self.cascade(raw, [boxes[:, :4] for boxes in proposals], image_sizes)
         counts = [len(boxes) for boxes in regions]
         last, _ = self._heads(len(STAGES) - 1)
-        objects = [
-            last.detect(boxes, BoxOutput(logits, deltas), size, original)
+        return [
+            last.candidates(boxes, BoxOutput(logits, deltas), size, original)
             for boxes, logits, deltas, size, original in zip(
                 regions,
                 found.logits.split(counts),
@@ -185,7 +211,6 @@ class CascadeMaskRCNNHead(nn.Module):
                 strict=True,
             )
         ]
-        return self._with_masks(raw, objects, image_sizes, originals)
 
     def cascade(
         self,
@@ -219,17 +244,24 @@ class CascadeMaskRCNNHead(nn.Module):
                 ]
         return regions, BoxOutput(torch.stack(all_logits).mean(dim=0), found.deltas)
 
-    def _with_masks(
+    def draw(
         self,
         raw: TwoStageOutput,
         found: Sequence[Detections],
         image_sizes: Sequence[ImageSize],
-        originals: Sequence[ImageSize],
-    ) -> list[Detections]:
-        """Give each object the mean of the masks that the rounds draw of its class."""
+        original_sizes: Sequence[ImageSize],
+    ) -> list[Float[Tensor, "_ 28 28"]]:
+        """Return the probability of each pixel of each box to be of its object: the rounds' mean.
+
+        Args:
+            raw: What `forward` returned.
+            found: Objects of each image in pixels of the original, whoever found them.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing.
+        """
         regions = [
             scale_boxes(objects.boxes, scale_between(original, size))
-            for objects, size, original in zip(found, image_sizes, originals, strict=True)
+            for objects, size, original in zip(found, image_sizes, original_sizes, strict=True)
         ]
         pooled = self.mask_pooling(raw.levels, regions)
         labels = torch.cat([objects.labels for objects in found])
@@ -238,10 +270,7 @@ class CascadeMaskRCNNHead(nn.Module):
             for i in range(len(STAGES))
         ]
         parts = torch.stack(drawn).mean(dim=0).split([len(objects) for objects in found])
-        return [
-            replace(objects, masks=paste_masks(part, objects.boxes, size))
-            for objects, part, size in zip(found, parts, originals, strict=True)
-        ]
+        return list(parts)
 
     def _heads(self, stage: int) -> tuple[BoxHead, MaskHead]:
         box_head, mask_head = self.box_heads[stage], self.mask_heads[stage]

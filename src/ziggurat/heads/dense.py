@@ -15,8 +15,8 @@ from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid, pad_to_multiple
 from ziggurat.ops.boxes import scale_boxes
 from ziggurat.ops.candidates import CandidateRule, best_candidates
-from ziggurat.ops.nms import suppress
-from ziggurat.types import Detections, ImageSize
+from ziggurat.ops.nms import BoxCandidates
+from ziggurat.types import ImageSize
 
 PRIOR = 0.01
 """Probability of foreground that classification starts from (arXiv:1708.02002, section 4.1)."""
@@ -43,14 +43,14 @@ class Selection:
     max_detections: int = 100
 
 
-def select_detections(
+def select_candidates(
     logits: Sequence[Float[Tensor, "_ K"]],
     boxes_of: Callable[[int, Int[Tensor, " M"]], Float[Tensor, "M 4"]],
     selection: Selection,
     factors: tuple[float, float],
     qualities: Sequence[Float[Tensor, " _"]] | None = None,
-) -> Detections:
-    """Choose candidates of each level, decode their boxes only, and suppress duplicates.
+) -> BoxCandidates:
+    """Choose candidates of each level, and decode their boxes only.
 
     Args:
         logits: Class logits of each level of one image.
@@ -73,7 +73,7 @@ def select_detections(
         boxes.append(boxes_of(level, unique)[place])
         scores.append(found.scores)
         labels.append(found.labels)
-    return suppress(
+    return BoxCandidates(
         scale_boxes(torch.cat(boxes), factors),
         torch.cat(scores),
         torch.cat(labels),

@@ -15,6 +15,7 @@ from ziggurat.heads.roi_samples import RegionSampler, RegionSamples
 from ziggurat.heads.rpn import RPN, RPNOutput
 from ziggurat.layers.adaptive_pooling import AdaptiveFeaturePooling
 from ziggurat.layers.roi_pooling import RoIPooling
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.types import Detections, ImageSize, check_same_length
 
 Pooling = RoIPooling | AdaptiveFeaturePooling
@@ -134,8 +135,27 @@ class FasterRCNNHead(nn.Module):
         raw: TwoStageOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, boxes are in pixels of the
+                original images.
+            suppression: What is done about duplicates.
+        """
+        found = self.candidates(raw, image_sizes, original_sizes)
+        return [candidates.suppress(suppression) for candidates in found]
+
+    def candidates(
+        self,
+        raw: TwoStageOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included.
 
         Args:
             raw: What `forward` returned.
@@ -149,7 +169,7 @@ class FasterRCNNHead(nn.Module):
         found = self.box_head(self.pooling(raw.levels, proposals))
         counts = [len(boxes) for boxes in proposals]
         return [
-            self.box_head.detect(boxes, type(found)(logits, deltas), size, original)
+            self.box_head.candidates(boxes, type(found)(logits, deltas), size, original)
             for boxes, logits, deltas, size, original in zip(
                 proposals,
                 found.logits.split(counts),

@@ -23,7 +23,7 @@ from ziggurat.heads.dense import (
     anchors_of,
     by_anchor,
     counted_anchors,
-    select_detections,
+    select_candidates,
 )
 from ziggurat.losses.background_focal import background_focal_loss
 from ziggurat.losses.quality_focal import distribution_focal_loss, quality_focal_loss
@@ -31,6 +31,7 @@ from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.atss_matching import match_by_statistics
 from ziggurat.ops.boxes import clip_boxes, paired_iou
 from ziggurat.ops.matching import IGNORED
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
@@ -182,8 +183,27 @@ class GFLHead(nn.Module):
         raw: GFLOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding; boxes are cut there.
+            original_sizes: Sizes before resizing. Where given, boxes are in pixels of the
+                original images.
+            suppression: What is done about duplicates.
+        """
+        found = self.candidates(raw, image_sizes, original_sizes)
+        return [candidates.suppress(suppression) for candidates in found]
+
+    def candidates(
+        self,
+        raw: GFLOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included.
 
         Args:
             raw: What `forward` returned.
@@ -207,7 +227,7 @@ class GFLHead(nn.Module):
                 return clip_boxes(_boxes(_centers(anchors[level][chosen]), distances), size)
 
             results.append(
-                select_detections(
+                select_candidates(
                     [level[i].float() for level in logits],
                     boxes_of,
                     self.selection,

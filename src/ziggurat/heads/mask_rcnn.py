@@ -7,6 +7,7 @@ are drawn on its final boxes.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from ziggurat.heads.faster_rcnn import FasterRCNNHead, Pooling, TwoStageOutput
 from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.heads.roi_mask import MaskHead, mask_loss, mask_of_class
 from ziggurat.ops.boxes import scale_boxes
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.region_masks import paste_masks
 from ziggurat.types import Detections, ImageSize, scale_between
 
@@ -81,6 +83,7 @@ class MaskRCNNHead(nn.Module):
         raw: TwoStageOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image with their masks, best first.
 
@@ -89,34 +92,52 @@ class MaskRCNNHead(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing; where given, boxes and masks are in pixels of
                 the original images.
+            suppression: What is done about duplicates.
         """
         originals = image_sizes if original_sizes is None else original_sizes
-        found = self.boxes.decode(raw, image_sizes, originals)
-        factors = [
-            scale_between(original, size)
-            for size, original in zip(image_sizes, originals, strict=True)
+        found = self.boxes.decode(raw, image_sizes, originals, suppression)
+        masks = self.draw(raw, found, image_sizes, originals)
+        return [
+            replace(objects, masks=paste_masks(mask, objects.boxes, original))
+            for objects, mask, original in zip(found, masks, originals, strict=True)
         ]
+
+    def candidates(
+        self,
+        raw: TwoStageOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included and without masks.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; where given, boxes are in pixels of the
+                original images.
+        """
+        return self.boxes.candidates(raw, image_sizes, original_sizes)
+
+    def draw(
+        self,
+        raw: TwoStageOutput,
+        found: Sequence[Detections],
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize],
+    ) -> list[Float[Tensor, "_ 28 28"]]:
+        """Return the probability of each pixel of each box to be of its object.
+
+        Args:
+            raw: What `forward` returned.
+            found: Objects of each image in pixels of the original, whoever found them.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing.
+        """
         regions = [
-            scale_boxes(objects.boxes, factor)
-            for objects, factor in zip(found, factors, strict=True)
+            scale_boxes(objects.boxes, scale_between(original, size))
+            for objects, size, original in zip(found, image_sizes, original_sizes, strict=True)
         ]
         logits = self.mask_head(self.pooling(raw.levels, regions))
-        parts = logits.split([len(objects) for objects in found])
-        return [
-            draw_masks(objects, part, original)
-            for objects, part, original in zip(found, parts, originals, strict=True)
-        ]
-
-
-def draw_masks(
-    objects: Detections, logits: Float[Tensor, "N K 28 28"], size: ImageSize
-) -> Detections:
-    """Give each object the mask of its class.
-
-    Args:
-        objects: Detections in pixels of the original image.
-        logits: Mask logits of every class.
-        size: Height and width of the original image.
-    """
-    probabilities = mask_of_class(logits, objects.labels).float().sigmoid()
-    return replace(objects, masks=paste_masks(probabilities, objects.boxes, size))
+        labels = torch.cat([objects.labels for objects in found])
+        probabilities = mask_of_class(logits, labels).float().sigmoid()
+        return list(probabilities.split([len(objects) for objects in found]))

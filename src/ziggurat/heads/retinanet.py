@@ -21,13 +21,14 @@ from ziggurat.heads.dense import (
     anchors_of,
     by_anchor,
     counted_anchors,
-    select_detections,
+    select_candidates,
 )
 from ziggurat.losses.background_focal import background_focal_loss
 from ziggurat.losses.focal import sparse_focal_loss
 from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.boxes import decode_deltas, encode_deltas
 from ziggurat.ops.matching import IGNORED, match_by_iou
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
 ANCHORS = AnchorGrid(
@@ -160,8 +161,27 @@ class RetinaNetHead(nn.Module):
         raw: RetinaNetOutput,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image, best first.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding; boxes are cut there.
+            original_sizes: Sizes before resizing. Where given, boxes are in pixels of the
+                original images, scaled before suppression as the published systems do.
+            suppression: What is done about duplicates.
+        """
+        found = self.candidates(raw, image_sizes, original_sizes)
+        return [candidates.suppress(suppression) for candidates in found]
+
+    def candidates(
+        self,
+        raw: RetinaNetOutput,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize] | None = None,
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included.
 
         Args:
             raw: What `forward` returned.
@@ -182,7 +202,7 @@ class RetinaNetHead(nn.Module):
                 return decode_deltas(anchors[level][chosen], moves, size)
 
             results.append(
-                select_detections(
+                select_candidates(
                     [level[i].float() for level in logits],
                     boxes_of,
                     self.selection,

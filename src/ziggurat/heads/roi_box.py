@@ -18,8 +18,8 @@ from ziggurat.heads.roi_samples import RegionSamples
 from ziggurat.layers.conv_norm import ConvNorm, NormBuilder
 from ziggurat.layers.linear_norm import LinearNorm
 from ziggurat.ops.boxes import Stds, decode_deltas, encode_deltas, scale_boxes
-from ziggurat.ops.nms import suppress
-from ziggurat.types import Detections, ImageSize, scale_between
+from ziggurat.ops.nms import BoxCandidates
+from ziggurat.types import ImageSize, scale_between
 
 POOLED_SIDE = 7
 """Side of a region on a level after RoIAlign, in cells."""
@@ -157,14 +157,14 @@ class BoxHead(nn.Module):
         """
         return decode_deltas(regions, self.deltas_of(deltas, labels), image_size, self.stds)
 
-    def detect(
+    def candidates(
         self,
         regions: Float[Tensor, "M 4"],
         raw: BoxOutput,
         image_size: ImageSize,
         original_size: ImageSize,
-    ) -> Detections:
-        """Return the detections of one image in pixels of the original, best first.
+    ) -> BoxCandidates:
+        """Return what may be a detection of one image in pixels of the original.
 
         Args:
             regions: Regions of the image, in pixels.
@@ -177,7 +177,7 @@ class BoxHead(nn.Module):
         candidates, labels = (scores > SCORE_THRESHOLD).nonzero(as_tuple=True)
         deltas = raw.deltas.view(len(regions), self.num_classes, 4)[candidates, labels].float()
         boxes = decode_deltas(regions[candidates], deltas, image_size, self.stds)
-        return suppress(
+        return BoxCandidates(
             scale_boxes(boxes, scale_between(image_size, original_size)),
             scores[candidates, labels],
             labels,

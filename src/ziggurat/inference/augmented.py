@@ -60,6 +60,11 @@ class Augmentation:
                     "the size that the model was evaluated at"
                 )
 
+    @property
+    def has_views(self) -> bool:
+        """Whether there is more than one view, or another one than the image as it is."""
+        return self.flip or self.scales != (1.0,)
+
     def views(self, region: Region) -> list[View]:
         """Return all views of a part of an image."""
         mirrored = (False, True) if self.flip else (False,)

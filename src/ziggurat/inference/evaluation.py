@@ -24,10 +24,10 @@ from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.label_evaluation import (
     LabelObserver,
-    LabelOptions,
     infer_on_device,
     is_anonymous,
     layout_of_run,
@@ -158,7 +158,7 @@ def evaluate_run(
     workers: int = 0,
     device: str = "auto",
     rules: Rules = "coco",
-    labels: LabelOptions | None = None,
+    options: EvaluationOptions | None = None,
     on_progress: Progress | None = None,
     on_bad_file: Callable[[BadFile], None] | None = None,
 ) -> Evaluation:
@@ -173,7 +173,7 @@ def evaluate_run(
         workers: Processes that decode; 0 decodes in this one.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
         rules: Whose average precision a detector's is; COCO's comes with a breakdown of mistakes.
-        labels: What else a segmenter is asked for; an error for other models.
+        options: What else is asked for; what the model does not do is an error.
         on_progress: Is told of every batch.
         on_bad_file: Is told of every image that cannot be decoded.
 
@@ -186,9 +186,9 @@ def evaluate_run(
     predictor = load(weights, device=device)
     model = predictor.model
     run = find_run(weights)
-    options = labels or LabelOptions()
+    options = options or EvaluationOptions()
+    options.check(model)
     data = open_data(model, run, data_root, split, layout=options.layout)
-    options.check(data.metric, model.identity.name)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
@@ -208,7 +208,7 @@ def evaluate_run(
         lambda batch: (
             options.predict(predictor, batch)
             if options.has_views
-            else infer_on_device(predictor.model, batch, predictor.device)
+            else infer_on_device(predictor.model, batch, predictor.device, options.rule)
         ),
         ledger=ledger,
         on_progress=on_progress,

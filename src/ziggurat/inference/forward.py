@@ -3,6 +3,8 @@
 import torch
 
 from ziggurat.errors import ZigguratError
+from ziggurat.models.detector import Detector
+from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.types import Batch, ClassScores, Result
 from ziggurat.zoo import Model
 
@@ -32,19 +34,27 @@ def choose_device(name: str) -> torch.device:
 
 
 @torch.inference_mode()
-def infer(model: Model, batch: Batch, device: torch.device) -> list[Result]:
+def infer(
+    model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+) -> list[Result]:
     """Return what the model says of each image; boxes in pixels of the original image.
 
     Args:
         model: A model in eval mode on the device.
         batch: Images, prepared as the model expects; it may be empty.
         device: Where to compute.
+        suppression: What a detector does about duplicates.
     """
     if not batch.infos:
         return []
     images = batch.images.to(device, memory_format=torch.channels_last)
     raw = model(images, batch.image_sizes)
     original_sizes = [info.original_size for info in batch.infos]
+    if isinstance(model, Detector):
+        return [
+            found.to("cpu")
+            for found in model.decode(raw, batch.image_sizes, original_sizes, suppression)
+        ]
     results = model.decode(raw, batch.image_sizes, original_sizes)
     return [
         ClassScores(result.scores.cpu()) if isinstance(result, ClassScores) else result.to("cpu")

@@ -17,16 +17,13 @@ from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule
 from ziggurat.data.segmentation import EvalSegmentation, Labels
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.forward import infer
 from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
-from ziggurat.inference.predictor import Predictor
-from ziggurat.inference.tiles import Tiles
-from ziggurat.metrics.base import Metric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.types import Batch, LabelMap, Result
 from ziggurat.visualize.palettes import class_colours
 from ziggurat.zoo import Model
@@ -54,55 +51,6 @@ class Relabelled:
             labels: Class of each pixel, 255 where it does not count.
         """
         return self.transform(image, self.table[labels])
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """What the evaluation of a segmenter can be asked for besides its numbers.
-
-    Attributes:
-        tiles: How images are cut; None shows them whole.
-        augmentation: Views of an image, or of each tile; None is the image as it is.
-        save_to: Folder for the predicted label maps, or None.
-        layout: How the data are laid out; None takes that of the run, or recognises it.
-    """
-
-    tiles: Tiles | None = None
-    augmentation: Augmentation | None = None
-    save_to: Path | None = None
-    layout: Layout | None = None
-
-    @property
-    def has_views(self) -> bool:
-        """Whether the model sees other than whole images as they are."""
-        return self.tiles is not None or self.augmentation is not None
-
-    def check(self, metric: Metric, model_name: str) -> None:
-        """Raise if something is asked of a model that makes no label maps.
-
-        Args:
-            metric: What counts the model's results.
-            model_name: Name of the model.
-
-        Raises:
-            ZigguratError: If it is.
-        """
-        if self != LabelOptions() and not isinstance(metric, SegmentationMetric):
-            raise ZigguratError(
-                "tiles, views, layouts and files of label maps are for the evaluation of models "
-                f"that give each pixel one class, and {model_name} does not; leave them out"
-            )
-
-    def predict(self, predictor: Predictor, batch: Batch) -> list[Result]:
-        """Predict the photos of a batch in tiles and views.
-
-        Args:
-            predictor: Predicts.
-            batch: Names the photos.
-        """
-        photos = [Path(info.path) for info in batch.infos]
-        found = predictor(photos, tiles=self.tiles, augmentation=self.augmentation)
-        return [prediction.result for prediction in found]
 
 
 class LabelObserver:
@@ -149,16 +97,19 @@ class LabelObserver:
 
 
 @torch.inference_mode()
-def infer_on_device(model: Model, batch: Batch, device: torch.device) -> Sequence[Result]:
+def infer_on_device(
+    model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+) -> Sequence[Result]:
     """Do as `infer`, but leave label maps where they were computed: they are counted there.
 
     Args:
         model: A model in eval mode on the device.
         batch: Images, prepared as the model expects; it may be empty.
         device: Where to compute.
+        suppression: What a detector does about duplicates.
     """
     if not isinstance(model, SemanticSegmenter) or not batch.infos:
-        return infer(model, batch, device)
+        return infer(model, batch, device, suppression)
     raw = model(batch.images.to(device, memory_format=torch.channels_last), batch.image_sizes)
     assert isinstance(raw, Tensor)  # in eval mode there are no auxiliary logits
     return model.decode(raw, batch.image_sizes, [info.original_size for info in batch.infos])

@@ -20,8 +20,11 @@ from ziggurat.inference.images import ImageLike, to_image
 from ziggurat.inference.label_inference import Look, segment
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import Tiles, merge_tiles
+from ziggurat.inference.united import detect_united
 from ziggurat.inference.views import View, whole
+from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.types import (
     CenterCrop,
     Detections,
@@ -61,6 +64,7 @@ class _Wish:
         labels: Classes whose objects are wanted; None wants all.
         tiles: How images are cut; None shows them whole.
         augmentation: Views of an image, or of each tile.
+        suppression: What is done about duplicates; None does as published.
         batch_size: Images, or views, of one forward pass.
     """
 
@@ -68,6 +72,7 @@ class _Wish:
     labels: tuple[int, ...] | None
     tiles: Tiles | None
     augmentation: Augmentation
+    suppression: Suppression | None
     batch_size: int
 
     def views(self, image: Image.Image) -> list[list[View]]:
@@ -114,6 +119,7 @@ class Predictor:
         classes: Sequence[str] | None = None,
         tiles: Tiles | None = None,
         augmentation: Augmentation | None = None,
+        suppression: Suppression | None = None,
         batch_size: int | None = None,
     ) -> Prediction: ...
 
@@ -126,6 +132,7 @@ class Predictor:
         classes: Sequence[str] | None = None,
         tiles: Tiles | None = None,
         augmentation: Augmentation | None = None,
+        suppression: Suppression | None = None,
         batch_size: int | None = None,
     ) -> list[Prediction]: ...
 
@@ -138,6 +145,7 @@ class Predictor:
         classes: Sequence[str] | None = None,
         tiles: Tiles | None = None,
         augmentation: Augmentation | None = None,
+        suppression: Suppression | None = None,
         batch_size: int | None = None,
     ) -> Iterator[Prediction]: ...
 
@@ -149,6 +157,7 @@ class Predictor:
         classes: Sequence[str] | None = None,
         tiles: Tiles | None = None,
         augmentation: Augmentation | None = None,
+        suppression: Suppression | None = None,
         batch_size: int | None = None,
     ) -> Prediction | list[Prediction] | Iterator[Prediction]:
         """Predict one image, a list of images, or whatever gives images one after the other.
@@ -162,14 +171,17 @@ class Predictor:
             tiles: Cut images that are too large for a detector or segmenter into tiles.
             augmentation: Show a detector or segmenter several views of each image and put together
                 what it finds.
-            batch_size: Images, or tiles, of one forward pass, 16 for a classifier and 1 for the
-                others by default. Neighbours that a detector sees in different sizes are never put
-                together, since padding would change what it finds.
+            suppression: What a detector does about duplicates, by default what was published: soft
+                rules, box voting. Given, the candidates of all views of an image go through it
+                together; else each view has its own, and what is left is fused.
+            batch_size: Images, tiles or views of one forward pass, 16 for a classifier and 1 for
+                the others by default. Neighbours that a detector sees in different sizes are never
+                put together, since padding would change what it finds.
 
         An image that cannot be read, and options that the model has no use for, raise
         `ZigguratError`.
         """
-        wish = self._wish(score_threshold, classes, tiles, augmentation, batch_size)
+        wish = self._wish(score_threshold, classes, tiles, augmentation, suppression, batch_size)
         if isinstance(images, (list, tuple)):
             return list(self._predict(images, wish))
         if isinstance(images, ImageLike) or not isinstance(images, Iterable):
@@ -182,6 +194,7 @@ class Predictor:
         classes: Sequence[str] | None,
         tiles: Tiles | None,
         augmentation: Augmentation | None,
+        suppression: Suppression | None,
         batch_size: int | None,
     ) -> _Wish:
         is_classifier = isinstance(self.preprocessing, CenterCrop)
@@ -189,6 +202,7 @@ class Predictor:
         options = {
             "score_threshold": (score_threshold, is_detector),
             "classes": (classes, is_detector),
+            "suppression": (suppression, is_detector),
             "tiles": (tiles, not is_classifier),
             "augmentation": (augmentation, not is_classifier),
         }
@@ -205,6 +219,8 @@ class Predictor:
                 "tiles and augmentation are for classes that exclude each other, and those of this "
                 "model may overlap; leave them out"
             )
+        if suppression is not None and isinstance(self.model, Detector):
+            self.model.require_duplicates()
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise ZigguratError(f"score_threshold must lie in 0..1, got {score_threshold}")
         if batch_size is not None and batch_size < 1:
@@ -214,6 +230,7 @@ class Predictor:
             None if classes is None else labels_of(classes, self.classes),
             tiles,
             augmentation or _NO_AUGMENTATION,
+            suppression,
             batch_size or (CLASSIFIED_AT_ONCE if is_classifier else 1),
         )
 
@@ -246,12 +263,15 @@ class Predictor:
         self, images: Sequence[Image.Image], preprocessing: FitInside, wish: _Wish
     ) -> Iterator[Detections]:
         plans = [wish.views(image) for image in images]
+        if wish.suppression is not None and wish.augmentation.has_views:
+            yield from self._detect_united(images, plans, wish, wish.suppression)
+            return
         samples = (
             view.sample(image, preprocessing)
             for image, tiles in zip(images, plans, strict=True)
             for view in chain.from_iterable(tiles)
         )
-        found = self._infer(samples, preprocessing.divisor, wish.batch_size)
+        found = self._infer(samples, preprocessing.divisor, wish)
         for image, tiles in zip(images, plans, strict=True):
             size = (image.height, image.width)
             regions, objects = [], []
@@ -261,17 +281,40 @@ class Predictor:
                 regions.append(views[0].region)
             yield merge_tiles(regions, objects, size)
 
-    def _infer(
-        self, samples: Iterable[Sample], divisor: int, batch_size: int
+    def _detect_united(
+        self,
+        images: Sequence[Image.Image],
+        plans: Sequence[list[list[View]]],
+        wish: _Wish,
+        suppression: Suppression,
     ) -> Iterator[Detections]:
+        assert isinstance(self.model, Detector)
+        for image, tiles in zip(images, plans, strict=True):
+            found = [
+                detect_united(
+                    self.model,
+                    image,
+                    views,
+                    suppression,
+                    device=self.device,
+                    batch_size=wish.batch_size,
+                )
+                for views in tiles
+            ]
+            objects = [wish.select(one).above(wish.threshold) for one in found]
+            yield merge_tiles([views[0].region for views in tiles], objects, image.size[::-1])
+
+    def _infer(self, samples: Iterable[Sample], divisor: int, wish: _Wish) -> Iterator[Detections]:
         """Detect in one sample after the other, neighbours of one size together.
 
         Yields:
             What was found in each sample, in order.
         """
         for _, alike in groupby(samples, lambda sample: tuple(sample.image.shape)):
-            while batch := list(islice(alike, batch_size)):
-                for result in infer(self.model, collate(batch, divisor), self.device):
+            while batch := list(islice(alike, wish.batch_size)):
+                together = collate(batch, divisor)
+                suppression = wish.suppression or HARD
+                for result in infer(self.model, together, self.device, suppression):
                     assert isinstance(result, Detections)  # the model is no classifier
                     yield result
 

@@ -8,7 +8,9 @@ together what was found in them.
 from dataclasses import dataclass, replace
 
 import torch
+from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from ziggurat.data.detection import eval_image
 from ziggurat.inference.mask_windows import move_masks
@@ -60,16 +62,30 @@ class View:
             found: Objects in pixels of the region, mirrored where the view is.
             image_size: Height and width of the image.
         """
-        left, top, width, _ = self.region
+        left, top, _, _ = self.region
         boxes, masks = found.boxes, found.masks
         if self.is_mirrored:
-            x1, y1, x2, y2 = boxes.unbind(dim=1)
-            boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
+            boxes = self._mirror(boxes)
             masks = None if masks is None else flip_masks(masks)
         boxes = boxes + boxes.new_tensor([left, top, left, top])
         if masks is not None:
             masks = move_masks(masks, left, top, image_size)
         return Detections(boxes, found.scores, found.labels, masks)
+
+    def redo(self, boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
+        """Turn boxes in pixels of the image into boxes in pixels of the view's region.
+
+        Args:
+            boxes: Boxes in pixels of the image.
+        """
+        left, top, _, _ = self.region
+        moved = boxes - boxes.new_tensor([left, top, left, top])
+        return self._mirror(moved) if self.is_mirrored else moved
+
+    def _mirror(self, boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
+        width = self.region[2]
+        x1, y1, x2, y2 = boxes.unbind(dim=1)
+        return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def whole(image_size: ImageSize) -> Region:

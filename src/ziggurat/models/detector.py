@@ -14,6 +14,7 @@ from ziggurat.heads.gfl import GFLHead, GFLOutput
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead, SparseRCNNOutput
+from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
 
 SetHead = DETRHead | SparseRCNNHead
@@ -29,6 +30,9 @@ Head = (
     | SetHead
 )
 """Heads, each with `forward`, `loss` and `decode`."""
+
+MaskHead = MaskRCNNHead | CascadeMaskRCNNHead
+"""Heads that draw a mask on any box."""
 
 RawDetections = (
     RetinaNetOutput | ATSSOutput | GFLOutput | TwoStageOutput | DETROutput | SparseRCNNOutput
@@ -118,6 +122,7 @@ class Detector(nn.Module):
         raw: RawDetections,
         image_sizes: Sequence[ImageSize],
         original_sizes: Sequence[ImageSize] | None = None,
+        suppression: Suppression = HARD,
     ) -> list[Detections]:
         """Return the detections of each image, best first.
 
@@ -126,6 +131,40 @@ class Detector(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing; where given, boxes are in pixels of the
                 original images.
+            suppression: What is done about duplicates; a head that predicts a set refuses any but
+                the default.
         """
+        if isinstance(self.head, SetHead):
+            if suppression != HARD:
+                self.require_duplicates()
+            return self.head.decode(raw, image_sizes, original_sizes)  # type: ignore[arg-type]
         # What its own `forward` returned.
-        return self.head.decode(raw, image_sizes, original_sizes)  # type: ignore[arg-type]
+        return self.head.decode(raw, image_sizes, original_sizes, suppression)  # type: ignore[arg-type]
+
+    def candidates(
+        self,
+        raw: RawDetections,
+        image_sizes: Sequence[ImageSize],
+        original_sizes: Sequence[ImageSize],
+    ) -> list[BoxCandidates]:
+        """Return what may be a detection of each image, duplicates included and without masks.
+
+        Args:
+            raw: What `forward` returned.
+            image_sizes: Height and width of each image without its padding.
+            original_sizes: Sizes before resizing; boxes are in pixels of the original images.
+        """
+        self.require_duplicates()
+        return self.head.candidates(raw, image_sizes, original_sizes)  # type: ignore
+
+    def require_duplicates(self) -> None:
+        """Raise if the head predicts a set, in which nothing is there twice.
+
+        Raises:
+            ZigguratError: If it does.
+        """
+        if isinstance(self.head, SetHead):
+            raise ZigguratError(
+                f"{self.identity.name} predicts a set of objects, in which there are no duplicates "
+                "to suppress and no candidates to vote; leave suppression and voting out"
+            )

@@ -80,12 +80,15 @@ def scale_boxes(boxes: Float[Tensor, "N 4"], factors: tuple[float, float]) -> Fl
     return boxes / boxes.new_tensor([*factors, *factors])
 
 
-def paired_iou(boxes: Float[Tensor, "N 4"], others: Float[Tensor, "N 4"]) -> Float[Tensor, " N"]:
+def paired_iou(
+    boxes: Float[Tensor, "*#N 4"], others: Float[Tensor, "*#N 4"]
+) -> Float[Tensor, "*#N"]:
     """Return the IoU of each box with the other one in its place."""
-    top_left = torch.maximum(boxes[:, :2], others[:, :2])
-    bottom_right = torch.minimum(boxes[:, 2:], others[:, 2:])
-    overlap = (bottom_right - top_left).clamp(min=0).prod(dim=1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(dim=1) + (others[:, 2:] - others[:, :2]).prod(dim=1)
+    x1, y1, x2, y2 = boxes.unbind(dim=-1)
+    left, top, right, bottom = others.unbind(dim=-1)
+    width = (torch.minimum(x2, right) - torch.maximum(x1, left)).clamp(min=0)
+    overlap = (torch.minimum(y2, bottom) - torch.maximum(y1, top)).clamp(min=0) * width
+    areas = (x2 - x1) * (y2 - y1) + (right - left) * (bottom - top)
     return overlap / (areas - overlap).clamp(min=SMALLEST_AREA)
 
 

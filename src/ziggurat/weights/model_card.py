@@ -121,7 +121,12 @@ def _preprocessing(model: Model) -> str:
             f"resized to fit in {values.long_side} x {values.short_side} pixels, sides padded to "
             f"multiples of {values.divisor}"
         )
-    return f"{what}, RGB from 0 to 1, mean {values.mean}, deviation {values.std}"
+    if isinstance(values, CenterCrop) or values.channel_order == "rgb":
+        return f"{what}, RGB from 0 to 1, mean {values.mean}, deviation {values.std}"
+    mean, std = (
+        tuple(round(255 * v, 4) for v in three[::-1]) for three in (values.mean, values.std)
+    )
+    return f"{what}, BGR from 0 to 255, mean {mean}, deviation {std}"
 
 
 def _class_names(classes: tuple[str, ...]) -> str:

@@ -33,7 +33,7 @@ def _torchvision(
 
 def _caffe(model: str, drive: str) -> PublishedFile:
     return PublishedFile(
-        name=f"{model}_caffe.pth",
+        name=f"{model}.pth",
         model=model,
         task="classification",
         metrics=(),
@@ -70,14 +70,14 @@ FILES = (
     _torchvision("resnet152", "f82ba261", 82.284, 96.002, 232),
     _torchvision("resnext101_32x8d", "8ba56ff5", 79.312, 94.526, 256),
     _torchvision("resnext101_32x8d", "110c445d", 82.834, 96.228, 232),
-    _caffe("resnet50", "1wHSvusQ1CiEMc5Nx5R8adqoHQjIDWXl1"),
-    _caffe("resnet101", "1x2fTMqLrn63EMW0VuK4GEa2eQKzvJ_7l"),
-    _caffe("resnet152", "1NSCycOb7pU0KzluH326zmyMFUU55JslF"),
-    _detectron("MSRA/R-50.pkl", "resnet50", STRIDE_IN_1X1),
-    _detectron("MSRA/R-101.pkl", "resnet101", STRIDE_IN_1X1),
-    _detectron("47261647/R-50-GN.pkl", "resnet50", "group normalisation"),
-    _detectron("47592356/R-101-GN.pkl", "resnet101", "group normalisation"),
-    _detectron("20171220/X-101-32x8d.pkl", "resnext101_32x8d", "normalisation frozen"),
+    _caffe("resnet50_caffe", "1wHSvusQ1CiEMc5Nx5R8adqoHQjIDWXl1"),
+    _caffe("resnet101_caffe", "1x2fTMqLrn63EMW0VuK4GEa2eQKzvJ_7l"),
+    _caffe("resnet152_caffe", "1NSCycOb7pU0KzluH326zmyMFUU55JslF"),
+    _detectron("MSRA/R-50.pkl", "resnet50_caffe", STRIDE_IN_1X1),
+    _detectron("MSRA/R-101.pkl", "resnet101_caffe", STRIDE_IN_1X1),
+    _detectron("47261647/R-50-GN.pkl", "resnet50_gn", "group normalisation"),
+    _detectron("47592356/R-101-GN.pkl", "resnet101_gn", "group normalisation"),
+    _detectron("20171220/X-101-32x8d.pkl", "resnext101_32x8d_caffe2", "normalisation frozen"),
     _detectron("FBResNeXt/X-101-64x4d.pkl", "resnext101_64x4d", "normalisation frozen"),
     _detectron("25093814/X-152-32x8d-IN5k.pkl", "resnext152_32x8d", "trained on ImageNet-5k"),
 )

@@ -12,6 +12,7 @@ from ziggurat.zoo.backbones import (
     create_backbone,
     create_classifier_parts,
     create_linear_head,
+    pixels_of,
 )
 from ziggurat.zoo.models import NUM_CLASSES, Model, build, create_model, list_models
 
@@ -28,4 +29,5 @@ __all__ = [
     "create_linear_head",
     "create_model",
     "list_models",
+    "pixels_of",
 ]

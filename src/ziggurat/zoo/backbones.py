@@ -6,7 +6,16 @@ from typing import Protocol
 
 from torch import nn
 
-from ziggurat.backbones import gpvit, gpvit_adapter, p2t, pvt, pvt_v2, resnet, topformer
+from ziggurat.backbones import (
+    gpvit,
+    gpvit_adapter,
+    p2t,
+    pvt,
+    pvt_v2,
+    resnet,
+    resnet_detectron,
+    topformer,
+)
 from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.heads.linear import (
@@ -17,6 +26,7 @@ from ziggurat.heads.linear import (
     NormalizedAveragePool,
 )
 from ziggurat.models.classifier import Trunk
+from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, Pixels
 
 Backbone = Trunk | gpvit_adapter.GPViTAdapter | resnet.ResNet | TimmBackbone
 
@@ -62,6 +72,9 @@ RESNETS = (
     resnet.resnet50_caffe,
     resnet.resnet101_caffe,
     resnet.resnet152_caffe,
+    resnet_detectron.resnet50_gn,
+    resnet_detectron.resnet101_gn,
+    resnet_detectron.resnext101_32x8d_caffe2,
 )
 
 BACKBONES: dict[str, BackboneBuilder] = {
@@ -92,6 +105,28 @@ SINGLE_STAGE_ADAPTERS = {
     build.__name__: partial(build, is_single_stage=True) for build in GPVIT_ADAPTERS
 }
 """GPViT's adapters without the map of stride 4, which dense heads do not read."""
+
+
+ON_CAFFE_PIXELS = frozenset(
+    (
+        "resnet50_caffe",
+        "resnet101_caffe",
+        "resnet152_caffe",
+        "resnet50_gn",
+        "resnet101_gn",
+        "resnext101_32x8d_caffe2",
+    )
+)
+"""Backbones whose published weights were trained by Caffe, Caffe2 or Detectron."""
+
+
+def pixels_of(backbone: str) -> Pixels:
+    """Return the numbers that the published weights of a backbone want images in.
+
+    Args:
+        backbone: Name of the backbone.
+    """
+    return CAFFE_PIXELS if backbone in ON_CAFFE_PIXELS else IMAGENET_PIXELS
 
 
 def create_backbone(name: str, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> Backbone:

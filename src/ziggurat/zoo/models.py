@@ -1,6 +1,7 @@
 """Whole models by name: a published one, or a system on any backbone."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from torch import nn
 
@@ -25,6 +26,7 @@ from ziggurat.zoo.backbones import (
     BackboneBuilder,
     create_backbone,
     create_classifier_parts,
+    pixels_of,
 )
 
 Model = Classifier | Detector | SemanticSegmenter
@@ -220,7 +222,7 @@ def _detector(
         pyramid=nn.Identity() if pyramid is None else pyramid,
         identity=identity,
         classes=classes,
-        preprocessing=FitInside(),
+        preprocessing=FitInside(**asdict(pixels_of(identity.backbone))),
     )
 
 
@@ -252,7 +254,7 @@ def _segmenter(
         pyramid=nn.Identity() if pyramid is None else pyramid,
         identity=identity,
         classes=classes,
-        preprocessing=FitAligned(),
+        preprocessing=FitAligned(**asdict(pixels_of(identity.backbone))),
         overlapping=identity.overlapping,
     )
 

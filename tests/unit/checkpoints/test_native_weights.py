@@ -25,7 +25,7 @@ from ziggurat.checkpoints.native import is_native, load_into, load_weights, save
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
-from ziggurat.types import CenterCrop, FitInside, ModelIdentity, Preprocessing
+from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Preprocessing
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:
@@ -350,6 +350,8 @@ def test_load_into_another_system(weights: Path, detector: Detector) -> None:
         CenterCrop(resize=72, crop=64, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
         FitInside(),
         FitInside(short_side=320, long_side=512, divisor=64),
+        FitInside(mean=(0.5, 0.4, 0.3), std=(1 / 255,) * 3, channel_order="bgr"),
+        FitAligned(channel_order="bgr"),
     ],
 )
 def test_preprocessing_survives_json(preprocessing: Preprocessing) -> None:
@@ -365,3 +367,26 @@ def test_build_has_the_saved_entries_for_published_models() -> None:
         assert {n: v.shape for n, v in model.state_dict().items()} == {
             n: v.shape for n, v in again.state_dict().items()
         }
+
+
+def test_a_preprocessing_from_before_it_had_an_order_of_channels() -> None:
+    values = preprocessing_to_dict(FitInside(short_side=320))
+    del values["channel_order"]
+    assert preprocessing_from_dict(values, "here") == FitInside(short_side=320)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (preprocessing_to_dict(FitInside()) | {"channel_order": "gbr"}, "channel_order of its pre"),
+        (preprocessing_to_dict(FitAligned()) | {"channel_order": 1}, "channel_order of its pre"),
+        (preprocessing_to_dict(FitInside()) | {"channel_order": []}, "channel_order of its pre"),
+        (
+            preprocessing_to_dict(CenterCrop()) | {"channel_order": "bgr"},
+            "should not have, channel",
+        ),
+    ],
+)
+def test_an_order_of_channels_that_is_none(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ZigguratError, match=message):
+        preprocessing_from_dict(values, "here")

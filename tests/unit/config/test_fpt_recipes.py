@@ -31,7 +31,9 @@ def test_every_model_has_its_recipes() -> None:
     ("recipe", "milestones", "steps"),
     [
         ("faster_rcnn_fpt_resnet50_120k_coco", (80_000, 100_000), 120_000),
-        ("faster_rcnn_2fc_fpt_resnet50_120k_coco", (80_000, 100_000), 120_000),
+        ("faster_rcnn_panet_fpt_resnet50_caffe_120k_coco", (80_000, 100_000), 120_000),
+        ("faster_rcnn_panet_2fc_fpt_resnet50_caffe_120k_coco", (80_000, 100_000), 120_000),
+        ("mask_rcnn_panet_fpt_resnet50_caffe_180k_coco", (120_000, 160_000), 180_000),
         *(
             (f"mask_rcnn_fpt_resnet{depth}_180k_coco", (120_000, 160_000), 180_000)
             for depth in (50, 101, 152)

@@ -1,5 +1,6 @@
 """The detection pipeline moves boxes with their pixels, whatever the image."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_normalisation_is_channels_last_and_of_the_right_channel() -> None:
     tensor = normalize(pixels, FitInside(mean=(0.5, 0.25, 0.1), std=(0.5, 0.25, 0.1)))
     assert tensor.stride() == (1, 9, 3)
     assert torch.allclose(tensor[:, 0, 0], torch.tensor([1.0, -1.0, -1.0]))
+
+
+def test_blue_comes_first_where_the_model_wants_it() -> None:
+    pixels = np.zeros((2, 3, 3), dtype=np.uint8)
+    pixels[..., 0] = 255
+    wanted = FitInside(mean=(0.5, 0.25, 0.1), std=(0.5, 0.25, 0.1))
+    tensor = normalize(pixels, replace(wanted, channel_order="bgr"))
+    assert torch.equal(tensor, normalize(pixels, wanted).flip(0))
+    assert tensor.stride() == (1, 9, 3)
 
 
 def published_3x(**changes: object) -> DetectionTransform:

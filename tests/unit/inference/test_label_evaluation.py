@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,8 @@ from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import evaluate, evaluate_run, find_run, open_data
-from ziggurat.inference.label_evaluation import LabelOptions, label_table
+from ziggurat.inference.evaluation_options import EvaluationOptions
+from ziggurat.inference.label_evaluation import label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.predictor import Prediction, Predictor
 from ziggurat.inference.run_report import compare, describe_evaluation
@@ -27,6 +29,7 @@ from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.ops.nms import HARD
 from ziggurat.types import BadFile, Batch, ClassMasks, FitAligned, ImageInfo, LabelMap, Sample
 from ziggurat.zoo import create_model
 
@@ -103,8 +106,8 @@ def test_equals_decoding_by_hand(segmenter_file: Path, data: Path) -> None:
 def test_saved_label_maps_give_the_same_numbers(
     segmenter_file: Path, data: Path, tmp_path: Path
 ) -> None:
-    options = LabelOptions(save_to=tmp_path / "labels")
-    evaluation = evaluate_run(segmenter_file, data_root=data, labels=options, device="cpu")
+    options = EvaluationOptions(save_to=tmp_path / "labels")
+    evaluation = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
     again = evaluate_label_files(tmp_path / "labels", data_root=data)
     assert again.report.numbers == evaluation.report.numbers
     assert again.report.per_class == evaluation.report.per_class
@@ -113,12 +116,12 @@ def test_saved_label_maps_give_the_same_numbers(
 
 
 def test_views_of_the_whole_image_change_nothing(segmenter_file: Path, data: Path) -> None:
-    options = LabelOptions(augmentation=Augmentation(flip=False))
-    seen = evaluate_run(segmenter_file, data_root=data, labels=options, device="cpu")
+    options = EvaluationOptions(augmentation=Augmentation(flip=False))
+    seen = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
     expected = by_hand(segmenter_file, data).compute()
     assert seen.report.numbers == expected.numbers
-    options = LabelOptions(tiles=Tiles(64, 0))
-    other = evaluate_run(segmenter_file, data_root=data, labels=options, device="cpu")
+    options = EvaluationOptions(tiles=Tiles(64, 0))
+    other = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
     assert other.report.numbers != expected.numbers
     assert other.report.num_images == 3
 
@@ -237,26 +240,36 @@ def test_pictures_for_the_page_of_a_run(segmenter_file: Path, data: Path) -> Non
 class Recorder(Predictor):
     """Stands for a predictor and notes what it is asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: SemanticSegmenter) -> None:
+        self.model = model
         self.asked: list[tuple[object, ...]] = []
 
-    def __call__(self, images, *, tiles, augmentation):  # type: ignore[no-untyped-def, override]  # noqa: ANN001, ANN204, D102
-        self.asked.append((images, tiles, augmentation))
+    def __call__(self, images, **options):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN003, ANN204, D102
+        self.asked.append((images, options))
         found = LabelMap(torch.zeros(1, 1).long())
         return [Prediction(Image.new("RGB", (1, 1)), found, CLASSES) for _ in images]
 
 
-def test_views_are_those_of_the_predictor() -> None:
+def test_views_are_those_of_the_predictor(segmenter_file: Path) -> None:
     tiles, augmentation = Tiles(64, 16), Augmentation(flip=True, scales=(0.5, 1.0))
-    options = LabelOptions(tiles, augmentation)
+    options = EvaluationOptions(tiles, augmentation)
     assert options.has_views
-    assert not LabelOptions(save_to=Path("labels"), layout="ade20k").has_views
+    assert not EvaluationOptions(save_to=Path("labels"), layout="ade20k").has_views
     infos = [ImageInfo(number, f"{number}.png", (1, 1)) for number in range(2)]
-    recorder = Recorder()
+    model = load_weights(segmenter_file)
+    assert isinstance(model, SemanticSegmenter)
+    recorder = Recorder(model)
     batch = Batch(torch.zeros(2, 3, 1, 1), [(1, 1)] * 2, None, infos)
     results = options.predict(recorder, batch)
     assert len(results) == 2
-    assert recorder.asked == [([Path("0.png"), Path("1.png")], tiles, augmentation)]
+    expected = {
+        "score_threshold": None,
+        "tiles": tiles,
+        "augmentation": augmentation,
+        "suppression": None,
+        "batch_size": 2,
+    }
+    assert recorder.asked == [([Path("0.png"), Path("1.png")], expected)]
 
 
 @pytest.fixture
@@ -313,15 +326,33 @@ def test_masks_of_other_classes_or_for_another_model(
         open_data(model, None, masks, None)
 
 
-def test_label_maps_are_saved_for_models_that_make_them() -> None:
-    options = LabelOptions(save_to=Path("labels"))
-    options.check(SegmentationMetric(CLASSES), "a model")
-    LabelOptions().check(MultiLabelMetric(CLASSES), "a model")
-    with pytest.raises(ZigguratError, match="one class, and wet_roads does not; leave them out"):
-        options.check(MultiLabelMetric(CLASSES), "wet_roads")
+def test_label_maps_are_saved_for_models_that_make_them(segmenter_file: Path) -> None:
+    model = load_weights(segmenter_file)
+    options = EvaluationOptions(save_to=Path("labels"))
+    options.check(model)
+    model.identity = replace(model.identity, overlapping=True)
+    EvaluationOptions().check(model)
+    with pytest.raises(ZigguratError, match="one class, and .* does not; leave them out"):
+        options.check(model)
+    with pytest.raises(ZigguratError, match="does neither; leave them out"):
+        EvaluationOptions(tiles=Tiles(64, 0)).check(model)
 
 
-def test_options_are_for_segmenters(classifier_file: Path, folder_root: Path) -> None:
-    options = LabelOptions(save_to=Path("labels"))
+def test_label_maps_are_saved_for_segmenters(classifier_file: Path, folder_root: Path) -> None:
+    options = EvaluationOptions(save_to=Path("labels"))
     with pytest.raises(ZigguratError, match="one class, and p2t_mini does not; leave"):
-        evaluate_run(classifier_file, data_root=folder_root, labels=options, device="cpu")
+        evaluate_run(classifier_file, data_root=folder_root, options=options, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (EvaluationOptions(augmentation=Augmentation()), "does neither; leave them out"),
+        (EvaluationOptions(suppression=HARD), "p2t_mini finds none; leave them out"),
+    ],
+)
+def test_a_classifier_has_no_options(
+    classifier_file: Path, folder_root: Path, options: EvaluationOptions, message: str
+) -> None:
+    with pytest.raises(ZigguratError, match=message):
+        evaluate_run(classifier_file, data_root=folder_root, options=options, device="cpu")

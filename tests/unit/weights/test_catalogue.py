@@ -94,9 +94,8 @@ def test_files_of_a_model_begin_with_those_that_can_be_downloaded() -> None:
         "pvt_v2_b0.in1k.safetensors",
     ]
     authors, torchvision = FILES["resnet50_caffe.pth"], FILES["resnet50-0676ba61.pth"]
-    files = files_for("resnet50")
-    assert files[0] is torchvision
-    assert files.index(authors) > files.index(FILES["R-50.pkl"])
+    assert files_for("resnet50")[0] is torchvision
+    assert files_for("resnet50_caffe") == [FILES["R-50.pkl"], authors]
     assert files_for("no_such_model") == []
 
 

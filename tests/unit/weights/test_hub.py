@@ -1,5 +1,6 @@
 """Models go to the hub and come back; the hub is a folder here."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from safetensors.torch import save_file
 import ziggurat
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.predictor import find_weights
+from ziggurat.types import CAFFE_PIXELS, FitInside
 from ziggurat.weights import hub
 from ziggurat.weights.hub import pull, push
 from ziggurat.weights.model_card import SHOWN_CLASSES, Results, model_card
@@ -172,3 +174,12 @@ def test_card_without_results_and_of_a_detector() -> None:
     assert "No results were given." in card
     assert f"class_{SHOWN_CLASSES - 1}, ..." in card
     assert "multiples of 32" in card
+
+
+def test_a_card_tells_of_levels_blue_first() -> None:
+    model = ziggurat.create_model("retinanet_p2t_mini", head_channels=8, head_depth=1)
+    model.preprocessing = FitInside(**dataclasses.asdict(CAFFE_PIXELS))
+    card = model_card(model, "user/finder", licence="mit", results=None)
+    assert (
+        "BGR from 0 to 255, mean (102.9801, 115.9465, 122.7717), deviation (1.0, 1.0, 1.0)." in card
+    )

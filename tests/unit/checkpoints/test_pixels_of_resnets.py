@@ -1,0 +1,115 @@
+"""Which images a ResNet file was trained on, and whether a backbone gets those."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ziggurat import zoo
+from ziggurat.backbones.resnet import resnet50
+from ziggurat.checkpoints.official import load_official_backbone
+from ziggurat.checkpoints.resnet import saw_levels
+from ziggurat.data.channels import normalize_levels
+from ziggurat.errors import ZigguratError
+from ziggurat.pretrained import create_backbone
+from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, FitAligned, FitInside, Pixels
+
+
+def photos() -> np.ndarray:
+    """Smooth scenes with edges, whose levels vary as those of photos do."""
+    rng = np.random.default_rng(0)
+    scenes = np.empty((6, 96, 96, 3))
+    y, x = np.mgrid[:96, :96]
+    for scene in scenes:
+        scene[:] = rng.uniform(60, 190, 3)
+        for _ in range(12):
+            left, top = rng.integers(0, 80, 2)
+            scene[top : top + 30, left : left + 30] = rng.uniform(0, 255, 3)
+        scene += 25 * np.sin(x / rng.uniform(3, 20) + y / rng.uniform(3, 20))[..., None]
+    return scenes.clip(0, 255).astype(np.uint8)
+
+
+def first_layer(filters: Tensor, pixels: Pixels) -> dict[str, Tensor]:
+    """The first convolution, and the statistics that training finds behind it."""
+    expected = FitInside(mean=pixels.mean, std=pixels.std, channel_order=pixels.channel_order)
+    images = np.stack([normalize_levels(photo, expected) for photo in photos()])
+    maps = F.conv2d(torch.from_numpy(images).permute(0, 3, 1, 2), filters, stride=2)
+    return {"conv1.weight": filters, "bn1.running_var": maps.var(dim=(0, 2, 3))}
+
+
+@pytest.mark.parametrize("smoothing", [1, 3, 7])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 100.0])
+def test_statistics_tell_levels_from_normalised_pixels(smoothing: int, scale: float) -> None:
+    torch.manual_seed(0)
+    noise = torch.randn(64, 3, 6 + smoothing, 6 + smoothing)
+    filters = scale * F.avg_pool2d(noise, smoothing, stride=1)
+    filters[:5] = 0  # published networks have filters that do nothing
+    assert saw_levels(first_layer(filters, CAFFE_PIXELS)) is True
+    assert saw_levels(first_layer(filters, IMAGENET_PIXELS)) is False
+    constant = torch.ones(64, 3, 7, 7)  # nothing varies more
+    assert saw_levels(first_layer(constant, IMAGENET_PIXELS)) is False
+
+
+@pytest.mark.parametrize(
+    "name", ["conv1_w", "res1.conv1.weight", "Conv_Body.conv_body.res1.conv1.weight"]
+)
+def test_names_of_detectron_and_fpt_tell_it(name: str) -> None:
+    assert saw_levels({name: torch.zeros(64, 3, 7, 7)}) is True
+
+
+def test_other_files_do_not_tell() -> None:
+    assert saw_levels({}) is None
+    assert saw_levels({"conv1.weight": torch.ones(64, 3, 7, 7)}) is None
+    assert saw_levels({"patch_embed1.proj.weight": torch.ones(1)}) is None
+
+
+def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    filters = torch.randn(64, 3, 7, 7)
+    file = tmp_path / "file.pth"
+    torch.save(first_layer(filters, CAFFE_PIXELS), file)
+    with torch.device("meta"):
+        backbone = zoo.create_backbone("resnet50")
+    message = "was trained on BGR levels .* resnet50 is for weights trained on normalised RGB"
+    with pytest.raises(ZigguratError, match=message):
+        load_official_backbone(backbone, "resnet50", file)
+    with pytest.raises(ZigguratError, match="another file, or a backbone such as resnet50_c"):
+        create_backbone("resnet50", pretrained=file)
+    torch.save(first_layer(filters, IMAGENET_PIXELS), file)
+    with pytest.raises(ZigguratError, match="was trained on normalised RGB, .* such as resnet50$"):
+        create_backbone("resnet50_caffe", pretrained=file)
+
+
+def test_weights_of_caffe_are_loaded(tmp_path: Path) -> None:
+    blobs = {"conv1_w": torch.randn(64, 3, 7, 7)}
+    torch.save(blobs, tmp_path / "R-50.pth")
+    with torch.device("meta"):
+        backbone = resnet50(norm="frozen", stride_in_1x1=True)
+    # It wants the right images, and is refused for what it lacks only.
+    with pytest.raises(ZigguratError, match="entries are missing"):
+        load_official_backbone(backbone, "resnet50_caffe", tmp_path / "R-50.pth")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "order"),
+    [
+        ("resnet50", "rgb"),
+        ("resnet50_caffe", "bgr"),
+        ("resnet152_caffe", "bgr"),
+        ("resnet50_gn", "bgr"),
+        ("resnext101_32x8d_caffe2", "bgr"),
+        ("p2t_tiny", "rgb"),
+    ],
+)
+def test_the_backbone_says_what_a_model_gets(backbone: str, order: str) -> None:
+    with torch.device("meta"):
+        detector = zoo.create_model("faster_rcnn", backbone=backbone)
+        segmenter = zoo.create_model("semantic_fpn", backbone=backbone)
+    pixels = CAFFE_PIXELS if order == "bgr" else IMAGENET_PIXELS
+    for model in (detector, segmenter):
+        wanted = model.preprocessing
+        assert isinstance(wanted, FitInside | FitAligned)
+        assert Pixels(wanted.mean, wanted.std, wanted.channel_order) == pixels
