@@ -6,12 +6,16 @@ the bytes go to a temporary file beside the target, reach the disk, and only the
 
 import contextlib
 import os
+import re
 import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from ziggurat.errors import ZigguratError
+
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{12}\.tmp")
+"""Names of files under way."""
 
 
 def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
@@ -47,7 +51,18 @@ def atomic_write(path: str | Path, write: Callable[[BinaryIO], object]) -> None:
             f"cannot write {path}: {cause.strerror or cause}; what was there before is unchanged, "
             "free some space or choose another place and run again"
         ) from error
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what writers that were killed have left in a folder.
+
+    Args:
+        folder: Nobody may be writing into it.
+    """
+    for path in folder.glob(".*.tmp"):
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def _disk_error(error: BaseException) -> OSError | None:
@@ -60,8 +75,8 @@ def _disk_error(error: BaseException) -> OSError | None:
     return None
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the system can open folders."""
+def sync_folder(folder: Path) -> None:
+    """Make new names in a folder survive a power cut, where the system can open folders."""
     # Windows cannot and some network file systems refuse; the content itself is already safe.
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

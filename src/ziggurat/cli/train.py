@@ -15,7 +15,7 @@ from ziggurat.errors import ZigguratError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb, and every field of every kind of run."""
     parser.usage = (
-        "ziggurat train RECIPE | --config FILE [--output DIR] [--resume] "
+        "ziggurat train RECIPE | --config FILE [--output DIR] [--resume [auto]] "
         "[--SECTION.FIELD VALUE ...]"
     )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -35,7 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", type=Path, metavar="DIR", help="folder of the run (runs/RECIPE)"
     )
     parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --output where it stopped"
+        "--resume",
+        nargs="?",
+        type=_auto,
+        const=True,
+        default=False,
+        metavar="auto",
+        help="go on with the run in --output where it stopped; auto begins one if there is none",
     )
     names = dict.fromkeys(name for task in RUNS for name in field_names(task))
     for name in names:
@@ -64,6 +70,14 @@ def run(args: argparse.Namespace) -> None:
             "run `pip install ziggurat[train]`"
         ) from error
     train(config, output, resume=args.resume, say=_print_line)
+
+
+def _auto(word: str) -> str:
+    if word != "auto":
+        raise argparse.ArgumentTypeError(
+            f"expected nothing or auto after it, got {word!r}; a recipe stands before --resume"
+        )
+    return word
 
 
 def _source(args: argparse.Namespace) -> str | Path:

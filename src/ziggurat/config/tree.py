@@ -265,6 +265,8 @@ class TrainerConfig:
     """Optimizer steps between validations, in place of val_every_epochs; null for the latter."""
     save_every_minutes: float = 10.0
     """Minutes between checkpoints within an epoch; the end of an epoch is always kept."""
+    keep_checkpoints: int = 2
+    """Checkpoints kept; the older ones are there should the newest be damaged."""
     seed: int = 0
     """Seed of initial weights, order of images, augmentation and dropout."""
     log_every_steps: int = 50
@@ -281,6 +283,7 @@ class TrainerConfig:
             accumulate=self.accumulate,
             val_every_epochs=self.val_every_epochs,
             val_every_steps=self.val_every_steps,
+            keep_checkpoints=self.keep_checkpoints,
             log_every_steps=self.log_every_steps,
         )
         require_counts("trainer", 0, seed=self.seed)

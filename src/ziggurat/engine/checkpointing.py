@@ -13,16 +13,27 @@ import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.config.tree import TrainerConfig
+from ziggurat.engine.checkpoint_files import CheckpointFiles, Start, read_checkpoint
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import Model
 
 
-class AtomicCheckpointIO(CheckpointIO):
-    """Writes a checkpoint whole or not at all, and reads it without running anything in it."""
+EPOCHS_DONE = "epochs_done"
+"""Entry of a checkpoint that stands between two epochs."""
+
+
+class SafeCheckpointIO(CheckpointIO):
+    """Writes a checkpoint whole or not at all, and reads it without running anything in it.
+
+    Args:
+        files: The checkpoints of the run.
+    """
+
+    def __init__(self, files: CheckpointFiles) -> None:
+        self.files = files
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: object = None
@@ -31,15 +42,18 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Args:
             checkpoint: What Lightning wants to keep.
-            path: File to write.
+            path: The newest of the run's files.
             storage_options: Not supported.
 
         Raises:
             TypeError: If there are storage options.
+            ValueError: If the path is another.
         """
         if storage_options is not None:
             raise TypeError(f"storage_options are not supported, got {storage_options!r}")
-        atomic_write(path, lambda file: torch.save(checkpoint, file))
+        if Path(path) != self.files.newest:
+            raise ValueError(f"a run writes {self.files.newest} only, got {path}")
+        self.files.add(checkpoint)
 
     def load_checkpoint(
         self, path: str | Path, map_location: object = None, weights_only: bool | None = None
@@ -52,21 +66,12 @@ class AtomicCheckpointIO(CheckpointIO):
             weights_only: Anything but False; a checkpoint never runs code.
 
         Raises:
-            ZigguratError: If the file is damaged or is no checkpoint of a run.
+            ZigguratError: If it may run code.
         """
         if weights_only is False:
             raise ZigguratError(f"{path} is only read with weights_only=True")
         del map_location
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever its readers meet in damaged bytes
-            raise ZigguratError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}); it is damaged or no "
-                "checkpoint of `ziggurat train`, start again with another --output"
-            ) from error
-        if not isinstance(content, dict) or "loops" not in content:
-            raise ZigguratError(f"{path} is no checkpoint of `ziggurat train`")
-        return content
+        return read_checkpoint(path)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""
@@ -77,7 +82,8 @@ class Checkpointing(Callback):
     """Saves at the end of an epoch, every few minutes, on Ctrl-C, and where a limit ends the run.
 
     Args:
-        path: File of the checkpoint.
+        files: The checkpoints of the run.
+        start: Checkpoint the run goes on from, if any.
         config: Limits of the run and minutes between checkpoints.
         signals: Says whether the user wants to stop.
         begin: Writes what a run has from its beginning, when all its parts have been found to fit.
@@ -87,14 +93,16 @@ class Checkpointing(Callback):
 
     def __init__(
         self,
-        path: Path,
+        files: CheckpointFiles,
+        start: Start | None,
         config: TrainerConfig,
         signals: SignalWatch,
         begin: Callable[[], None],
         export: Callable[[], Model],
         say: Callable[[str], None],
     ) -> None:
-        self.path = path
+        self.files = files
+        self.start = start
         self.config = config
         self.signals = signals
         self.begin = begin
@@ -105,6 +113,24 @@ class Checkpointing(Callback):
         self._start = self._last_save = time.monotonic()
         self._is_updating = False
         self._is_epoch_end = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find out whether all processes see the same checkpoint.
+
+        Raises:
+            ZigguratError: If not.
+        """
+        del stage  # only `fit` is used
+        if trainer.world_size == 1:
+            return
+        steps: list[int | None] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(steps, self.start and self.start.step)
+        if len(set(steps)) > 1:
+            raise ZigguratError(
+                f"all processes must go on from the same step, got {steps} by the number of the "
+                f"process; --output must be a folder that all machines see, and {self.files.folder} "
+                "is not"
+            )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin: data, model and schedule are built."""
@@ -205,9 +231,10 @@ class Checkpointing(Callback):
             position: Batches of this epoch that are done, or None at its end.
         """
         self.position = position
-        trainer.save_checkpoint(self.path)
         if trainer.is_global_zero:
-            save_weights(self.export(), self.path.parents[1] / "last.safetensors")
+            # First the weights: a run killed here goes on from before and writes them again.
+            save_weights(self.export(), self.files.folder.parent / "last.safetensors")
+        trainer.save_checkpoint(self.files.newest)
         self._last_save = time.monotonic()
 
     def on_save_checkpoint(
@@ -215,6 +242,7 @@ class Checkpointing(Callback):
     ) -> None:
         """Let the checkpoint go on with the batch after the last finished step."""
         if self.position is None:
+            checkpoint[EPOCHS_DONE] = trainer.current_epoch + 1
             return
         loop = checkpoint["loops"]["fit_loop"]
         progress = loop["epoch_loop.batch_progress"]

@@ -100,17 +100,24 @@ class CsvLog(Logger):
         ]
 
 
-def tensorboard_log(folder: Path) -> TensorBoardLogger:
+def tensorboard_log(folder: Path, start_step: int | None) -> TensorBoardLogger:
     """Build the log in folder/tensorboard.
 
     Args:
         folder: Folder of the run.
+        start_step: Step the run goes on from; later entries are not shown any more.
 
     Raises:
         ZigguratError: If TensorBoard is not installed.
     """
     try:
-        return TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False)
+        return TensorBoardLogger(
+            folder,
+            name="",
+            version="tensorboard",
+            default_hp_metric=False,
+            purge_step=None if start_step is None else start_step + 1,
+        )
     except ModuleNotFoundError as error:
         raise ZigguratError(
             "training needs tensorboard, which is not installed; run `pip install ziggurat[train]`"

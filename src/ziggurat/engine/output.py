@@ -21,6 +21,7 @@ MAY_CHANGE = {
     "trainer.val_every_epochs",
     "trainer.val_every_steps",
     "trainer.save_every_minutes",
+    "trainer.keep_checkpoints",
     "trainer.log_every_steps",
 }
 """Fields that a resumed run may set anew: they decide where, how long and how often, not what."""
@@ -42,9 +43,9 @@ class RunFolder:
         return self.path / "run.yaml"
 
     @property
-    def checkpoint(self) -> Path:
-        """Where the run goes on from."""
-        return self.path / "checkpoints" / "last.ckpt"
+    def checkpoints(self) -> Path:
+        """Folder of what the run goes on from."""
+        return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
@@ -60,6 +61,11 @@ class RunFolder:
     def metrics(self) -> Path:
         """Numbers of the best and of the last validation."""
         return self.path / "metrics.json"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run has begun here that can be gone on with."""
+        return self.run_file.is_file()
 
     def write_run(self, config: TrainConfig) -> None:
         """Write the resolved run, whole or not at all: without it nothing can be resumed.
@@ -78,8 +84,8 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise ZigguratError(f"--output {self.path} is a file; expected a folder for the run")
-        files = (self.run_file, self.checkpoint, self.best, self.last, self.metrics)
-        if any(file.exists() for file in files):
+        files = (self.run_file, self.best, self.last, self.metrics)
+        if any(file.exists() for file in files) or any(self.checkpoints.glob("*.ckpt")):
             raise ZigguratError(
                 f"--output {self.path} already holds a run; add --resume to go on with it, or "
                 "choose another folder"
@@ -94,7 +100,7 @@ class RunFolder:
         Raises:
             ZigguratError: If there is no run, or if what it trains has changed.
         """
-        if not self.run_file.is_file():
+        if not self.holds_run:
             raise ZigguratError(
                 f"--output {self.path} holds no run to resume: there is no {self.run_file}; "
                 "leave --resume out to begin one"

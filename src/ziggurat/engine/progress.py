@@ -43,8 +43,9 @@ class Progress(Callback):
         self._gradient_norm: Tensor | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin to count."""
-        self._logged, self._said = _Window(), _Window()
+        """Begin to count; what a checkpoint brought since the last entry of the logs counts too."""
+        self._logged.begin = time.monotonic()
+        self._said = _Window()
         self._start_step = self._last_step = trainer.global_step
         self._begin = time.monotonic()
         for logger in trainer.loggers:
@@ -96,6 +97,15 @@ class Progress(Callback):
         """Log what is left of the epoch, so that a short run has its curve too."""
         if self._logged.batches:
             self._log(trainer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the next entry of the logs will be the mean of, for the checkpoint."""
+        return {"batches": self._logged.batches, "sums": self._logged.sums}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the beginning of the next entry from a checkpoint."""
+        self._logged.batches = state_dict["batches"]
+        self._logged.sums = dict(state_dict["sums"])
 
     def _log(self, trainer: Trainer) -> None:
         numbers = {f"train/{name}": value for name, value in self._logged.means().items()}

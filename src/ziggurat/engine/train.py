@@ -1,6 +1,6 @@
 """Train: from a run's configuration to a folder with weights, metrics and a way to go on.
 
-The folder holds run.yaml, checkpoints/last.ckpt, best.safetensors, last.safetensors, metrics.csv,
+The folder holds run.yaml, checkpoints/, best.safetensors, last.safetensors, metrics.csv,
 metrics.json and tensorboard/.
 """
 
@@ -18,9 +18,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
+from ziggurat.checkpoints.atomic import remove_leftovers
 from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
-from ziggurat.engine.checkpointing import AtomicCheckpointIO, Checkpointing
+from ziggurat.engine.checkpoint_files import CheckpointFiles, Start, verify_checkpoint
+from ziggurat.engine.checkpointing import Checkpointing, SafeCheckpointIO
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.ema import WeightMean
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
@@ -67,7 +69,7 @@ def train(
     config: TrainConfig,
     output: Path,
     *,
-    resume: bool = False,
+    resume: bool | Literal["auto"] = False,
     say: Callable[[str], None] = LOG.info,
 ) -> RunResult:
     """Train a model, or go on with a run that was stopped.
@@ -75,7 +77,7 @@ def train(
     Args:
         config: The run.
         output: Folder of the run.
-        resume: Whether to go on with the run in the folder.
+        resume: Whether to go on with the run in the folder; "auto" does where there is one.
         say: Takes lines about what happens.
 
     Raises:
@@ -85,18 +87,20 @@ def train(
     """
     config = with_absolute_paths(config)
     folder = RunFolder(output)
+    files = CheckpointFiles(folder.checkpoints, config.trainer.keep_checkpoints)
     speak = say if is_first_process() else _say_nothing
     with _quiet_lightning(), SignalWatch(speak) as signals:
         try:
+            goes_on = folder.holds_run if resume == "auto" else resume
             if is_first_process():
-                folder.check_resumable(config) if resume else folder.check_new()
-            checkpoint = folder.checkpoint if resume and folder.checkpoint.is_file() else None
-            return _Run(config, folder, checkpoint, signals, speak).fit()
+                folder.check_resumable(config) if goes_on else folder.check_new()
+            start = files.choose(speak) if goes_on else None
+            return _Run(config, folder, files, start, signals, speak).fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.
-            raise Interrupted(_how_to_go_on(folder)) from error
+            raise Interrupted(_how_to_go_on(files, folder)) from error
         except OSError as error:
-            raise ZigguratError(_what_failed(folder, error)) from error
+            raise ZigguratError(_what_failed(files, folder, error)) from error
 
 
 class _Run:
@@ -106,15 +110,16 @@ class _Run:
         self,
         config: TrainConfig,
         folder: RunFolder,
-        checkpoint: Path | None,
+        files: CheckpointFiles,
+        start: Start | None,
         signals: SignalWatch,
         say: Callable[[str], None],
     ) -> None:
-        self.config, self.folder, self.checkpoint = config, folder, checkpoint
+        self.config, self.folder, self.files, self.start = config, folder, files, start
         self.signals, self.say = signals, say
         torch.manual_seed(config.trainer.seed)
         data = build_data(config)
-        model = build_model(config, data, say, use_weights=checkpoint is None)
+        model = build_model(config, data, say, use_weights=start is None)
         ledger = BadFileLedger(
             config.data.max_bad_files,
             lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
@@ -128,14 +133,14 @@ class _Run:
             self._evaluated,
             self._check_stop,
             say,
-            resume=checkpoint is not None,
+            resume=start is not None,
         )
         self.trainer = self._build_trainer(config.trainer)
         self._introduce(data, model)
 
     def fit(self) -> RunResult:
         """Train to the end of the run."""
-        self.trainer.fit(self.module, ckpt_path=self.checkpoint)
+        self.trainer.fit(self.module, ckpt_path=None if self.start is None else self.start.path)
         if not self.validation.is_done(self.trainer.global_step):
             # The run was stopped between its last step and the end of its validation.
             # The trained model is back on the CPU; its mean never left it where no step was done.
@@ -151,7 +156,13 @@ class _Run:
 
     def _build_trainer(self, wanted: TrainerConfig) -> Trainer:
         checkpointing = Checkpointing(
-            self.folder.checkpoint, wanted, self.signals, self._begin, self._evaluated, self.say
+            self.files,
+            self.start,
+            wanted,
+            self.signals,
+            self._begin,
+            self._evaluated,
+            self.say,
         )
         progress = Progress(self.module, wanted.log_every_steps, self.say)
         # The order matters: the mean is updated before it is saved, saved before it is validated.
@@ -177,8 +188,8 @@ class _Run:
         """
         devices, nodes = devices_and_nodes(wanted)
         loggers = [
-            CsvLog(self.folder.path / "metrics.csv", resume=self.checkpoint is not None),
-            tensorboard_log(self.folder.path),
+            CsvLog(self.folder.path / "metrics.csv", resume=self.start is not None),
+            tensorboard_log(self.folder.path, None if self.start is None else self.start.step),
         ]
         try:
             return Trainer(
@@ -193,7 +204,7 @@ class _Run:
                 sync_batchnorm=wanted.sync_batch_norm,
                 callbacks=callbacks,
                 logger=loggers,
-                plugins=[AtomicCheckpointIO()],
+                plugins=[SafeCheckpointIO(self.files)],
                 default_root_dir=self.folder.path,
                 log_every_n_steps=1,
                 num_sanity_val_steps=0,
@@ -212,6 +223,8 @@ class _Run:
 
     def _begin(self) -> None:
         self.folder.path.mkdir(parents=True, exist_ok=True)
+        for path in (self.folder.path, self.folder.checkpoints):
+            remove_leftovers(path)
         self.folder.write_run(self.config)
         if self.module.schedule.shortening is not None:
             self.say(self.module.schedule.shortening)
@@ -248,28 +261,24 @@ def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> DDPStrate
     return DDPStrategy(find_unused_parameters=True)
 
 
-def _how_to_go_on(folder: RunFolder) -> str:
-    if not folder.checkpoint.is_file():
+def _how_to_go_on(files: CheckpointFiles, folder: RunFolder) -> str:
+    if not files.newest.is_file():
         return "stopped before anything was there to save"
     # A second Ctrl-C saves nothing, so that the checkpoint may be an older one.
+    try:
+        step = f"step {verify_checkpoint(files.newest)}"
+    except ZigguratError:  # --resume will say what it is
+        step = "an unknown step"
     return (
-        f"stopped; {folder.checkpoint} is of {_step_of(folder.checkpoint)}, "
+        f"stopped; {files.newest} is of {step}, "
         f"`ziggurat train --output {folder.path} --resume` goes on from there"
     )
 
 
-def _step_of(checkpoint: Path) -> str:
-    try:
-        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return f"step {content['global_step']}"
-    except Exception:  # torch raises whatever its readers meet; --resume will say what it is
-        return "an unknown step"
-
-
-def _what_failed(folder: RunFolder, error: OSError) -> str:
+def _what_failed(files: CheckpointFiles, folder: RunFolder, error: OSError) -> str:
     place = f" ({error.filename})" if error.filename else ""
     reason = f"{error.strerror or error}{place}"
-    if os.path.isfile(folder.checkpoint):
+    if os.path.isfile(files.newest):
         return (
             f"the run in {folder.path} cannot go on: {reason}; what was saved before is "
             "unchanged, and --resume goes on from there"

@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
+from ziggurat.engine.checkpointing import EPOCHS_DONE
 from ziggurat.engine.data import validation_loader
 from ziggurat.engine.module import TrainingModule, batch_to
 from ziggurat.engine.samples import Samples
@@ -51,6 +52,7 @@ class Validation(Callback):
         self.check_stop = check_stop
         self.say = say
         self.record = _read_record(output / "metrics.json") if resume else {}
+        self._epochs_done: int | None = None
         self._loader: EvaluationLoader | None = None
         self._metric: Metric | None = None
         self._samples = Samples()
@@ -60,13 +62,26 @@ class Validation(Callback):
         """What metrics.json says of the best weights."""
         return self.record.get("best")
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note whether the run goes on after a whole epoch; forget what it will do again."""
+        self._epochs_done = checkpoint.get(EPOCHS_DONE)
+        last = self.record.get("last")
+        if last is not None and last["step"] > checkpoint["global_step"]:
+            del self.record["last"]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make up for a validation that the run was stopped before or in."""
+        done, step = self._epochs_done, trainer.global_step
+        if (done is not None and self._is_due_after(done)) or self._is_due_at(step):
+            self.run(trainer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate if it is due, or if this is the end of the run."""
         done = trainer.current_epoch + 1
         is_end = trainer.should_stop or done == trainer.max_epochs
-        wanted = self.module.config.trainer
-        is_due = wanted.val_every_steps is None and done % wanted.val_every_epochs == 0
-        if is_end or is_due:
+        if is_end or self._is_due_after(done):
             self.run(trainer)
 
     def on_train_batch_end(
@@ -78,8 +93,7 @@ class Validation(Callback):
         batch_idx: int,
     ) -> None:
         """Validate where steps are counted and enough are done."""
-        every, step = self.module.config.trainer.val_every_steps, trainer.global_step
-        if every is not None and step > 0 and step % every == 0:
+        if self._is_due_at(trainer.global_step):
             self.run(trainer)
 
     def is_done(self, step: int) -> bool:
@@ -112,6 +126,14 @@ class Validation(Callback):
             f"(best {in_words(best)}) on {report.num_images} images "
             f"in {time.monotonic() - start:.0f} s"
         )
+
+    def _is_due_after(self, epochs: int) -> bool:
+        wanted = self.module.config.trainer
+        return wanted.val_every_steps is None and epochs % wanted.val_every_epochs == 0
+
+    def _is_due_at(self, step: int) -> bool:
+        every = self.module.config.trainer.val_every_steps
+        return every is not None and step > 0 and step % every == 0
 
     def _evaluate(self, trainer: Trainer) -> Report:
         model = self.evaluated()
