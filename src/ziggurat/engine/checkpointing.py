@@ -251,6 +251,8 @@ class Checkpointing(Callback):
         for key, count in (("current", self.position), ("total", total)):
             progress[key] = dict.fromkeys(progress[key], count)
         progress["is_last_batch"] = False
+        # Lightning counts the step when its batch has ended, which is after this.
+        loop["epoch_loop.state_dict"]["_batches_that_stepped"] = trainer.global_step
         for state in loop["state_dict"]["combined_loader"]:
             state["handed_out"] = self.position
 

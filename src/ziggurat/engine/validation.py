@@ -116,7 +116,7 @@ class Validation(Callback):
             f"val/{name}": value for name, value in report.numbers.items() if not math.isnan(value)
         }
         for logger in trainer.loggers:
-            logger.log_metrics(numbers | {"epoch": trainer.current_epoch}, trainer.global_step)
+            logger.log_metrics(numbers | {"epoch": self._epoch(trainer)}, trainer.global_step)
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
                 self._samples.log(logger, self.evaluated().classes, trainer.global_step)
             logger.save()
@@ -134,6 +134,10 @@ class Validation(Callback):
     def _is_due_at(self, step: int) -> bool:
         every = self.module.config.trainer.val_every_steps
         return every is not None and step > 0 and step % every == 0
+
+    def _epoch(self, trainer: Trainer) -> int:
+        """The epoch of the last step, which is the same when its validation is made up for."""
+        return max(trainer.global_step - 1, 0) // self.module.schedule.steps_per_epoch
 
     def _evaluate(self, trainer: Trainer) -> Report:
         model = self.evaluated()
@@ -175,7 +179,7 @@ class Validation(Callback):
         """
         entry = {
             "step": trainer.global_step,
-            "epoch": trainer.current_epoch,
+            "epoch": self._epoch(trainer),
             "value": None if math.isnan(report.value) else report.value,
             **report.to_json(),
         }
