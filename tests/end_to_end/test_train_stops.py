@@ -1,15 +1,19 @@
 """What ends a run early: limits, signals, a full disk, a loss that is no number."""
 
+import csv
 import errno
 import json
+import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
@@ -181,29 +185,173 @@ def test_full_disk_while_saving_leaves_the_earlier_checkpoint(
     assert step_of(output) == 6
 
 
-def test_a_loss_that_is_no_number_names_step_term_and_images(
+def poison(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Make a parameter of the model no number at the fifth step."""
+    original = TrainingModule.training_step
+    calls = [0]
+
+    def step(self: TrainingModule, batch: Batch, batch_idx: int) -> torch.Tensor:
+        if calls[0] == 4:
+            with torch.no_grad():
+                self.model.get_parameter(name).view(-1)[0] = float("nan")
+        calls[0] += 1
+        return original(self, batch, batch_idx)
+
+    patch.setattr(TrainingModule, "training_step", step)
+
+
+@pytest.mark.parametrize("module", ["head.fc", "backbone.stages.1.blocks.0.attn.q"])
+def test_a_loss_that_is_no_number_names_step_term_images_and_module(
+    module: str,
     tmp_path: Path,
     train_classifier: Train,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "run"
-    original = TrainingModule.training_step
-    calls = [0]
-
-    def poisoned(self: TrainingModule, batch: Batch, batch_idx: int) -> torch.Tensor:
-        if calls[0] == 4:
-            with torch.no_grad():
-                self.model.get_parameter("head.fc.weight").fill_(float("nan"))
-        calls[0] += 1
-        return original(self, batch, batch_idx)
-
-    monkeypatch.setattr(TrainingModule, "training_step", poisoned)
-    assert train_classifier(output) == 1
-    error = capsys.readouterr().err
+    poison(monkeypatch, f"{module}.weight")
+    # A block that is dropped would hide its weights.
+    assert train_classifier(output, "--model.drop_path_rate=0") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.count("\n") == 0
     assert "at step 4" in error and "classification = nan" in error
     assert error.count(".png") == 4
+    assert f"whose output is not finite is {module}, with its weight not finite" in error
     assert step_of(output) == 3
+    file = output / "bad_batch_step_4.safetensors"
+    assert str(file) in error
+    with safe_open(file, framework="pt") as kept:
+        assert kept.get_tensor("images").shape == (4, 3, 72, 72)
+        assert kept.get_tensor("targets").shape[0] == 4
+        assert all(info["path"] in error for info in json.loads(kept.metadata()["images"]))
+
+
+def test_a_lost_worker_is_one_sentence(
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "run"
+
+    def kill_workers() -> None:
+        for process in multiprocessing.active_children():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.3)
+
+    with monkeypatch.context() as patch:
+        after_step(patch, 4, kill_workers)
+        assert train_classifier(output, "--data.workers=1") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("ziggurat: error: ") and "\n" not in error
+    assert "lost a process that reads data (DataLoader worker (pid" in error
+    assert "the checkpoint of step 3 remains, --resume goes on from there" in error
+    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert step_of(output) == 6
+
+
+def test_a_signal_to_all_processes_leaves_the_workers_to_the_main_one(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop_everything() -> None:
+        for process in multiprocessing.active_children():
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGTERM)
+        time.sleep(0.3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    after_step(monkeypatch, 3, stop_everything)
+    assert train_classifier(tmp_path / "run", "--data.workers=1") == 130
+    assert step_of(tmp_path / "run") == 4
+
+
+def test_ctrl_c_in_a_validation_within_an_epoch_costs_no_step(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole = tmp_path / "run", tmp_path / "whole"
+    words = ("--trainer.val_every_steps=2", "--trainer.max_epochs=2")
+    assert train_classifier(whole, *words) == 0
+
+    def interrupt(self: Validation, trainer: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Validation, "_evaluate", interrupt)
+        assert train_classifier(output, *words) == 130
+    assert step_of(output) == 2
+    assert main(["train", "--output", str(output), "--resume"]) == 0
+    # The validation that was stopped is made up for.
+    records = [(folder / "metrics.json").read_text() for folder in (whole, output)]
+    assert records[0] == records[1]
+    with (output / "metrics.csv").open(newline="") as file:
+        steps = [row["step"] for row in csv.DictReader(file) if row["val/top1"]]
+    assert steps == ["2", "4", "6"]
+
+
+class TestSlurm:
+    """A job that is told of its end; `scontrol` is a script that notes its words."""
+
+    @pytest.fixture(autouse=True)
+    def job(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        scontrol = tmp_path / "bin" / "scontrol"
+        scontrol.parent.mkdir()
+        scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/said\nexit $SCONTROL_CODE\n')
+        scontrol.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{scontrol.parent}:{os.environ['PATH']}")
+        for name, value in {
+            "JOB_ID": "77",
+            "STEP_ID": "0",
+            "PROCID": "0",
+            "LOCALID": "0",
+            "NODEID": "0",
+            "NTASKS": "1",
+            "NNODES": "1",
+            "NTASKS_PER_NODE": "1",
+        }.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        monkeypatch.setenv("SCONTROL_CODE", "0")
+
+    def test_it_saves_and_queues_itself_again(
+        self,
+        tmp_path: Path,
+        train_classifier: Train,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        output, whole = tmp_path / "run", tmp_path / "whole"
+        assert train_classifier(whole, "--resume", "auto") == 0
+        with monkeypatch.context() as patch:
+            after_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+            assert train_classifier(output, "--resume", "auto") == 130
+        assert step_of(output) == 4
+        assert (tmp_path / "said").read_text() == "requeue 77\n"
+        assert "SLURM job 77 is queued again" in capsys.readouterr().err
+        # The same command once more, as SLURM gives it.
+        assert train_classifier(output, "--resume", "auto") == 0
+        assert_same_weights(whole / "last.safetensors", output / "last.safetensors")
+
+    def test_a_task_of_an_array(
+        self, tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "70")
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+        after_step(monkeypatch, 0, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        assert train_classifier(tmp_path / "run") == 130
+        assert (tmp_path / "said").read_text() == "requeue 70_7\n"
+
+    def test_slurm_refuses(
+        self,
+        tmp_path: Path,
+        train_classifier: Train,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        monkeypatch.setenv("SCONTROL_CODE", "1")
+        after_step(monkeypatch, 0, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        assert train_classifier(tmp_path / "run") == 1
+        assert "SLURM does not queue job 77 again: no reason given" in capsys.readouterr().err
+        assert step_of(tmp_path / "run") == 1
 
 
 def test_an_unreadable_checkpoint_is_refused(

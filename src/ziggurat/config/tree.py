@@ -314,6 +314,15 @@ class TrainerConfig:
             "32 or bf16 on a CPU",
         )
 
+    def validates_at(self, step: int) -> bool:
+        """Say whether the run is validated after a step because of the number of the step.
+
+        Args:
+            step: Optimizer steps done.
+        """
+        every = self.val_every_steps
+        return every is not None and step > 0 and step % every == 0
+
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the whole run.
 

@@ -14,6 +14,9 @@ from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.errors import ZigguratError
 from ziggurat.types import BadFile, Batch, ClassMasks, Detections, ImageSize, LabelMap, Sample
 
+SECONDS_TO_SAVE = 60
+"""How long a worker that was told to stop waits for the main process to stop it."""
+
 
 @runtime_checkable
 class KnowsSizes(Protocol):
@@ -268,14 +271,28 @@ def _worker_options(workers: int) -> dict[str, Any]:
         "num_workers": workers,
         "persistent_workers": workers > 0,
         "pin_memory": torch.cuda.is_available(),
-        "worker_init_fn": _leave_interrupts_to_parent,
+        "worker_init_fn": _leave_signals_to_parent,
         # The workers' base seed comes from here and not from the global generator, whose state
         # belongs to the model: items seed themselves.
         "generator": torch.Generator(),
     }
 
 
-def _leave_interrupts_to_parent(worker_id: int) -> None:
-    """Let Ctrl-C reach the main process alone, which saves first and then stops the workers."""
+def _leave_signals_to_parent(worker_id: int) -> None:
+    """Let signals that reach all processes stop the main one alone, which saves first.
+
+    Ctrl-C in a terminal does so, and so does a batch system at the end of a job's time. Afterwards
+    the main process stops the workers, at the latest with a second SIGTERM.
+    """
     del worker_id
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _stop_later)
+    if hasattr(signal, "SIGUSR1"):  # not on Windows
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _stop_later(number: int, frame: object) -> None:
+    del frame
+    signal.signal(number, signal.SIG_DFL)
+    if hasattr(signal, "alarm"):
+        signal.alarm(SECONDS_TO_SAVE)  # no worker outlives a main process that forgot it

@@ -79,7 +79,7 @@ class SafeCheckpointIO(CheckpointIO):
 
 
 class Checkpointing(Callback):
-    """Saves at the end of an epoch, every few minutes, on Ctrl-C, and where a limit ends the run.
+    """Saves at the end of an epoch, before a validation, every few minutes, and before a stop.
 
     Args:
         files: The checkpoints of the run.
@@ -146,10 +146,16 @@ class Checkpointing(Callback):
             self.ends_within_epoch = True
             trainer.should_stop = True
 
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int
+    ) -> None:
+        """Note that nothing has changed since the last step."""
+        self._is_updating = False
+
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: object
     ) -> None:
-        """Note that from here to the end of the step the weights are in between."""
+        """Note that from here to the next batch the weights belong to no batch in work."""
         self._is_updating = True
 
     def on_train_batch_end(
@@ -165,7 +171,6 @@ class Checkpointing(Callback):
         Raises:
             Interrupted: If the user wants to stop.
         """
-        self._is_updating = False
         done = batch_idx + 1
         is_last = done == trainer.num_training_batches
         if done % self.config.accumulate and not is_last:
@@ -183,7 +188,8 @@ class Checkpointing(Callback):
             # The end of the epoch follows, which saves; here the run would be neither nor.
             trainer.should_stop = trainer.should_stop or limit is not None
             return
-        if stops or limit or is_due:
+        # A validation may take long, and whatever stops the run in it costs no step.
+        if stops or limit or is_due or self.config.validates_at(trainer.global_step):
             self.save(trainer, position=done)
         if stops:
             raise Interrupted

@@ -1,8 +1,10 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,10 +14,12 @@ from torch.optim import Optimizer
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
+from ziggurat.engine.bad_loss import describe_bad_loss, find_origin, save_batch
 from ziggurat.engine.data import RunData, training_loader
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
 
@@ -28,19 +32,26 @@ class TrainingModule(LightningModule):
         config: The run.
         data: Data of the run.
         ledger: Is told of files that could not be decoded.
+        folder: Folder of the run.
     """
 
     loader: TrainingLoader
     schedule: Schedule
 
     def __init__(
-        self, model: Model, config: TrainConfig, data: RunData, ledger: BadFileLedger
+        self,
+        model: Model,
+        config: TrainConfig,
+        data: RunData,
+        ledger: BadFileLedger,
+        folder: Path,
     ) -> None:
         super().__init__()
         self.model = model
         self.config = config
         self.data = data
         self.ledger = ledger
+        self.folder = folder
         self.losses: dict[str, float] = {}
         self.mixing = _build_mixing(config, model)
 
@@ -120,19 +131,14 @@ class TrainingModule(LightningModule):
         self.ledger.add(batch.skipped)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * group["lr_factor"]
-        position = self._position(batch_idx)
-        seed = (self.config.trainer.seed, position, self.global_rank)
-        torch.manual_seed(hash(seed) % 2**63)  # hashes of numbers are the same everywhere
+        self._seed(batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the sum of the losses.
+        """Return the sum of the losses; raise if it is no finite number.
 
         Args:
             batch: Images and targets.
             batch_idx: Number of the batch in its epoch.
-
-        Raises:
-            ZigguratError: If a loss is no finite number.
         """
         if self.mixing is not None:
             batch = self.mixing(batch, self._position(batch_idx))
@@ -140,27 +146,38 @@ class TrainingModule(LightningModule):
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
         total = torch.stack(list(losses.values())).sum()
-        values = torch.stack([total, *losses.values()]).detach().tolist()
-        self.losses = dict(zip(("loss", *losses), values, strict=True))
-        if not total.isfinite():
-            raise ZigguratError(self._describe_bad_loss(batch))
+        own = torch.stack([total, *losses.values()]).detach().float()
+        names = ("loss", *losses)
+        self.losses = dict(zip(names, mean_over_processes(own).tolist(), strict=True))
+        # All processes see the mean, so that none is left waiting for one that stops.
+        if not math.isfinite(self.losses["loss"]):
+            self._seed(batch_idx)
+            self._refuse(dict(zip(names, own.tolist(), strict=True)), batch)
         return total
+
+    def _seed(self, batch_idx: int) -> None:
+        seed = (self.config.trainer.seed, self._position(batch_idx), self.global_rank)
+        torch.manual_seed(hash(seed) % 2**63)  # hashes of numbers are the same everywhere
 
     def _position(self, batch_idx: int) -> int:
         return self.current_epoch * len(self.loader) + batch_idx
 
-    def _describe_bad_loss(self, batch: Batch) -> str:
-        terms = {name: value for name, value in self.losses.items() if name != "loss"}
-        bad = [
-            f"{name} = {value}" for name, value in terms.items() if not abs(value) < float("inf")
-        ]
-        files = ", ".join(f"{info.image_id} ({info.path})" for info in batch.infos[:8])
-        more = ", ..." if len(batch.infos) > 8 else ""
-        return (
-            f"the loss is no finite number at step {self.global_step}: {', '.join(bad)} for images "
-            f"{files}{more}; lower optimizer.lr, set trainer.clip_norm, or train with "
-            "trainer.precision 32 or bf16"
-        )
+    def _refuse(self, losses: dict[str, float], batch: Batch) -> NoReturn:
+        """Stop the run because of a loss that is no finite number.
+
+        Raises:
+            ZigguratError: Always.
+        """
+        origin = find_origin(self.model, batch)
+        if math.isfinite(losses.pop("loss")):
+            raise ZigguratError(
+                f"the loss is no finite number at step {self.global_step} in another process, "
+                "which says for which images"
+            )
+        rank = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
+        file = self.folder / f"bad_batch_step_{self.global_step}{rank}.safetensors"
+        save_batch(batch, self.global_step, file)
+        raise ZigguratError(describe_bad_loss(losses, self.global_step, batch, origin, file))
 
 
 def batch_to(batch: Batch, device: torch.device) -> Batch:

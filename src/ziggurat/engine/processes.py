@@ -1,7 +1,13 @@
-"""How many processes train together, and which of them speaks: from the run, or from torchrun."""
+"""How many processes train together, and which of them speaks: from the run or its launcher."""
 
 import os
 from collections.abc import Mapping
+
+from lightning.fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+)
 
 from ziggurat.config.tree import TrainerConfig
 from ziggurat.errors import ZigguratError
@@ -17,33 +23,54 @@ def devices_and_nodes(
 
     Args:
         config: What the run asks for.
-        environment: Environment of this process, which torchrun has written into where it is used.
+        environment: Environment of this process, which torchrun or SLURM's srun has written into
+            where it is used.
 
     Raises:
-        ZigguratError: If the run asks for something else than torchrun has started.
+        ZigguratError: If the run asks for something else than they have started.
     """
-    if not {"LOCAL_WORLD_SIZE", "WORLD_SIZE"} <= environment.keys():
+    launched = _launched_by(environment)
+    if launched is None:
         return config.devices, config.nodes
-    sizes = environment["LOCAL_WORLD_SIZE"], environment["WORLD_SIZE"]
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes):
+    launcher, local, nodes, advice = launched
+    if local < 1 or nodes < 1:
         raise ZigguratError(
-            f"LOCAL_WORLD_SIZE and WORLD_SIZE must be counts of processes, got {sizes[0]!r} and "
-            f"{sizes[1]!r} in the environment; unset them or start with torchrun"
-        )
-    local, world = (int(size) for size in sizes)
-    nodes = world // local
-    if nodes * local != world:
-        raise ZigguratError(
-            f"torchrun must start equally many processes on every machine, got {local} here of "
-            f"{world} in all; give each the same --nproc_per_node"
+            f"{launcher} must start equally many processes on every machine; {advice}"
         )
     if config.devices not in (None, local) or config.nodes not in (1, nodes):
         raise ZigguratError(
-            f"torchrun started {local} processes on each of {nodes} machines, but trainer.devices "
-            f"is {config.devices} and trainer.nodes {config.nodes}; leave these two out under "
-            "torchrun"
+            f"{launcher} started {local} processes on each of {nodes} machines, but "
+            f"trainer.devices is {config.devices} and trainer.nodes {config.nodes}; leave these "
+            f"two out under {launcher}"
         )
     return local, nodes
+
+
+def uses_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether torchrun started this process."""
+    return {"LOCAL_WORLD_SIZE", "WORLD_SIZE"} <= environment.keys()
+
+
+def uses_srun(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether this process is a task of SLURM's srun, and not a shell in such a one."""
+    is_shell = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    is_task = {"SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID"} <= environment.keys()
+    return is_task and not is_shell and not uses_torchrun(environment)
+
+
+def cluster_environment(environment: Mapping[str, str] = os.environ) -> ClusterEnvironment | None:
+    """Return what tells Lightning about the other processes, or None for its own search.
+
+    Args:
+        environment: Environment of this process.
+    """
+    if uses_torchrun(environment):
+        return None
+    if uses_srun(environment):
+        # Lightning would save wherever the signal meets it; here a run saves between two steps.
+        return SLURMEnvironment(auto_requeue=False)
+    # In a batch script without srun SLURM's variables speak of tasks that nobody started.
+    return LightningEnvironment() if "SLURM_JOB_ID" in environment else None
 
 
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
@@ -53,3 +80,28 @@ def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
         environment: Environment of this process.
     """
     return all(environment.get(name, "0") == "0" for name in RANKS)
+
+
+def _launched_by(environment: Mapping[str, str]) -> tuple[str, int, int, str] | None:
+    """Return launcher, processes per machine, machines, and what to do if the counts are wrong."""
+    if uses_torchrun(environment):
+        local, world = (_count(environment, name) for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"))
+        nodes = world // local if world % local == 0 else 0
+        advice = f"got {local} here of {world} in all, give each the same --nproc_per_node"
+        return "torchrun", local, nodes, advice
+    if uses_srun(environment):
+        world, nodes = (_count(environment, name) for name in ("SLURM_NTASKS", "SLURM_NNODES"))
+        local = world // nodes if world % nodes == 0 else 0
+        advice = f"got {world} on {nodes}, set --ntasks-per-node"
+        return "srun", local, nodes, advice
+    return None
+
+
+def _count(environment: Mapping[str, str], name: str) -> int:
+    word = environment.get(name, "")
+    if not (word.isdecimal() and int(word) > 0):
+        raise ZigguratError(
+            f"{name} must be a count of processes or machines, got {word!r} in the environment; "
+            "unset it or start with torchrun or srun"
+        )
+    return int(word)

@@ -5,7 +5,6 @@ metrics.json and tensorboard/.
 """
 
 import logging
-import os.path
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
@@ -21,17 +21,19 @@ from lightning.pytorch.strategies import DDPStrategy
 from ziggurat.checkpoints.atomic import remove_leftovers
 from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
-from ziggurat.engine.checkpoint_files import CheckpointFiles, Start, verify_checkpoint
+from ziggurat.engine.checkpoint_files import CheckpointFiles, Start
 from ziggurat.engine.checkpointing import Checkpointing, SafeCheckpointIO
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.ema import WeightMean
+from ziggurat.engine.endings import LOST_WORKER, how_to_go_on, what_failed, what_was_lost
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.model import build_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
-from ziggurat.engine.processes import devices_and_nodes, is_first_process
+from ziggurat.engine.processes import cluster_environment, devices_and_nodes, is_first_process
 from ziggurat.engine.progress import Progress
+from ziggurat.engine.slurm import requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import Model
@@ -81,8 +83,8 @@ def train(
         say: Takes lines about what happens.
 
     Raises:
-        ZigguratError: If the data, the weights, the folder or the disk do not allow it, or the
-            loss is no number.
+        ZigguratError: If the data, the weights, the folder or the disk do not allow it, the loss
+            is no number, or a process that reads data is killed.
         Interrupted: If Ctrl-C or SIGTERM stopped it; the message says how to go on.
     """
     config = with_absolute_paths(config)
@@ -98,9 +100,16 @@ def train(
             return _Run(config, folder, files, start, signals, speak).fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.
-            raise Interrupted(_how_to_go_on(files, folder)) from error
+            message = how_to_go_on(files, folder)
+            if signals.wants_requeue and files.newest.is_file() and is_first_process():
+                message = f"{message}; {requeue()}"
+            raise Interrupted(message) from error
         except OSError as error:
-            raise ZigguratError(_what_failed(files, folder, error)) from error
+            raise ZigguratError(what_failed(files, folder, error)) from error
+        except RuntimeError as error:
+            if not str(error).startswith(LOST_WORKER):
+                raise
+            raise ZigguratError(what_was_lost(files, folder, error)) from error
 
 
 class _Run:
@@ -124,7 +133,7 @@ class _Run:
             config.data.max_bad_files,
             lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
         )
-        self.module = TrainingModule(model, config, data, ledger)
+        self.module = TrainingModule(model, config, data, ledger, folder.path)
         decay = config.trainer.ema_decay
         self.mean = None if decay is None else WeightMean(model, decay)
         self.validation = Validation(
@@ -191,6 +200,10 @@ class _Run:
             CsvLog(self.folder.path / "metrics.csv", resume=self.start is not None),
             tensorboard_log(self.folder.path, None if self.start is None else self.start.step),
         ]
+        plugins: list[CheckpointIO | ClusterEnvironment] = [SafeCheckpointIO(self.files)]
+        environment = cluster_environment()
+        if environment is not None:
+            plugins.append(environment)
         try:
             return Trainer(
                 accelerator=wanted.accelerator,
@@ -204,7 +217,7 @@ class _Run:
                 sync_batchnorm=wanted.sync_batch_norm,
                 callbacks=callbacks,
                 logger=loggers,
-                plugins=[SafeCheckpointIO(self.files)],
+                plugins=plugins,
                 default_root_dir=self.folder.path,
                 log_every_n_steps=1,
                 num_sanity_val_steps=0,
@@ -259,34 +272,6 @@ def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> DDPStrate
     if config.task == "classification" or max(here, 1) * nodes == 1:
         return "auto"
     return DDPStrategy(find_unused_parameters=True)
-
-
-def _how_to_go_on(files: CheckpointFiles, folder: RunFolder) -> str:
-    if not files.newest.is_file():
-        return "stopped before anything was there to save"
-    # A second Ctrl-C saves nothing, so that the checkpoint may be an older one.
-    try:
-        step = f"step {verify_checkpoint(files.newest)}"
-    except ZigguratError:  # --resume will say what it is
-        step = "an unknown step"
-    return (
-        f"stopped; {files.newest} is of {step}, "
-        f"`ziggurat train --output {folder.path} --resume` goes on from there"
-    )
-
-
-def _what_failed(files: CheckpointFiles, folder: RunFolder, error: OSError) -> str:
-    place = f" ({error.filename})" if error.filename else ""
-    reason = f"{error.strerror or error}{place}"
-    if os.path.isfile(files.newest):
-        return (
-            f"the run in {folder.path} cannot go on: {reason}; what was saved before is "
-            "unchanged, and --resume goes on from there"
-        )
-    return (
-        f"the run in {folder.path} cannot begin: {reason}; nothing was saved, choose another "
-        "--output or mend this and run again"
-    )
 
 
 def _say_nothing(line: str) -> None:

@@ -73,8 +73,9 @@ class Validation(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make up for a validation that the run was stopped before or in."""
-        done, step = self._epochs_done, trainer.global_step
-        if (done is not None and self._is_due_after(done)) or self._is_due_at(step):
+        done = self._epochs_done
+        after_epoch = done is not None and self._is_due_after(done)
+        if after_epoch or self.module.config.trainer.validates_at(trainer.global_step):
             self.run(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -93,7 +94,7 @@ class Validation(Callback):
         batch_idx: int,
     ) -> None:
         """Validate where steps are counted and enough are done."""
-        if self._is_due_at(trainer.global_step):
+        if self.module.config.trainer.validates_at(trainer.global_step):
             self.run(trainer)
 
     def is_done(self, step: int) -> bool:
@@ -130,10 +131,6 @@ class Validation(Callback):
     def _is_due_after(self, epochs: int) -> bool:
         wanted = self.module.config.trainer
         return wanted.val_every_steps is None and epochs % wanted.val_every_epochs == 0
-
-    def _is_due_at(self, step: int) -> bool:
-        every = self.module.config.trainer.val_every_steps
-        return every is not None and step > 0 and step % every == 0
 
     def _epoch(self, trainer: Trainer) -> int:
         """The epoch of the last step, which is the same when its validation is made up for."""

@@ -5,13 +5,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def mean_over_processes(value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Return the mean of a number over all processes; without other processes, the number itself.
+def mean_over_processes(value: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the mean of numbers over all processes; without other processes, the numbers.
 
     Normalisers of losses are averaged so that a batch weighs the same however it is shared out.
 
     Args:
-        value: A number without gradient.
+        value: Numbers without gradient.
     """
     if not (dist.is_available() and dist.is_initialized()):
         return value

@@ -1,12 +1,25 @@
 """How many processes train: what the run says, what torchrun says, and where they contradict."""
 
 import pytest
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 
 from ziggurat.config import TrainerConfig
-from ziggurat.engine.processes import devices_and_nodes, is_first_process
+from ziggurat.engine.processes import (
+    cluster_environment,
+    devices_and_nodes,
+    is_first_process,
+    uses_srun,
+)
 from ziggurat.errors import ZigguratError
 
 TWO_NODES = {"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
+SRUN = {
+    "SLURM_JOB_ID": "77",
+    "SLURM_STEP_ID": "0",
+    "SLURM_PROCID": "9",
+    "SLURM_NTASKS": "16",
+    "SLURM_NNODES": "2",
+}
 
 
 def test_without_torchrun_the_run_decides() -> None:
@@ -27,7 +40,7 @@ def test_a_run_that_contradicts_torchrun_is_refused(config: TrainerConfig) -> No
 
 @pytest.mark.parametrize(
     ("local", "world", "part"),
-    [("8", "12", "equally many"), ("x", "16", "'x'"), ("0", "0", "counts"), ("8", "4", "equally")],
+    [("8", "12", "equally many"), ("x", "16", "'x'"), ("0", "0", "must be a count"), ("8", "4", "equally")],
 )
 def test_what_no_torchrun_would_say(local: str, world: str, part: str) -> None:
     with pytest.raises(ZigguratError, match=part):
@@ -38,3 +51,33 @@ def test_one_process_speaks() -> None:
     assert is_first_process({})
     assert is_first_process({"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
     assert not is_first_process({"RANK": "8", "LOCAL_RANK": "0", "GROUP_RANK": "1"})
+
+
+def test_srun_says_how_many_there_are() -> None:
+    assert devices_and_nodes(TrainerConfig(), SRUN) == (8, 2)
+    environment = cluster_environment(SRUN)
+    assert isinstance(environment, SLURMEnvironment) and not environment.auto_requeue
+    with pytest.raises(ZigguratError, match="srun started 8 processes on each of 2 machines, but"):
+        devices_and_nodes(TrainerConfig(devices=4), SRUN)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [({"SLURM_NNODES": "3"}, "got 16 on 3"), ({"SLURM_NNODES": ""}, "SLURM_NNODES must be a count")],
+)
+def test_what_no_srun_would_say(change: dict[str, str], part: str) -> None:
+    with pytest.raises(ZigguratError, match=part):
+        devices_and_nodes(TrainerConfig(), SRUN | change)
+
+
+def test_a_batch_script_without_srun_has_one_process() -> None:
+    script = {name: value for name, value in SRUN.items() if name != "SLURM_STEP_ID"}
+    assert devices_and_nodes(TrainerConfig(), script) == (None, 1)
+    assert isinstance(cluster_environment(script), LightningEnvironment)
+
+
+def test_torchrun_under_srun_and_shells_of_srun() -> None:
+    assert not uses_srun(SRUN | TWO_NODES)
+    assert not uses_srun(SRUN | {"SLURM_JOB_NAME": "bash"})
+    assert cluster_environment(SRUN | TWO_NODES) is None
+    assert cluster_environment({}) is None

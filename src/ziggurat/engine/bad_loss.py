@@ -1,0 +1,131 @@
+"""A loss that is no finite number: where in the model it begins, and the batch, kept for a look."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.types import Batch
+from ziggurat.zoo import Model
+
+
+def describe_bad_loss(
+    losses: Mapping[str, float], step: int, batch: Batch, origin: str, file: Path
+) -> str:
+    """Say in one sentence which term of the loss it was, for which images, and where it began.
+
+    Args:
+        losses: Terms of the loss.
+        step: Optimizer steps done before.
+        batch: Images of the step.
+        origin: What `find_origin` says.
+        file: Where the batch was kept.
+    """
+    bad = [f"{name} = {value}" for name, value in losses.items() if not math.isfinite(value)]
+    images = ", ".join(f"{info.image_id} ({info.path})" for info in batch.infos[:8])
+    more = ", ..." if len(batch.infos) > 8 else ""
+    return (
+        f"the loss is no finite number at step {step}: {', '.join(bad)} for images {images}{more}; "
+        f"{origin}; the batch is kept in {file}; lower optimizer.lr, set trainer.clip_norm, or "
+        "train with trainer.precision 32 or bf16"
+    )
+
+
+def find_origin(model: Model, batch: Batch) -> str:
+    """Run the model once more and say which part first gives what is no finite number.
+
+    Args:
+        model: In the state, and with the random numbers, that the loss was computed with.
+        batch: Images of the step.
+    """
+    if not batch.images.isfinite().all():
+        return "the images themselves are not finite"
+    first: list[str] = []
+    names = {module: name for name, module in model.named_modules() if name}
+
+    def look(module: nn.Module, arguments: Any, output: Any) -> None:  # noqa: ANN401
+        if first or all(_is_finite(tensor) for tensor in _tensors(output)):
+            return
+        parameters = module.named_parameters(recurse=False)
+        bad = [name for name, value in parameters if not _is_finite(value)]
+        reason = ""
+        if bad:
+            reason = f", with its {' and '.join(bad)} not finite"
+        elif not all(_is_finite(tensor) for tensor in _tensors(arguments)):
+            reason = ", which was given such numbers by what is computed before it"
+        first.append(f"the first module whose output is not finite is {names[module]}{reason}")
+
+    handles = [module.register_forward_hook(look) for module in names]
+    try:
+        # To its end even if the origin is found: other processes may wait for this one's part.
+        with torch.no_grad():
+            model(batch.images, batch.image_sizes)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return first[0] if first else "all modules give finite numbers, so that the loss itself fails"
+
+
+def save_batch(batch: Batch, step: int, file: Path) -> None:
+    """Keep images and targets of a batch as safetensors, with the files they come from.
+
+    Args:
+        batch: The batch as the model saw it.
+        step: Optimizer steps done before.
+        file: Where to.
+    """
+    tensors = {"images": batch.images}
+    targets = batch.targets
+    if isinstance(targets, Tensor):
+        tensors["targets"] = targets
+    else:
+        for number, target in enumerate(targets or ()):
+            tensors |= _fields(target, f"targets.{number}")
+    metadata = {
+        "step": str(step),
+        "image_sizes": json.dumps(batch.image_sizes),
+        "images": json.dumps([dataclasses.asdict(info) for info in batch.infos]),
+    }
+    content = save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata)
+    atomic_write(file, lambda opened: opened.write(content))
+
+
+def _fields(target: Any, prefix: str) -> dict[str, Tensor]:  # noqa: ANN401  of any task
+    found = {}
+    for field in dataclasses.fields(target):
+        value = getattr(target, field.name)
+        if isinstance(value, Tensor):
+            found[f"{prefix}.{field.name}"] = value
+        elif dataclasses.is_dataclass(value):
+            found |= _fields(value, f"{prefix}.{field.name}")
+    return found
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401  whatever a module takes or gives
+    """Go through a tree.
+
+    Yields:
+        Its tensors.
+    """
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _tensors(entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            yield from _tensors(entry)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _tensors(getattr(value, field.name))

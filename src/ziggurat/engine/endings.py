@@ -1,0 +1,72 @@
+"""What a run that ends before its time tells its user: what was saved, and how to go on."""
+
+from ziggurat.engine.checkpoint_files import CheckpointFiles, verify_checkpoint
+from ziggurat.engine.output import RunFolder
+from ziggurat.errors import ZigguratError
+
+LOST_WORKER = "DataLoader worker"
+"""How torch begins to speak of a process that read data and is gone."""
+
+
+def how_to_go_on(files: CheckpointFiles, folder: RunFolder) -> str:
+    """Word the end of a run that was interrupted.
+
+    Args:
+        files: Its checkpoints.
+        folder: Its folder.
+    """
+    if not files.newest.is_file():
+        return "stopped before anything was there to save"
+    # A second Ctrl-C saves nothing, so that the checkpoint may be an older one.
+    return (
+        f"stopped; {files.newest} is of {_step_of(files)}, "
+        f"`ziggurat train --output {folder.path} --resume` goes on from there"
+    )
+
+
+def what_failed(files: CheckpointFiles, folder: RunFolder, error: OSError) -> str:
+    """Word the end of a run that the system refused something.
+
+    Args:
+        files: Its checkpoints.
+        folder: Its folder.
+        error: What the system said.
+    """
+    place = f" ({error.filename})" if error.filename else ""
+    reason = f"{error.strerror or error}{place}"
+    if files.newest.is_file():
+        return (
+            f"the run in {folder.path} cannot go on: {reason}; what was saved before is "
+            "unchanged, and --resume goes on from there"
+        )
+    return (
+        f"the run in {folder.path} cannot begin: {reason}; nothing was saved, choose another "
+        "--output or mend this and run again"
+    )
+
+
+def what_was_lost(files: CheckpointFiles, folder: RunFolder, error: RuntimeError) -> str:
+    """Word the end of a run one of whose processes that read data is gone.
+
+    Args:
+        files: Its checkpoints.
+        folder: Its folder.
+        error: What torch said.
+    """
+    reason = str(error).split("\n")[0].strip().rstrip(".")
+    saved = (
+        f"the checkpoint of {_step_of(files)} remains, --resume goes on from there"
+        if files.newest.is_file()
+        else "nothing was saved yet"
+    )
+    return (
+        f"the run in {folder.path} lost a process that reads data ({reason}), as happens where the "
+        f"memory is full; {saved}; lower data.workers or data.batch_size, or free some memory"
+    )
+
+
+def _step_of(files: CheckpointFiles) -> str:
+    try:
+        return f"step {verify_checkpoint(files.newest)}"
+    except ZigguratError:  # --resume will say what it is
+        return "an unknown step"
