@@ -93,7 +93,7 @@ def test_ctrl_c_during_validation_is_made_up_for(
 ) -> None:
     output = tmp_path / "run"
 
-    def interrupt(self: Validation, trainer: object) -> None:
+    def interrupt(self: Validation, model: object, trainer: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -273,7 +273,7 @@ def test_ctrl_c_in_a_validation_within_an_epoch_costs_no_step(
     words = ("--trainer.val_every_steps=2", "--trainer.max_epochs=2")
     assert train_classifier(whole, *words) == 0
 
-    def interrupt(self: Validation, trainer: object) -> None:
+    def interrupt(self: Validation, model: object, trainer: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

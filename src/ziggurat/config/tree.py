@@ -251,6 +251,9 @@ class TrainerConfig:
     """Devices per node; null takes all, on a CPU one, under torchrun as many as it started."""
     nodes: int = 1
     """Machines; under torchrun 1 takes as many as it started."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several devices share a run: each with the whole model (ddp, which auto takes), or with
+    a part of weights, gradients and optimizer (fsdp: classifiers and segmenters)."""
     accumulate: int = 1
     """Batches whose gradients are added up to one optimizer step."""
     clip_norm: float | None = None
@@ -306,6 +309,18 @@ class TrainerConfig:
             f"left out where trainer.val_every_steps = {self.val_every_steps} is given",
         )
         decay = self.ema_decay
+        require(
+            self.strategy != "fsdp" or (decay is None and not self.sync_batch_norm),
+            "trainer.strategy",
+            self.strategy,
+            "auto or ddp where trainer.ema_decay or trainer.sync_batch_norm is set",
+        )
+        require(
+            self.strategy != "fsdp" or self.precision != "fp16",
+            "trainer.precision",
+            self.precision,
+            "32 or bf16 where trainer.strategy is fsdp",
+        )
         require(decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1")
         require(
             self.precision != "fp16" or self.accelerator != "cpu",

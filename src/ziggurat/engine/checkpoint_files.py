@@ -133,9 +133,10 @@ def verify_checkpoint(path: Path) -> int:
     except OSError as error:
         raise ZigguratError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     except Exception as error:  # zipfile raises whatever its readers meet in damaged bytes
-        raise _unreadable(path, type(error).__name__) from error
+        raise ZigguratError(_unreadable(path, type(error).__name__)) from error
     if changed is not None:
-        raise _unreadable(path, f"{changed} has another checksum than when it was written")
+        reason = f"{changed} has another checksum than when it was written"
+        raise ZigguratError(_unreadable(path, reason))
     step: int = read_checkpoint(path, mmap=True)["global_step"]
     return step
 
@@ -153,14 +154,14 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # torch raises whatever its readers meet in damaged bytes
-        raise _unreadable(path, type(error).__name__) from error
+        raise ZigguratError(_unreadable(path, type(error).__name__)) from error
     if not isinstance(content, dict) or not {"loops", "global_step"} <= content.keys():
         raise ZigguratError(f"{path} is no checkpoint of `ziggurat train`")
     return content
 
 
-def _unreadable(path: str | Path, reason: str) -> ZigguratError:
-    return ZigguratError(
+def _unreadable(path: str | Path, reason: str) -> str:
+    return (
         f"checkpoint {path} cannot be read ({reason}), it is damaged or no checkpoint of "
         "`ziggurat train`"
     )

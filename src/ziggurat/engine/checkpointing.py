@@ -20,7 +20,6 @@ from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import Model
 
-
 EPOCHS_DONE = "epochs_done"
 """Entry of a checkpoint that stands between two epochs."""
 
@@ -127,9 +126,9 @@ class Checkpointing(Callback):
         torch.distributed.all_gather_object(steps, self.start and self.start.step)
         if len(set(steps)) > 1:
             raise ZigguratError(
-                f"all processes must go on from the same step, got {steps} by the number of the "
-                f"process; --output must be a folder that all machines see, and {self.files.folder} "
-                "is not"
+                f"all processes must go on from the same step, got {steps}, one for each process; "
+                f"--output must be a folder that all machines see, expected {self.files.folder} to "
+                "be the same everywhere"
             )
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -237,9 +236,10 @@ class Checkpointing(Callback):
             position: Batches of this epoch that are done, or None at its end.
         """
         self.position = position
+        model = self.export()  # which all processes may have to put together
         if trainer.is_global_zero:
             # First the weights: a run killed here goes on from before and writes them again.
-            save_weights(self.export(), self.files.folder.parent / "last.safetensors")
+            save_weights(model, self.files.folder.parent / "last.safetensors")
         trainer.save_checkpoint(self.files.newest)
         self._last_save = time.monotonic()
 

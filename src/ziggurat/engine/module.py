@@ -18,6 +18,7 @@ from ziggurat.engine.bad_loss import describe_bad_loss, find_origin, save_batch
 from ziggurat.engine.data import RunData, training_loader
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
+from ziggurat.engine.sharded import FullySharded
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Batch
@@ -73,6 +74,11 @@ class TrainingModule(LightningModule):
             steps_per_epoch,
         )
 
+    def configure_model(self) -> None:
+        """Divide the model among the processes where the strategy says so."""
+        if isinstance(self.trainer.strategy, FullySharded):
+            self.trainer.strategy.shard(self.model)
+
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
@@ -89,7 +95,9 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         """Build the optimizer; the learning rate is set before every step."""
-        is_fused = self.config.trainer.precision != "fp16"
+        trainer = self.config.trainer
+        # torch has no fused SGD for parts of parameters.
+        is_fused = trainer.precision != "fp16" and trainer.strategy != "fsdp"
         return build_optimizer(self.model, self.config.optimizer, self.base_lr, is_fused=is_fused)
 
     def configure_gradient_clipping(

@@ -16,7 +16,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from ziggurat.checkpoints.atomic import remove_leftovers
 from ziggurat.config.tree import TrainConfig, TrainerConfig
@@ -33,6 +33,7 @@ from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
 from ziggurat.engine.processes import cluster_environment, devices_and_nodes, is_first_process
 from ziggurat.engine.progress import Progress
+from ziggurat.engine.sharded import FullySharded, WholeModel
 from ziggurat.engine.slurm import requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
@@ -85,6 +86,7 @@ def train(
     Raises:
         ZigguratError: If the data, the weights, the folder or the disk do not allow it, the loss
             is no number, or a process that reads data is killed.
+        RuntimeError: If torch fails in any other way.
         Interrupted: If Ctrl-C or SIGTERM stopped it; the message says how to go on.
     """
     config = with_absolute_paths(config)
@@ -134,6 +136,8 @@ class _Run:
             lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
         )
         self.module = TrainingModule(model, config, data, ledger, folder.path)
+        is_sharded = config.trainer.strategy == "fsdp"
+        self.whole = WholeModel(model) if is_sharded else None
         decay = config.trainer.ema_decay
         self.mean = None if decay is None else WeightMean(model, decay)
         self.validation = Validation(
@@ -243,6 +247,8 @@ class _Run:
             self.say(self.module.schedule.shortening)
 
     def _evaluated(self) -> Model:
+        if self.whole is not None:
+            return self.whole.gather()
         return self.module.model if self.mean is None else self.mean.model
 
     def _check_stop(self) -> None:
@@ -260,17 +266,29 @@ class _Run:
             self.say(note)
 
 
-def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> DDPStrategy | str:
+def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> Strategy | str:
     """Choose how several processes share a step.
 
     A detector may leave parameters without gradients, always (PVTv2 normalises a map that RetinaNet
     does not read) or on one device (there is no mask to learn from), for which the other devices
     must not wait.
+
+    Raises:
+        ZigguratError: If a model is to be sharded that may leave some out, or for one device.
     """
     on_gpus = config.trainer.accelerator in ("auto", "cuda")
     here = devices or (torch.cuda.device_count() if on_gpus else 1)
-    if config.task == "classification" or max(here, 1) * nodes == 1:
-        return "auto"
+    is_alone = max(here, 1) * nodes == 1
+    if config.trainer.strategy == "fsdp":
+        if is_alone or config.task in ("detection", "instance_segmentation"):
+            raise ZigguratError(
+                "trainer.strategy must be auto or ddp for a single device, and for detectors, "
+                "which may leave parameters unused on one device and not on another; got 'fsdp' "
+                f"for {max(here, 1) * nodes} and a {config.task} run"
+            )
+        return FullySharded()
+    if config.task == "classification" or is_alone:
+        return "auto" if is_alone else DDPStrategy()
     return DDPStrategy(find_unused_parameters=True)
 
 

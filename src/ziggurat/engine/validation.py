@@ -111,8 +111,9 @@ class Validation(Callback):
         if self.is_done(trainer.global_step):
             return
         start = time.monotonic()
-        report = self._evaluate(trainer)
-        self._keep(report, trainer)
+        model = self.evaluated()
+        report = self._evaluate(model, trainer)
+        self._keep(report, model, trainer)
         numbers = {
             f"val/{name}": value for name, value in report.numbers.items() if not math.isnan(value)
         }
@@ -136,8 +137,7 @@ class Validation(Callback):
         """The epoch of the last step, which is the same when its validation is made up for."""
         return max(trainer.global_step - 1, 0) // self.module.schedule.steps_per_epoch
 
-    def _evaluate(self, trainer: Trainer) -> Report:
-        model = self.evaluated()
+    def _evaluate(self, model: Model, trainer: Trainer) -> Report:
         if self._loader is None or self._metric is None:
             self._loader = validation_loader(
                 self.module.data,
@@ -169,7 +169,7 @@ class Validation(Callback):
         metric.merge(_gather(metric.state(), trainer.world_size))
         return metric.compute()
 
-    def _keep(self, report: Report, trainer: Trainer) -> None:
+    def _keep(self, report: Report, model: Model, trainer: Trainer) -> None:
         """Note the report on every process; the first one writes.
 
         The best weights go first: metrics.json speaks of files that exist.
@@ -182,7 +182,7 @@ class Validation(Callback):
         }
         if self.best is None or _is_better(report.value, self.best["value"]):
             if trainer.is_global_zero:
-                save_weights(self.evaluated(), self.output / "best.safetensors")
+                save_weights(model, self.output / "best.safetensors")
             self.record["best"] = entry
         self.record["last"] = entry
         if not trainer.is_global_zero:

@@ -40,7 +40,12 @@ def test_a_run_that_contradicts_torchrun_is_refused(config: TrainerConfig) -> No
 
 @pytest.mark.parametrize(
     ("local", "world", "part"),
-    [("8", "12", "equally many"), ("x", "16", "'x'"), ("0", "0", "must be a count"), ("8", "4", "equally")],
+    [
+        ("8", "12", "equally many"),
+        ("x", "16", "'x'"),
+        ("0", "0", "must be a count"),
+        ("8", "4", "equally"),
+    ],
 )
 def test_what_no_torchrun_would_say(local: str, world: str, part: str) -> None:
     with pytest.raises(ZigguratError, match=part):
@@ -63,7 +68,10 @@ def test_srun_says_how_many_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("change", "part"),
-    [({"SLURM_NNODES": "3"}, "got 16 on 3"), ({"SLURM_NNODES": ""}, "SLURM_NNODES must be a count")],
+    [
+        ({"SLURM_NNODES": "3"}, "got 16 on 3"),
+        ({"SLURM_NNODES": ""}, "SLURM_NNODES must be a count"),
+    ],
 )
 def test_what_no_srun_would_say(change: dict[str, str], part: str) -> None:
     with pytest.raises(ZigguratError, match=part):
