@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,34 @@ def run(
     return subprocess.run(
         command, capture_output=True, text=True, timeout=900, env=variables, check=False
     )
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[list[str]]]:
+    """Two network namespaces with a cable between them.
+
+    Yields:
+        What to write before a command that one of them is to run.
+    """
+    names = [f"ziggurat{os.getpid()}h{number}" for number in range(2)]
+
+    def ip(*words: str) -> bool:
+        return not subprocess.run(["ip", *words], capture_output=True, check=False).returncode
+
+    if not shutil.which("ip") or not all(ip("netns", "add", name) for name in names):
+        pytest.skip("only root can make network namespaces")
+    try:
+        cable = ("type", "veth", "peer", "name", "eth0", "netns", names[1])
+        assert ip("link", "add", "eth0", "netns", names[0], *cable)
+        for number, name in enumerate(names):
+            inside = ("netns", "exec", name, "ip")
+            assert ip(*inside, "addr", "add", f"10.77.0.{number + 1}/24", "dev", "eth0")
+            assert ip(*inside, "link", "set", "eth0", "up")
+            assert ip(*inside, "link", "set", "lo", "up")
+        yield [["ip", "netns", "exec", name] for name in names]
+    finally:
+        for name in names:
+            ip("netns", "del", name)
 
 
 def losses_of(output: Path) -> list[float]:
@@ -212,3 +241,31 @@ def test_a_loss_that_is_no_number_in_one_process_stops_both(
     assert "at step 2: classification = nan for images" in done.stderr
     assert "the images themselves are not finite" in done.stderr
     assert (tmp_path / "run/bad_batch_step_2_process_1.safetensors").is_file()
+
+
+def test_two_hosts_share_a_run(
+    tmp_path: Path, image_folder: Path, two_hosts: list[list[str]]
+) -> None:
+    words = [*CLASSIFIER, f"--data.root={image_folder}", "--data.batch_size=2"]
+    assert run(2, tmp_path / "here", *words, "--trainer.max_epochs=2").returncode == 0
+    words += ["--trainer.max_epochs=2", "--data.workers=0", "--trainer.accelerator=cpu"]
+    hosts = [
+        subprocess.Popen(
+            [
+                *(*prefix, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2"),
+                *("--node_rank", str(number), "--nproc_per_node", "1"),
+                *("--master_addr", "10.77.0.1", "--master_port", "29500"),
+                *(str(tmp_path / "tiny.py"), "train", *words, "--trainer.log_every_steps=1"),
+                *("--output", str(tmp_path / "hosts")),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "eth0"},
+        )
+        for number, prefix in enumerate(two_hosts)
+    ]
+    for host in hosts:
+        _, errors = host.communicate(timeout=900)
+        assert host.returncode == 0, errors[-2000:]
+    assert losses_of(tmp_path / "hosts") == losses_of(tmp_path / "here")
