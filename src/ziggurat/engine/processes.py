@@ -3,11 +3,9 @@
 import os
 from collections.abc import Mapping
 
-from lightning.fabric.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-)
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from ziggurat.config.tree import TrainerConfig
 from ziggurat.errors import ZigguratError

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
 from ziggurat.engine.logs import CsvLog
@@ -53,12 +54,15 @@ class Progress(Callback):
                 logger.rewind(trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: the time that the run has taken."""
-        return {"seconds": self._seconds_before + time.monotonic() - self._begin}
+        """Return what a checkpoint keeps: the time so far, and what the next entry is a mean of."""
+        window = self._logged
+        return {"seconds": self._seconds, "batches": window.batches, "sums": dict(window.sums)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Count on from a checkpoint."""
         self._seconds_before = state_dict["seconds"]
+        self._logged.batches = state_dict["batches"]
+        self._logged.sums = dict(state_dict["sums"])
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -67,7 +71,8 @@ class Progress(Callback):
         is_last = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         if is_last or (trainer.global_step + 1) % self.log_every_steps == 0:
             gradients = [p.grad for p in self.module.model.parameters() if p.grad is not None]
-            self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+            norm = torch.nn.utils.get_total_norm(gradients)
+            self._gradient_norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
 
     def on_train_batch_end(
         self,
@@ -98,20 +103,15 @@ class Progress(Callback):
         if self._logged.batches:
             self._log(trainer)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the next entry of the logs will be the mean of, for the checkpoint."""
-        return {"batches": self._logged.batches, "sums": self._logged.sums}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take the beginning of the next entry from a checkpoint."""
-        self._logged.batches = state_dict["batches"]
-        self._logged.sums = dict(state_dict["sums"])
+    @property
+    def _seconds(self) -> float:
+        return self._seconds_before + time.monotonic() - self._begin
 
     def _log(self, trainer: Trainer) -> None:
         numbers = {f"train/{name}": value for name, value in self._logged.means().items()}
         numbers["train/lr"] = _lr(trainer)
         numbers["train/images_per_second"] = self._logged.images_per_second
-        numbers["train/seconds"] = self.state_dict()["seconds"]
+        numbers["train/seconds"] = self._seconds
         norm = math.nan if self._gradient_norm is None else float(self._gradient_norm)
         if math.isfinite(norm):  # in fp16 a step may be skipped because it is not
             numbers["train/gradient_norm"] = norm

@@ -120,7 +120,7 @@ class Validation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": self._epoch(trainer)}, trainer.global_step)
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                self._samples.log(logger, self.evaluated().classes, trainer.global_step)
+                self._samples.log(logger, model.classes, trainer.global_step)
             logger.save()
         best = self.best["value"] if self.best else report.value
         self.say(

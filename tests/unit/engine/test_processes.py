@@ -1,7 +1,8 @@
 """How many processes train: what the run says, what torchrun says, and where they contradict."""
 
 import pytest
-from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from ziggurat.config import TrainerConfig
 from ziggurat.engine.processes import (
