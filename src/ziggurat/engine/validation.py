@@ -82,7 +82,8 @@ class Validation(Callback):
         """Validate if it is due, or if this is the end of the run."""
         done = trainer.current_epoch + 1
         is_end = trainer.should_stop or done == trainer.max_epochs
-        if is_end or self._is_due_after(done):
+        is_due = self.module.config.trainer.validates_at(trainer.global_step)
+        if is_end or is_due or self._is_due_after(done):
             self.run(trainer)
 
     def on_train_batch_end(
@@ -93,8 +94,9 @@ class Validation(Callback):
         batch: Any,  # noqa: ANN401
         batch_idx: int,
     ) -> None:
-        """Validate where steps are counted and enough are done."""
-        if self.module.config.trainer.validates_at(trainer.global_step):
+        """Validate after a step that is due; the last one of an epoch is saved before that."""
+        is_last = batch_idx + 1 == trainer.num_training_batches
+        if not is_last and self.module.config.trainer.validates_at(trainer.global_step):
             self.run(trainer)
 
     def is_done(self, step: int) -> bool:
