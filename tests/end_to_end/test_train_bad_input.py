@@ -190,3 +190,18 @@ def test_weights_in_the_run_file_are_found_from_anywhere(
     text = (output / "run.yaml").read_text()
     assert f"weights: {tmp_path / 'start.safetensors'}\n" in text
     assert main(["train", "--output", str(output), "--resume"]) == 0
+
+
+def test_what_cannot_be_sharded(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_classifier(tmp_path / "run", "--trainer.strategy=fsdp") == 1
+    assert "trainer.strategy must be auto or ddp with a single device" in sentence_of(capsys)
+    words = ("--trainer.strategy=fsdp", "--trainer.devices=2", "--trainer.ema_decay=0.9")
+    assert train_classifier(tmp_path / "run", *words) == 1
+    assert "must be auto or ddp with trainer.ema_decay, got 'fsdp'" in sentence_of(capsys)
+
+
+def test_a_recipe_after_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--resume", "p2t_tiny_300e_imagenet"]) == 1
+    assert "a recipe stands before --resume" in sentence_of(capsys)

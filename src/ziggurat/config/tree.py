@@ -309,18 +309,6 @@ class TrainerConfig:
             f"left out where trainer.val_every_steps = {self.val_every_steps} is given",
         )
         decay = self.ema_decay
-        require(
-            self.strategy != "fsdp" or (decay is None and not self.sync_batch_norm),
-            "trainer.strategy",
-            self.strategy,
-            "auto or ddp where trainer.ema_decay or trainer.sync_batch_norm is set",
-        )
-        require(
-            self.strategy != "fsdp" or self.precision != "fp16",
-            "trainer.precision",
-            self.precision,
-            "32 or bf16 where trainer.strategy is fsdp",
-        )
         require(decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1")
         require(
             self.precision != "fp16" or self.accelerator != "cpu",
@@ -328,15 +316,6 @@ class TrainerConfig:
             self.precision,
             "32 or bf16 on a CPU",
         )
-
-    def validates_at(self, step: int) -> bool:
-        """Say whether the run is validated after a step because of the number of the step.
-
-        Args:
-            step: Optimizer steps done.
-        """
-        every = self.val_every_steps
-        return every is not None and step > 0 and step % every == 0
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Return the optimizer steps of the whole run.

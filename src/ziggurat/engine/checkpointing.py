@@ -24,6 +24,17 @@ EPOCHS_DONE = "epochs_done"
 """Entry of a checkpoint that stands between two epochs."""
 
 
+def validates_at(config: TrainerConfig, step: int) -> bool:
+    """Say whether a run is validated after a step because of the number of the step.
+
+    Args:
+        config: How often it is validated.
+        step: Optimizer steps done.
+    """
+    every = config.val_every_steps
+    return every is not None and step > 0 and step % every == 0
+
+
 class SafeCheckpointIO(CheckpointIO):
     """Writes a checkpoint whole or not at all, and reads it without running anything in it.
 
@@ -188,7 +199,7 @@ class Checkpointing(Callback):
             trainer.should_stop = trainer.should_stop or limit is not None
             return
         # A validation may take long, and whatever stops the run in it costs no step.
-        if stops or limit or is_due or self.config.validates_at(trainer.global_step):
+        if stops or limit or is_due or validates_at(self.config, trainer.global_step):
             self.save(trainer, position=done)
         if stops:
             raise Interrupted

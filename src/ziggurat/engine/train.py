@@ -273,24 +273,36 @@ def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> Strategy 
     A detector may leave parameters without gradients, always (PVTv2 normalises a map that RetinaNet
     does not read) or on one device (there is no mask to learn from), for which the other devices
     must not wait.
-
-    Raises:
-        ZigguratError: If a model is to be sharded that may leave some out, or for one device.
     """
     on_gpus = config.trainer.accelerator in ("auto", "cuda")
     here = devices or (torch.cuda.device_count() if on_gpus else 1)
     is_alone = max(here, 1) * nodes == 1
     if config.trainer.strategy == "fsdp":
-        if is_alone or config.task in ("detection", "instance_segmentation"):
-            raise ZigguratError(
-                "trainer.strategy must be auto or ddp for a single device, and for detectors, "
-                "which may leave parameters unused on one device and not on another; got 'fsdp' "
-                f"for {max(here, 1) * nodes} and a {config.task} run"
-            )
+        _check_sharded(config, is_alone=is_alone)
         return FullySharded()
     if config.task == "classification" or is_alone:
         return "auto" if is_alone else DDPStrategy()
     return DDPStrategy(find_unused_parameters=True)
+
+
+def _check_sharded(config: TrainConfig, *, is_alone: bool) -> None:
+    """Raise unless a run can be sharded.
+
+    Raises:
+        ZigguratError: If it is alone, or of a kind that cannot.
+    """
+    wanted = config.trainer
+    reasons = {
+        "a single device": is_alone,
+        # Its unused parameters differ by device, and all devices add up gradients together.
+        "a detector": config.task in ("detection", "instance_segmentation"),
+        "trainer.ema_decay": wanted.ema_decay is not None,
+        "trainer.sync_batch_norm": wanted.sync_batch_norm,
+        "trainer.precision fp16": wanted.precision == "fp16",
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ZigguratError(f"trainer.strategy must be auto or ddp with {reason}, got 'fsdp'")
 
 
 def _say_nothing(line: str) -> None:

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
-from ziggurat.engine.checkpointing import EPOCHS_DONE
+from ziggurat.engine.checkpointing import EPOCHS_DONE, validates_at
 from ziggurat.engine.data import validation_loader
 from ziggurat.engine.module import TrainingModule, batch_to
 from ziggurat.engine.samples import Samples
@@ -75,14 +75,14 @@ class Validation(Callback):
         """Make up for a validation that the run was stopped before or in."""
         done = self._epochs_done
         after_epoch = done is not None and self._is_due_after(done)
-        if after_epoch or self.module.config.trainer.validates_at(trainer.global_step):
+        if after_epoch or validates_at(self.module.config.trainer, trainer.global_step):
             self.run(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate if it is due, or if this is the end of the run."""
         done = trainer.current_epoch + 1
         is_end = trainer.should_stop or done == trainer.max_epochs
-        is_due = self.module.config.trainer.validates_at(trainer.global_step)
+        is_due = validates_at(self.module.config.trainer, trainer.global_step)
         if is_end or is_due or self._is_due_after(done):
             self.run(trainer)
 
@@ -96,7 +96,7 @@ class Validation(Callback):
     ) -> None:
         """Validate after a step that is due; the last one of an epoch is saved before that."""
         is_last = batch_idx + 1 == trainer.num_training_batches
-        if not is_last and self.module.config.trainer.validates_at(trainer.global_step):
+        if not is_last and validates_at(self.module.config.trainer, trainer.global_step):
             self.run(trainer)
 
     def is_done(self, step: int) -> bool:
