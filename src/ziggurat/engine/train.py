@@ -209,12 +209,13 @@ class _Run:
         environment = cluster_environment()
         if environment is not None:
             plugins.append(environment)
+        strategy = _strategy(self.config, devices, nodes)
         try:
             return Trainer(
                 accelerator=wanted.accelerator,
                 devices=devices or "auto",
                 num_nodes=nodes,
-                strategy=_strategy(self.config, devices, nodes),
+                strategy=strategy,
                 precision=PRECISIONS[wanted.precision],
                 max_epochs=-1 if wanted.max_epochs is None else wanted.max_epochs,
                 accumulate_grad_batches=wanted.accumulate,
