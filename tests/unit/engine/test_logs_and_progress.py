@@ -66,7 +66,7 @@ def test_missing_tensorboard_says_what_to_install(
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
     with pytest.raises(ZigguratError, match=r"pip install ziggurat\[train\]"):
-        tensorboard_log(tmp_path)
+        tensorboard_log(tmp_path, None)
 
 
 def test_a_new_run_does_not_read_an_old_file(tmp_path: Path) -> None:
