@@ -5,7 +5,7 @@ unit below it, which is also what `ziggurat train --help` prints, and is checked
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
@@ -393,9 +393,5 @@ DetectorRun = DetectionRun | InstanceSegmentationRun | KeypointDetectionRun
 TrainConfig = ClassificationRun | DetectorRun | SemanticSegmentationRun
 
 RUNS: dict[str, type[ClassificationRun] | type[DetectorRun] | type[SemanticSegmentationRun]] = {
-    "classification": ClassificationRun,
-    "detection": DetectionRun,
-    "instance_segmentation": InstanceSegmentationRun,
-    "keypoint_detection": KeypointDetectionRun,
-    "semantic_segmentation": SemanticSegmentationRun,
+    run.task: run for run in get_args(TrainConfig)
 }

@@ -2,8 +2,8 @@
 
 What `augmented.py` fuses has been suppressed view by view. Here, as in Detectron, the boxes of all
 views are candidates of one image: a soft rule takes score from the boxes of other views, too, and
-all views vote. The masks of what is left are drawn in every view, and their probabilities averaged; its
-keypoints are looked for in every view and put together as `augmented.py` does.
+all views vote. The masks of what is left are drawn in every view, and their probabilities averaged;
+its keypoints are looked for in every view and put together as `augmented.py` does.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
