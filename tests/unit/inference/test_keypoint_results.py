@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,13 @@ from ziggurat.inference.formats import FORMATS, Source
 from ziggurat.inference.joined_points import mean_points, surest_points
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import merge_tiles
+from ziggurat.inference.united import detect_united
 from ziggurat.inference.views import View
 from ziggurat.keypoints import Keypoints, Skeleton
-from ziggurat.types import Detections
+from ziggurat.models.detector import Detector
+from ziggurat.ops.nms import HARD
+from ziggurat.types import Detections, FitInside
+from ziggurat.zoo import create_model
 
 FACE = Skeleton(("nose", "left_eye", "right_eye"), ((0, 1), (0, 2)), ((1, 2),))
 POINTS = torch.tensor([[[30.0, 40.0, 0.9], [20.5, 30.0, 0.5], [40.0, 30.0, 0.25]]])
@@ -73,6 +78,25 @@ def test_views_that_agree_meet_in_the_middle() -> None:
     assert points[0, 0].tolist() == pytest.approx([31.0, 40.0, (0.9 + 0.45) / 2])
     assert points[0, 1].tolist() == pytest.approx([20.5, 30.0, 0.5 / 2])
     assert points[0, 2].tolist() == pytest.approx(POINTS[0, 2].tolist())
+
+
+def test_views_that_are_suppressed_together_find_the_same_points() -> None:
+    torch.manual_seed(0)
+    model = create_model(
+        "keypoint_rcnn", backbone="topformer_tiny", num_keypoints=3, head_channels=4
+    ).eval()
+    assert isinstance(model, Detector)
+    model.skeleton, model.preprocessing = FACE, FitInside(short_side=64, long_side=64)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 60, 3), dtype=np.uint8)
+    image, view = Image.fromarray(pixels), View((0, 0, 60, 64))
+    alone, twice, mirrored = (
+        detect_united(model, image, views, HARD, device=torch.device("cpu"), batch_size=2)
+        for views in ([view], [view, view], [view, replace(view, is_mirrored=True)])
+    )
+    assert len(alone) == len(twice) > 0
+    torch.testing.assert_close(points_of(twice)[..., :2], points_of(alone)[..., :2])
+    torch.testing.assert_close(points_of(twice)[..., 2], points_of(alone)[..., 2])
+    assert len(points_of(mirrored)) == len(mirrored) > 0
 
 
 def test_nothing_found_has_no_points() -> None:
