@@ -3,7 +3,7 @@
 Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-Task = Literal["classification", "detection", "instance_segmentation", "semantic_segmentation"]
+from ziggurat.keypoints import Keypoints
+
+DetectorTask = Literal["detection", "instance_segmentation", "keypoint_detection"]
+Task = Literal["classification", DetectorTask, "semantic_segmentation"]
 ImageSize = tuple[int, int]
 """(height, width), always in this order."""
 
@@ -72,7 +75,7 @@ class ObjectMasks:
             mask[top : top + height, left : left + width] = crop
         return masks
 
-    def select(self, which: Tensor) -> "ObjectMasks":
+    def __getitem__(self, which: Tensor) -> "ObjectMasks":
         """Keep some objects.
 
         Args:
@@ -80,8 +83,7 @@ class ObjectMasks:
         """
         indices = torch.arange(len(self), device=self.windows.device)[which].tolist()
         crops = self.crops()
-        pixels = [crops[index].flatten() for index in indices]
-        kept = torch.cat([self.pixels[:0], *pixels])
+        kept = torch.cat([self.pixels[:0], *(crops[index].flatten() for index in indices)])
         return ObjectMasks(kept, self.windows[indices].view(-1, 4), self.size)
 
     def to(self, device: torch.device | str) -> "ObjectMasks":
@@ -102,29 +104,25 @@ class Detections:
         scores: Confidence in [0, 1].
         labels: Class of each object, 0..K-1.
         masks: Pixels of each object, or None where there are boxes only.
+        keypoints: Named points of each object, or None where there are none.
     """
 
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
     labels: Int[Tensor, " N"]
     masks: ObjectMasks | None = None
+    keypoints: Keypoints | None = None
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
     def to(self, device: torch.device | str) -> "Detections":
         """Copy to a device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Detections(
-            self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks
-        )
+        return self._each(lambda part: part.to(device))
 
     def pin_memory(self) -> "Detections":
         """Copy to page-locked memory."""
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return Detections(
-            self.boxes.pin_memory(), self.scores.pin_memory(), self.labels.pin_memory(), masks
-        )
+        return self._each(lambda part: part.pin_memory())
 
     def select(self, which: Tensor) -> "Detections":
         """Keep some objects.
@@ -132,8 +130,10 @@ class Detections:
         Args:
             which: Indices, or a boolean for each object.
         """
-        masks = None if self.masks is None else self.masks.select(which)
-        return Detections(self.boxes[which], self.scores[which], self.labels[which], masks)
+        return self._each(lambda part: part[which])
+
+    def _each(self, change: Callable[[Any], Any]) -> "Detections":
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if v is not None})
 
     def above(self, score: float) -> "Detections":
         """Keep the objects that are at least this sure."""
@@ -265,12 +265,11 @@ class Batch:
 
         `DataLoader` looks for this method by its name.
         """
-        targets = self.targets
-        pinned: Any = None
-        if isinstance(targets, list):
-            pinned = [target.pin_memory() for target in targets]
-        elif targets is not None:
-            pinned = targets.pin_memory()
+        pinned: Any = self.targets
+        if isinstance(pinned, list):
+            pinned = [target.pin_memory() for target in pinned]
+        elif pinned is not None:
+            pinned = pinned.pin_memory()
         return replace(self, images=self.images.pin_memory(), targets=pinned)
 
 
@@ -379,6 +378,7 @@ class ModelIdentity:
         overlapping: Whether a pixel can be of several classes, each being asked for by itself.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
             None for all, and for other necks.
+        num_keypoints: Points of each object; None for a model that finds none.
     """
 
     task: Task
@@ -390,6 +390,7 @@ class ModelIdentity:
     head_depth: int | None = None
     overlapping: bool = False
     key_budget: int | None = None
+    num_keypoints: int | None = None
 
     @property
     def name(self) -> str:

@@ -29,6 +29,7 @@ from ziggurat.checkpoints.tensor_file import (
     read_safetensors,
 )
 from ziggurat.errors import ZigguratError
+from ziggurat.models.detector import Detector
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -73,7 +74,8 @@ def save_weights(model: zoo.Model, path: str | Path) -> None:
             f"{model.identity.name} has {model.identity.num_classes} classes but "
             f"{len(model.classes)} class names; give one name a class"
         )
-    description = Description(model.identity, tuple(model.classes), model.preprocessing)
+    skeleton = model.skeleton if isinstance(model, Detector) else None
+    description = Description(model.identity, tuple(model.classes), model.preprocessing, skeleton)
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -122,6 +124,9 @@ def load_weights(path: str | Path) -> zoo.Model:
             "download it again"
         )
     model.preprocessing = description.preprocessing
+    if description.skeleton is not None:
+        assert isinstance(model, Detector)  # with keypoints, no other model could be built
+        model.skeleton = description.skeleton
     return model.eval()
 
 

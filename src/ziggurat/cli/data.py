@@ -127,7 +127,7 @@ def _synthesize(args: argparse.Namespace) -> None:
     )
     print(f"{plural(args.num_images, 'scene')} of {size[0]} x {size[1]} pixels (height x width):")
     print(f"  {args.dir / 'classification'}  (ImageFolder)")
-    print(f"  {args.dir / 'detection'}  (COCO, boxes and masks)")
+    print(f"  {args.dir / 'detection'}  (COCO, boxes, masks and keypoints)")
     print(f"  {args.dir / 'segmentation'}  (ADE20K)")
 
 

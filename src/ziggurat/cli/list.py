@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--task",
-        help="only one task: classification, detection or instance_segmentation; of files also "
-        "'instance segmentation' or 'semantic segmentation'",
+        help=f"only one task: {', '.join(get_args(Task))}",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 

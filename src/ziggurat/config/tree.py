@@ -5,7 +5,7 @@ unit below it, which is also what `ziggurat train --help` prints, and is checked
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
@@ -363,6 +363,19 @@ class InstanceSegmentationRun:
 
 
 @dataclass(frozen=True)
+class KeypointDetectionRun:
+    """Training of a detector that also finds the keypoints of each object."""
+
+    model: ModelConfig
+    data: DetectionData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["keypoint_detection"] = "keypoint_detection"
+    """What the model does."""
+
+
+@dataclass(frozen=True)
 class SemanticSegmentationRun:
     """Training of a model that finds the class of every pixel."""
 
@@ -376,17 +389,9 @@ class SemanticSegmentationRun:
     """What the model does."""
 
 
-TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun | SemanticSegmentationRun
+DetectorRun = DetectionRun | InstanceSegmentationRun | KeypointDetectionRun
+TrainConfig = ClassificationRun | DetectorRun | SemanticSegmentationRun
 
-RUNS: dict[
-    str,
-    type[ClassificationRun]
-    | type[DetectionRun]
-    | type[InstanceSegmentationRun]
-    | type[SemanticSegmentationRun],
-] = {
-    "classification": ClassificationRun,
-    "detection": DetectionRun,
-    "instance_segmentation": InstanceSegmentationRun,
-    "semantic_segmentation": SemanticSegmentationRun,
+RUNS: dict[str, type[ClassificationRun] | type[DetectorRun] | type[SemanticSegmentationRun]] = {
+    run.task: run for run in get_args(TrainConfig)
 }

@@ -55,7 +55,7 @@ class ScaleJitter:
 
 
 class DetectionTransform:
-    """Makes a normalised tensor of an image, and moves its boxes and masks along.
+    """Makes a normalised tensor of an image, and moves its boxes, masks and keypoints along.
 
     Args:
         preprocessing: The limits of the size, mean and standard deviation.

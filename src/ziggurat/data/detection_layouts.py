@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ziggurat.data.coco import find_coco
+from ziggurat.data.coco import PREFIXES, find_coco
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
@@ -62,7 +62,9 @@ def foreign_layout(root: Path) -> Layout | None:
     return next((name for name, layout in FOREIGN.items() if layout.is_here(root)), None)
 
 
-def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
+def find_split(
+    root: Path, split: str, *, with_keypoints: bool = False
+) -> tuple[Path | Annotations, Path]:
     """Find the annotations and the image folder of a split, whatever the layout.
 
     A COCO file is not read yet, the others are.
@@ -71,12 +73,15 @@ def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
         root: Folder of the data set.
         split: Name of the split: "train" may be "train2017" or "training" on disk, "val" also
             "valid".
+        with_keypoints: Whether of two COCO files the one with keypoints is wanted.
 
     Raises:
         ZigguratError: If there is no such split, or something in it cannot be read.
     """
     name = None
-    if root.is_dir() and not any((root / "annotations").glob("instances_*.json")):
+    if root.is_dir() and not any(
+        path.name.startswith(PREFIXES) for path in (root / "annotations").glob("*.json")
+    ):
         name = foreign_layout(root)
     if name is None:
         if root.is_dir() and not (root / "annotations").is_dir():
@@ -85,7 +90,7 @@ def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
                 f"{root} has neither annotations/instances_{split}.json (COCO) nor the layout of "
                 f"{titles}; `ziggurat data check {root}` says what it looked for"
             )
-        return find_coco(root, split)
+        return find_coco(root, split, with_keypoints=with_keypoints)
     layout = FOREIGN[name]
     splits = layout.splits(root)
     found = [one for one in (split, *_OTHER_NAMES.get(split, ())) if one in splits]

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Float
+
 from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
 from ziggurat.data.label_rules import LabelRule
 from ziggurat.data.segments import Segment
+from ziggurat.keypoints import Skeleton
 from ziggurat.types import ImageSize
 
 Layout = Literal[
@@ -84,6 +88,7 @@ class Example:
         label_map: File of the label of each pixel, for segmentation.
         rule: What the values in that file mean.
         masks: File of the mask of each class, where classes may overlap.
+        skeleton: What the keypoints of the objects are, where they have some.
     """
 
     image: Path
@@ -93,6 +98,7 @@ class Example:
     label_map: Path | None = None
     rule: LabelRule | None = None
     masks: dict[int, Path] | None = None
+    skeleton: Skeleton | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,13 @@ class ExampleObject:
         label: Class, an index into the example's classes.
         box: x, y, width, height in pixels.
         segment: Its mask; without parts where there is none.
+        points: x, y in COCO's pixels and visibility of its keypoints; None where there are none.
     """
 
     label: int
     box: tuple[float, float, float, float]
     segment: Segment
+    points: Float[np.ndarray, "P 3"] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Skeleton
 from ziggurat.metrics.base import Metric
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
+from ziggurat.types import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing, Task
 from ziggurat.zoo import pixels_of
 
 
@@ -39,6 +40,7 @@ class RunData:
         new_metric: Makes the metric of the validation split for a model with these classes.
         divisor: Height and width of a batch are multiples of this.
         notes: What was left out of the annotations, a sentence each.
+        skeleton: What the keypoints of the objects are; None where the task has none.
     """
 
     train: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
@@ -48,6 +50,7 @@ class RunData:
     new_metric: Callable[[tuple[str, ...]], Metric]
     divisor: int
     notes: tuple[str, ...] = ()
+    skeleton: Skeleton | None = None
 
     @property
     def overlapping(self) -> bool:
@@ -65,12 +68,7 @@ def build_data(config: TrainConfig) -> RunData:
         return _classification(config.data, config.trainer.seed)
     if isinstance(config.data, SegmentationData):
         return _segmentation(config.data, _pixels(config.model), config.trainer.seed)
-    return _detection(
-        config.data,
-        _pixels(config.model),
-        config.trainer.seed,
-        with_masks=config.task == "instance_segmentation",
-    )
+    return _detection(config.data, _pixels(config.model), config.trainer.seed, config.task)
 
 
 def _pixels(model: ModelConfig) -> Pixels:
@@ -158,16 +156,20 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     return RunData(train, val, train.classes, preprocessing, ClassificationMetric, divisor=1)
 
 
-def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bool) -> RunData:
+def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> RunData:
+    with_masks, with_keypoints = task == "instance_segmentation", task == "keypoint_detection"
     if data.copy_paste and not with_masks:
+        learned = "keypoints" if with_keypoints else "boxes only"
         raise ZigguratError(
-            f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task detection "
-            "learns boxes only; set it to 0 or train a model with masks (mask_rcnn_...)"
+            f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task {task} "
+            f"learns {learned}; set it to 0 or train a model with masks (mask_rcnn_...)"
         )
     preprocessing = FitInside(
         short_side=data.short_side, long_side=data.long_side, **asdict(pixels)
     )
-    train_files, val_files = (_files(data, split) for split in ("train", "val"))
+    train_files, val_files = (
+        _files(data, split, with_keypoints=with_keypoints) for split in ("train", "val")
+    )
     train = CocoDetection(
         *train_files,
         _train_transform(data, preprocessing),
@@ -175,6 +177,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         keep_empty=False,
         with_masks=with_masks,
         copy_paste=data.copy_paste,
+        with_keypoints=with_keypoints,
         seed=seed,
     )
     val = CocoDetection(
@@ -183,6 +186,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         train=False,
         keep_empty=True,
         with_masks=with_masks,
+        with_keypoints=with_keypoints,
         seed=seed,
     )
     if train.classes != val.classes:
@@ -190,12 +194,17 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
             f"{_name(train_files[0])} and {_name(val_files[0])} must have the same categories, got "
             f"{_difference(train.classes, val.classes)}; give both files one list"
         )
+    if train.file.skeleton != val.file.skeleton:
+        raise ZigguratError(
+            f"{_name(train_files[0])} and {_name(val_files[0])} must have the same keypoints, "
+            "skeleton and flip_pairs in their categories; give both files the same"
+        )
     truth = val_files[0].content if isinstance(val_files[0], Annotations) else val_files[0]
 
     def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.
         ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
-        return CocoMetric(truth, ids, classes, with_masks=with_masks)
+        return CocoMetric(truth, ids, classes, with_masks=with_masks, with_keypoints=with_keypoints)
 
     return RunData(
         train,
@@ -205,6 +214,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         new_metric,
         divisor=preprocessing.divisor,
         notes=tuple(note for dataset in (train, val) for note in _notes(dataset)),
+        skeleton=train.file.skeleton,
     )
 
 
@@ -261,14 +271,16 @@ def _train_transform(data: DetectionData, preprocessing: FitInside) -> Detection
     )
 
 
-def _files(data: DetectionData, split: str) -> tuple[Path | Annotations, Path]:
+def _files(
+    data: DetectionData, split: str, *, with_keypoints: bool
+) -> tuple[Path | Annotations, Path]:
     annotations, images, name = {
         "train": (data.train_annotations, data.train_images, data.train_split),
         "val": (data.val_annotations, data.val_images, data.val_split),
     }[split]
     root = Path(data.root)
     if annotations is None or images is None:
-        return find_split(root, name)
+        return find_split(root, name, with_keypoints=with_keypoints)
     return root / annotations, root / images
 
 

@@ -20,7 +20,7 @@ from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import CenterCrop, FitAligned, FitInside
-from ziggurat.zoo import Model, create_model
+from ziggurat.zoo import Model, create_model, task_of
 
 
 def build_model(
@@ -45,6 +45,11 @@ def build_model(
             f"model.num_classes must be at least the {len(data.classes)} classes of "
             f"{config.data.root}, got {num_classes}; leave it out to take the number of the data"
         )
+    if task_of(wanted.name) != config.task:
+        raise ZigguratError(
+            f"model.name of a {config.task} run must be a {config.task} model, got "
+            f"{wanted.name!r}, which does {task_of(wanted.name)}"
+        )
     model = create_model(
         wanted.name,
         backbone=wanted.backbone,
@@ -56,15 +61,13 @@ def build_model(
         overlapping=data.overlapping,
         key_budget=wanted.key_budget,
         drop_block=wanted.drop_block,
+        num_keypoints=None if data.skeleton is None else len(data.skeleton),
     )
-    if model.identity.task != config.task:
-        raise ZigguratError(
-            f"model.name of a {config.task} run must be a {config.task} model, got "
-            f"{wanted.name!r}, which does {model.identity.task}"
-        )
     model.classes = data.classes + tuple(
         f"class_{number}" for number in range(len(data.classes), num_classes)
     )
+    if isinstance(model, Detector) and data.skeleton is not None:
+        model.skeleton = data.skeleton
     _set_preprocessing(model, config, data)
     if isinstance(model, SemanticSegmenter) and config.task == "semantic_segmentation":
         model.training_loss = _training_loss(config.loss, data)

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import torch
 
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import DetectionRun, InstanceSegmentationRun, TrainConfig
+from ziggurat.config.tree import DetectorRun, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
-from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.findings import Layout
 from ziggurat.data.image_folder import ImageFolder
@@ -34,6 +33,7 @@ from ziggurat.inference.label_evaluation import (
     open_pixels,
 )
 from ziggurat.inference.label_gallery import EvaluatedLabels
+from ziggurat.inference.object_data import open_objects
 from ziggurat.inference.predictor import find_weights, load
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
@@ -298,12 +298,15 @@ def open_data(
         name = f"{folder}, {split}, {len(dataset)} images"
         return EvaluationData(dataset, metric, model.preprocessing.divisor, name)
     assert isinstance(preprocessing, FitInside)
-    places = _places_of_run(run, folder, split)
+    places: tuple[Path | Annotations, Path] | None = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
     is_there = places is not None and (root is None or places[0].is_file())
-    files = places if places is not None and is_there else find_split(folder, split)
-    with_masks = model.identity.task == "instance_segmentation"
-    return _open_coco(model.classes, preprocessing, *files, with_masks=with_masks)
+    if places is None or not is_there:
+        with_keypoints = model.identity.task == "keypoint_detection"
+        places = find_split(folder, split, with_keypoints=with_keypoints)
+    objects, objects_metric = open_objects(model, preprocessing, *places)
+    name = f"{objects.file.path}, {len(objects)} images"
+    return EvaluationData(objects, objects_metric, preprocessing.divisor, name)
 
 
 def _open_folder(
@@ -322,28 +325,9 @@ def _open_folder(
     return EvaluationData(dataset, metric, 1, f"{root / split}, {len(dataset)} images")
 
 
-def _open_coco(
-    classes: tuple[str, ...],
-    preprocessing: FitInside,
-    annotations: Path | Annotations,
-    images: Path,
-    *,
-    with_masks: bool,
-) -> EvaluationData:
-    transform = DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True)
-    # The metric has the true masks; no image needs its own with it.
-    dataset = CocoDetection(annotations, images, transform, train=False, keep_empty=True)
-    names = dataset.classes if is_anonymous(classes) else classes
-    ids = category_ids_of(classes, dataset)
-    content = annotations.content if isinstance(annotations, Annotations) else annotations
-    metric = CocoMetric(content, ids, names, with_masks=with_masks)
-    name = f"{dataset.file.path}, {len(dataset)} images"
-    return EvaluationData(dataset, metric, preprocessing.divisor, name)
-
-
 def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Path, Path] | None:
     """Return annotation file and image folder where the run names them, else None."""
-    if not isinstance(run, DetectionRun | InstanceSegmentationRun):
+    if not isinstance(run, DetectorRun):
         return None
     data = run.data
     for name, annotations, images in (
@@ -353,38 +337,6 @@ def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Pat
         if split == name and annotations is not None and images is not None:
             return root / annotations, root / images
     return None
-
-
-def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[int | None]:
-    """Return the category id of each class of the model, None where the data have no such name.
-
-    Args:
-        classes: Names of the model's classes.
-        dataset: The data.
-
-    Raises:
-        ZigguratError: If objects of the data are of a class that the model does not know.
-    """
-    if len(classes) == len(dataset.classes) and (
-        is_anonymous(classes) or classes == dataset.classes
-    ):
-        return list(dataset.category_ids)
-    if is_anonymous(classes):
-        raise ZigguratError(
-            f"the model tells {len(classes)} classes apart and has no names for them, but "
-            f"{dataset.file.path} has {len(dataset.classes)} categories; give data of the same "
-            "classes"
-        )
-    ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    present = sorted({dataset.classes[label] for label in dataset.file.labels.tolist()})
-    unknown = [name for name in present if name not in classes]
-    if unknown:
-        raise ZigguratError(
-            f"{dataset.file.path} has objects of {len(unknown)} classes that the model was not "
-            f"trained on ({', '.join(unknown[:5])}); its own are {', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}; give data of the same classes"
-        )
-    return [ids.get(name) for name in classes]
 
 
 def _say_nothing(file: BadFile) -> None:

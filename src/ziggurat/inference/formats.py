@@ -1,11 +1,11 @@
 """Predictions as files: COCO results, CSV, the labels of YOLO and of LabelMe, label maps.
 
-| format | files | boxes | masks | scores |
-|---|---|---|---|---|
-| coco | predictions.json | exact | exact, as run lengths | yes |
-| csv | predictions.csv | exact | no | yes |
-| yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | no: the format has none |
-| labelme | <image>.json | exact | polygons, no holes | yes |
+| format | files | boxes | masks | keypoints | scores |
+|---|---|---|---|---|---|
+| coco | predictions.json | exact | exact, as run lengths | exact, with scores | yes |
+| csv | predictions.csv | exact | no | exact, with scores | yes |
+| yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | exact | has none |
+| labelme | <image>.json | exact | polygons, no holes | exact | of objects |
 
 Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
 to coco and csv. A segmenter's label maps go to labels/<image>.png whose values are the classes,
@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import yaml
@@ -28,8 +28,9 @@ from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.outlines import largest, polygons_of
 from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.prediction import Prediction
+from ziggurat.keypoints import Skeleton
 from ziggurat.metrics.coco import to_coco_json
-from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Task
+from ziggurat.types import ClassMasks, ClassScores, Detections, DetectorTask, LabelMap, Task
 from ziggurat.visualize.palettes import class_colours
 
 
@@ -125,10 +126,19 @@ class CsvWriter:
             return
         result = _objects(prediction)
         self.header += ("x1", "y1", "x2", "y2")
+        points: list[list[float]] = [[] for _ in range(len(result))]
+        if result.keypoints is not None:
+            names = result.keypoints.skeleton.names
+            self.header += tuple(f"{name} {part}" for name in names for part in ("x", "y", "score"))
+            points = result.keypoints.points.flatten(1).tolist()
         self.rows += [
-            (*place, prediction.classes[label], label, score, *box)
-            for label, score, box in zip(
-                result.labels.tolist(), result.scores.tolist(), result.boxes.tolist(), strict=True
+            (*place, prediction.classes[label], label, score, *box, *numbers)
+            for label, score, box, numbers in zip(
+                result.labels.tolist(),
+                result.scores.tolist(),
+                result.boxes.tolist(),
+                points,
+                strict=True,
             )
         ]
 
@@ -144,6 +154,8 @@ class CsvWriter:
 class YoloWriter:
     """YOLO labels: a text file for each image, a line for each object, sizes as fractions.
 
+    Keypoints stand behind the box; all of them are given as seen.
+
     Args:
         output: Folder to write to.
         classes: Name of each label.
@@ -152,6 +164,7 @@ class YoloWriter:
     def __init__(self, output: Path, classes: Sequence[str]) -> None:
         self.output = output
         self.classes = classes
+        self.skeleton: Skeleton | None = None
 
     def add(self, prediction: Prediction, source: Source) -> None:
         """Write the label file of one image; an empty one where nothing was found."""
@@ -166,14 +179,24 @@ class YoloWriter:
                 values = np.concatenate([(low + high) / 2, high - low])
             else:
                 values = (largest(polygons[number], boxes[number]) / sides).ravel()
+            if found.keypoints is not None:
+                self.skeleton = found.keypoints.skeleton
+                places = found.keypoints.points[number, :, :2].double().numpy().clip(0, sides)
+                seen = np.full((len(places), 1), 2.0)
+                values = np.concatenate([values, np.hstack([places / sides, seen]).ravel()])
             lines.append(" ".join([str(label), *(f"{value:.6f}" for value in values)]) + "\n")
         write_bytes(self.output / "labels" / f"{source.stem}.txt", "".join(lines).encode())
 
     def close(self) -> Path:
         """Write data.yaml with the names of the classes."""
-        names = yaml.safe_dump(
-            {"names": dict(enumerate(self.classes))}, allow_unicode=True, sort_keys=False
-        )
+        content: dict[str, object] = {"names": dict(enumerate(self.classes))}
+        if self.skeleton is not None:
+            content |= {
+                "kpt_shape": [len(self.skeleton), 3],
+                "flip_idx": self.skeleton.mirrored,
+                "kpt_names": {0: list(self.skeleton.names)},
+            }
+        names = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         write_bytes(self.output / "data.yaml", names.encode("utf-8"))
         return self.output / "labels"
 
@@ -201,20 +224,16 @@ class LabelMeWriter:
                 strict=True,
             )
         ):
-            rectangle = [box[:2], box[2:]]
-            for points in [part.tolist() for part in parts] or [rectangle]:
-                shape = {
-                    "label": prediction.classes[label],
-                    "points": points,
-                    # The parts of one object share a number.
-                    "group_id": number if len(parts) > 1 else None,
-                    "description": "",
-                    "shape_type": "polygon" if parts else "rectangle",
-                    "flags": {},
-                    "mask": None,
-                    "score": score,
-                }
-                shapes.append(shape)
+            outlines = [part.tolist() for part in parts] or [[box[:2], box[2:]]]
+            kind, name = "polygon" if parts else "rectangle", prediction.classes[label]
+            places: list[tuple[str, list[float]]] = []
+            if found.keypoints is not None:
+                points = found.keypoints.points[number].tolist()
+                places = list(zip(found.keypoints.skeleton.names, points, strict=True))
+            # The parts of one object share a number.
+            group = number if len(outlines) + len(places) > 1 else None
+            shapes += [_shape(name, kind, outline, group, score) for outline in outlines]
+            shapes += [_shape(point, "point", [[x, y]], group, s) for point, (x, y, s) in places]
         content: dict[str, Any] = {
             "version": "5.5.0",
             "flags": {},
@@ -229,6 +248,21 @@ class LabelMeWriter:
     def close(self) -> Path:
         """Return the folder; every file is written already."""
         return self.output
+
+
+def _shape(
+    label: str, kind: str, points: list[list[float]], group: int | None, score: float
+) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": points,
+        "group_id": group,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+        "score": score,
+    }
 
 
 class LabelPngWriter:
@@ -295,7 +329,7 @@ class Format:
     has_frames: bool = True
 
 
-_DETECTORS: tuple[Task, ...] = ("detection", "instance_segmentation")
+_DETECTORS: tuple[Task, ...] = get_args(DetectorTask)
 FORMATS: dict[str, Format] = {
     "coco": Format(lambda output, _: CocoWriter(output), ("classification", *_DETECTORS)),
     "csv": Format(

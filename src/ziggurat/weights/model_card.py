@@ -15,6 +15,7 @@ PIPELINES: dict[Task, str] = {
     "classification": "image-classification",
     "detection": "object-detection",
     "instance_segmentation": "image-segmentation",
+    "keypoint_detection": "keypoint-detection",
 }
 """What the hub calls the tasks."""
 
