@@ -1,4 +1,4 @@
-"""Check a data set in the layout of Pascal VOC, YOLO or LabelMe.
+"""Check a data set with boxes or masks of objects that is not laid out as COCO's.
 
 What a reader cannot take over is a fault of its file; what it takes over is checked as a COCO
 file is, each fault under the file and the entry that it stands in.

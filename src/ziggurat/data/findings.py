@@ -18,6 +18,8 @@ Layout = Literal[
     "voc",
     "yolo",
     "labelme",
+    "voc_instances",
+    "cityscapes_instances",
     "label_folder",
     "ade20k",
     "cityscapes",

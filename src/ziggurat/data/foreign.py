@@ -1,4 +1,4 @@
-"""What the readers of Pascal VOC, YOLO and LabelMe share: they lay everything out as COCO does.
+"""What the readers of other formats than COCO's share: they lay everything out as COCO does.
 
 A reader names what it cannot take over, with file and entry, and goes on without it: training
 stops at the first such report, a check collects them all. Boxes and masks that are well written
@@ -6,14 +6,18 @@ but wrong (outside the image, without area) are taken over; what is done about t
 as for a COCO file.
 """
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
-from ziggurat.data.coco_file import SOURCE
-from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size
+from ziggurat.data.coco_file import IGNORED, SOURCE
+from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size, without_pillow_warnings
+from ziggurat.data.object_maps import Region
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
@@ -21,6 +25,8 @@ Report = Callable[[str, str], None]
 """Is told of a file, relative to the data set, and of what is the matter with it."""
 
 Box = tuple[float, float, float, float]
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 
 
 def stop_at(root: Path) -> Report:
@@ -56,13 +62,16 @@ class ContentBuilder:
         self._ids = {name: number for number, name in enumerate(self.classes, start=1)}
         self._image_of: dict[str, str] = {}
 
-    def add_image(self, file_name: str, size: ImageSize, source: str) -> int | None:
+    def add_image(
+        self, file_name: str, size: ImageSize, source: str, *, ignored: Region | None = None
+    ) -> int | None:
         """Add an image and return its id, or None where it is already there.
 
         Args:
             file_name: File below the image folder.
             size: Height and width.
             source: File that describes it.
+            ignored: Pixels that the rules of Cityscapes leave out.
         """
         if file_name in self._image_of:
             first = self._image_of[file_name]
@@ -77,6 +86,7 @@ class ContentBuilder:
                 "file_name": file_name,
                 "height": height,
                 "width": width,
+                **({IGNORED: ignored.segmentation} if ignored is not None else {}),
                 SOURCE: source,
             }
         )
@@ -90,7 +100,9 @@ class ContentBuilder:
         source: tuple[str, str],
         *,
         polygons: Sequence[Sequence[float]] = (),
+        region: Region | None = None,
         is_difficult: bool = False,
+        is_crowd: bool = False,
     ) -> None:
         """Add an object.
 
@@ -100,7 +112,9 @@ class ContentBuilder:
             box: x1, y1, x2, y2 in pixels.
             source: File and entry that describe it.
             polygons: Its outlines, as flat x, y lists; none where only a box is known.
+            region: Its pixels, in place of outlines.
             is_difficult: Whether VOC's metric leaves it out.
+            is_crowd: Whether it stands for many objects.
         """
         if name not in self._ids:
             known = f"the {len(self.classes)} classes are {', '.join(self.classes[:5])}"
@@ -108,7 +122,13 @@ class ContentBuilder:
             self.report(source[0], f"{source[1]}: unknown class {name!r}; {known}{more}")
             return
         x1, y1, x2, y2 = box
-        area = sum(_area(polygon) for polygon in polygons) if polygons else (x2 - x1) * (y2 - y1)
+        mask: dict[str, object] = {}
+        area = (x2 - x1) * (y2 - y1)
+        if region is not None:
+            mask, area = {"segmentation": region.segmentation}, region.area
+        elif polygons:
+            mask = {"segmentation": [list(polygon) for polygon in polygons]}
+            area = sum(_area(polygon) for polygon in polygons)
         self.annotations.append(
             {
                 "id": len(self.annotations) + 1,
@@ -116,8 +136,8 @@ class ContentBuilder:
                 "category_id": self._ids[name],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "area": area,
-                "iscrowd": 0,
-                **({"segmentation": [list(polygon) for polygon in polygons]} if polygons else {}),
+                "iscrowd": int(is_crowd),
+                **mask,
                 **({"difficult": 1} if is_difficult else {}),
                 SOURCE: source,
             }
@@ -141,6 +161,24 @@ def _area(polygon: Sequence[float]) -> float:
         x * y_next - x_next * y for x, y, (x_next, y_next) in zip(xs, ys, following, strict=True)
     )
     return abs(twice) / 2
+
+
+def read_files(read: Callable[[Key], Found], keys: Sequence[Key]) -> Iterator[Found]:
+    """Read many image files, several at a time, in their order.
+
+    Args:
+        read: Reads one.
+        keys: What it is given.
+
+    Yields:
+        What it returns.
+    """
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        with without_pillow_warnings():  # once for all files
+            yield from pool.map(read, keys)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
 
 
 def class_list(root: Path) -> tuple[str, ...] | None:

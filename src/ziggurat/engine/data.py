@@ -167,7 +167,9 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
     preprocessing = FitInside(
         short_side=data.short_side, long_side=data.long_side, **asdict(pixels)
     )
-    train_files, val_files = (_files(data, split) for split in ("train", "val"))
+    train_files, val_files = (
+        _files(data, split, with_masks=with_masks) for split in ("train", "val")
+    )
     train = CocoDetection(
         *train_files,
         _train_transform(data, preprocessing),
@@ -261,14 +263,14 @@ def _train_transform(data: DetectionData, preprocessing: FitInside) -> Detection
     )
 
 
-def _files(data: DetectionData, split: str) -> tuple[Path | Annotations, Path]:
+def _files(data: DetectionData, split: str, *, with_masks: bool) -> tuple[Path | Annotations, Path]:
     annotations, images, name = {
         "train": (data.train_annotations, data.train_images, data.train_split),
         "val": (data.val_annotations, data.val_images, data.val_split),
     }[split]
     root = Path(data.root)
     if annotations is None or images is None:
-        return find_split(root, name)
+        return find_split(root, name, with_masks=with_masks)
     return root / annotations, root / images
 
 

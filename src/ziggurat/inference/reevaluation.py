@@ -38,6 +38,7 @@ def evaluate_results(
             f"{path} says nothing of the true objects; give the data set, or its annotation file, "
             "with --data.root"
         )
+    results = read_results(path)
     if data_root.is_file():
         if split is not None:
             raise ZigguratError(
@@ -47,8 +48,8 @@ def evaluate_results(
         source: Path | Annotations = data_root
         folder = None
     else:
-        source, folder = find_split(data_root, split or "val")
-    results = read_results(path)
+        with_masks = "masks" in results.kinds
+        source, folder = find_split(data_root, split or "val", with_masks=with_masks)
     file = read_coco_file(source)  # checks ids and names, which what follows relies on
     content = source.content if isinstance(source, Annotations) else source
     truth = replace(read_truth(content, with_masks="masks" in results.kinds), name=str(file.path))

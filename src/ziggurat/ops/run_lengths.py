@@ -32,7 +32,7 @@ def encode_masks(masks: ObjectMasks) -> list[str]:
         _runs(crop, left, top, masks.size)
         for crop, (left, top, _, _) in zip(crops, windows, strict=True)
     ]
-    return _compress(runs)
+    return compress_counts(runs)
 
 
 def read_counts(text: str) -> Int64[np.ndarray, " R"]:
@@ -88,11 +88,14 @@ def _runs(
     return counts[:-1] if counts[-1] == 0 else counts
 
 
-def _compress(runs: Sequence[Int64[np.ndarray, " _"]]) -> list[str]:
-    """Write counts as COCO does, those of all objects at once.
+def compress_counts(runs: Sequence[Int64[np.ndarray, " _"]]) -> list[str]:
+    """Write counts as COCO does, those of all objects at once; `read_counts` undoes it.
 
     From the fourth on, a count is the difference to the last but one. It is written in digits of
     5 bits, the lowest first; the sixth bit of a character says that another follows.
+
+    Args:
+        runs: Counts of each of N > 0 objects.
     """
     lengths = np.array([len(counts) for counts in runs])
     flat = np.concatenate(runs)
