@@ -18,6 +18,7 @@ from ziggurat.data.findings import (
     SplitCount,
     in_order,
 )
+from ziggurat.data.foreign import NAMES_FILE
 from ziggurat.errors import ZigguratError
 
 
@@ -53,6 +54,7 @@ def check_foreign(root: Path, layout: Layout, on_progress: Progress | None = Non
             folder,
             on_progress,
             is_shared=folders.count(folder) > 1,
+            is_part=FOREIGN[layout].is_instances and not (root / NAMES_FILE).is_file(),
         )
         counts.append(count)
         examples += shown

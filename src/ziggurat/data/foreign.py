@@ -24,6 +24,8 @@ from ziggurat.types import ImageSize
 Report = Callable[[str, str], None]
 """Is told of a file, relative to the data set, and of what is the matter with it."""
 
+NAMES_FILE = "classes.txt"
+
 Box = tuple[float, float, float, float]
 Key = TypeVar("Key")
 Found = TypeVar("Found")
@@ -190,7 +192,7 @@ def class_list(root: Path) -> tuple[str, ...] | None:
     Raises:
         ZigguratError: If a name stands there twice, or none does.
     """
-    path = root / "classes.txt"
+    path = root / NAMES_FILE
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -29,7 +29,7 @@ class Region:
 
     counts: str
     size: ImageSize
-    box: tuple[int, int, int, int]
+    box: tuple[float, float, float, float]
     area: int
 
     @property
@@ -77,10 +77,11 @@ def _counts(
 
 def _box(
     starts: Int64[np.ndarray, " r"], stops: Int64[np.ndarray, " r"], height: int
-) -> tuple[int, int, int, int]:
+) -> tuple[float, float, float, float]:
     left, right = int(starts[0]) // height, (int(stops[-1]) - 1) // height + 1
     columns, tops = np.divmod(starts, height)
     last_columns, bottoms = np.divmod(stops - 1, height)
+    top, bottom = int(tops.min()), int(bottoms.max()) + 1
     if (columns != last_columns).any():  # from the bottom of a column to the top of the next
-        return left, 0, right, height
-    return left, int(tops.min()), right, int(bottoms.max()) + 1
+        top, bottom = 0, height
+    return float(left), float(top), float(right), float(bottom)
