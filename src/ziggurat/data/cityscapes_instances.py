@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt16
 
 from ziggurat.data.class_lists import class_list
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.foreign import ContentBuilder, Report, read_files
-from ziggurat.data.label_files import Numbers, read_numbers
+from ziggurat.data.label_files import read_numbers
 from ziggurat.data.label_layouts import CITYSCAPES_IDS, CITYSCAPES_VALUES, in_folders
 from ziggurat.data.object_maps import Region, find_regions
 from ziggurat.types import ImageSize
@@ -37,6 +38,8 @@ INSTANCE_IDS: dict[str, int] = {
 IGNORED_IDS = tuple(sorted(set(range(CITYSCAPES_VALUES)) - set(CITYSCAPES_IDS)))
 """Numbers of pixels that the benchmark ignores."""
 _OBJECT = 1000
+_NOTHING, _IGNORED, _UNKNOWN = 0, 1, 2
+"""What a pixel of neither an object nor a crowd is; no class with objects has such a number."""
 _ENDING = "_gtFine_instanceIds"
 
 
@@ -123,30 +126,29 @@ def _read(path: Path) -> _Found | str:
         numbers = read_numbers(path)
     except ImageDecodeError as error:
         return error.reason
-    present = np.flatnonzero(np.bincount(numbers.ravel()))
-    wrong = [number for number in present.tolist() if not _is_known(number)]
-    if wrong:
+    # One look-up and one pass, as a split has thousands of maps of two million pixels.
+    roles = _ROLES[numbers]
+    regions = find_regions(roles, without=(_NOTHING,))
+    if _UNKNOWN in regions:
         return (
-            f"it has the value {wrong[0]}; expected 0..{CITYSCAPES_VALUES - 1}, or 1000 * class + "
-            f"number where the class, {_FIRST}..{CITYSCAPES_VALUES - 1}, has objects"
+            f"it has the value {numbers[roles == _UNKNOWN].min()}; expected "
+            f"0..{CITYSCAPES_VALUES - 1}, or 1000 * class + number where the class, "
+            f"{_FIRST}..{CITYSCAPES_VALUES - 1}, has objects"
         )
-    of_class = np.where(present < _OBJECT, present, present // _OBJECT)
-    others = present[~np.isin(of_class, list(INSTANCE_IDS.values()))]
-    ignored = _ignored(numbers)
-    return _Found(
-        (numbers.shape[0], numbers.shape[1]),
-        find_regions(numbers, without=others.tolist()),
-        find_regions(ignored, without=(0,)).get(1),
-    )
+    ignored = regions.pop(_IGNORED, None)
+    return _Found((numbers.shape[0], numbers.shape[1]), regions, ignored)
 
 
-def _is_known(number: int) -> bool:
-    if number < _OBJECT:
-        return number < CITYSCAPES_VALUES
-    return _FIRST <= number // _OBJECT < CITYSCAPES_VALUES
+def _roles() -> UInt16[np.ndarray, " 65536"]:
+    """Say of each number of 16 bits whether it is an object or a crowd, and which, or what else."""
+    table = np.full(1 << 16, _UNKNOWN, dtype=np.uint16)
+    table[:CITYSCAPES_VALUES] = _NOTHING
+    table[list(IGNORED_IDS)] = _IGNORED
+    table[_FIRST * _OBJECT : CITYSCAPES_VALUES * _OBJECT] = _NOTHING
+    for number in INSTANCE_IDS.values():
+        objects = np.arange(number * _OBJECT, (number + 1) * _OBJECT)
+        table[number], table[objects] = number, objects
+    return table
 
 
-def _ignored(numbers: Numbers) -> Numbers:
-    table = np.zeros(int(numbers.max()) + 1, dtype=np.uint8)
-    table[[number for number in IGNORED_IDS if number < len(table)]] = 1
-    return table[numbers]
+_ROLES = _roles()
