@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64, Integer
 
-from ziggurat.ops.run_lengths import compress_counts
+from ziggurat.ops.run_lengths import compress_counts, count_between
 from ziggurat.types import ImageSize
 
 
@@ -58,21 +58,14 @@ def find_regions(
     if not len(found):
         return {}
     of_each = np.split(order, first[1:])
-    texts = compress_counts([_counts(starts[of], stops[of], flat.size) for of in of_each])
+    ends = (np.stack([starts[of], stops[of]], axis=1).ravel() for of in of_each)
+    texts = compress_counts([count_between(places, flat.size) for places in ends])
     return {
         int(value): Region(
             text, size, _box(starts[of], stops[of], size[0]), int((stops[of] - starts[of]).sum())
         )
         for value, text, of in zip(found, texts, of_each, strict=True)
     }
-
-
-def _counts(
-    starts: Int64[np.ndarray, " r"], stops: Int64[np.ndarray, " r"], total: int
-) -> Int64[np.ndarray, " _"]:
-    """Count what lies outside and inside of runs, by turns; what is left at the end is outside."""
-    counts = np.diff(np.stack([starts, stops], axis=1).ravel(), prepend=0)
-    return np.append(counts, total - stops[-1]) if stops[-1] < total else counts
 
 
 def _box(

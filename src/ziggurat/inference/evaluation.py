@@ -300,8 +300,11 @@ def open_data(
     # Another root may hold a copy of the run's data, in the same places, or other data.
     is_there = places is not None and (root is None or places[0].is_file())
     with_masks = model.identity.task == "instance_segmentation"
-    files = places if places is not None and is_there else None
-    files = files or find_split(folder, split, with_masks=with_masks)
+    files = (
+        places
+        if places is not None and is_there
+        else find_split(folder, split, with_masks=with_masks)
+    )
     return _open_coco(model.classes, preprocessing, *files, with_masks=with_masks)
 
 

@@ -18,6 +18,7 @@ need files of depth and are not counted.
 Shapes: P found and G true objects of a class in an image, T thresholds, n found objects that count.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,11 +80,10 @@ def cityscapes_report(
             "no image was evaluated, so there is no AP: check that the split has images that can "
             "be decoded"
         )
-    of_class: dict[int, list[_Pairs]] = {id_: [] for id_ in category_ids if id_ is not None}
+    of_class: defaultdict[int, list[_Pairs]] = defaultdict(list)
     for image_id, objects in sorted(found.items()):
         for category, pairs in _pairs(truth, image_id, objects):
-            if category in of_class:
-                of_class[category].append(pairs)
+            of_class[category].append(pairs)
     rows: list[ClassRow] = []
     for name, category in zip(classes, category_ids, strict=True):
         if category is None:

@@ -23,7 +23,8 @@ from ziggurat.data.segmentation import EvalSegmentation
 from ziggurat.errors import ZigguratError
 from ziggurat.types import Detections, FitAligned
 
-VOC, CITYSCAPES = "voc_instances", "cityscapes_instances"
+VOC: Layout = "voc_instances"
+CITYSCAPES: Layout = "cityscapes_instances"
 DOG, PERSON = [10, 8, 40, 40], [40, 20, 80, 60]
 
 
