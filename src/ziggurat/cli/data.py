@@ -76,9 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     turn = actions.add_parser(
         "convert",
-        help="convert Pascal VOC, Cityscapes, YOLO or LabelMe to COCO",
-        description="Convert a data set in the layout of Pascal VOC, Cityscapes, YOLO or LabelMe "
-        "to another layout; images are copied.",
+        help="convert Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO",
+        description="Convert a data set in the layout of Pascal VOC, SBD, Cityscapes, YOLO or "
+        "LabelMe to another layout; images are copied.",
     )
     turn.add_argument("dir", type=Path, help="folder of the data set")
     turn.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")

@@ -7,7 +7,7 @@
     yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
                    <split>/labels
     labelme        <split>/*.json beside <split>/*.jpg
-    masks          those of `voc_instances` and `cityscapes_instances`
+    masks          those of `voc_instances`, `sbd_format` and `cityscapes_instances`
     label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
                    COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
     class_masks    images/<split>/* with annotations/<split>/<class>/*.png

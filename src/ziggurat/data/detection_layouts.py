@@ -17,6 +17,7 @@ from ziggurat.data.coco_file import Annotations
 from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
 from ziggurat.data.labelme_format import is_labelme, labelme_splits, read_labelme
+from ziggurat.data.sbd_format import is_sbd, read_sbd, sbd_splits
 from ziggurat.data.voc_format import is_voc, read_voc, voc_splits
 from ziggurat.data.voc_instances import (
     is_voc_instances,
@@ -69,6 +70,9 @@ FOREIGN: dict[Layout, ForeignLayout] = {
         voc_instance_splits,
         read_voc_instances,
         is_instances=True,
+    ),
+    "sbd": ForeignLayout(
+        "Semantic Boundaries Dataset", is_sbd, sbd_splits, read_sbd, is_instances=True
     ),
     "cityscapes_instances": ForeignLayout(
         "objects of Cityscapes",

@@ -19,6 +19,7 @@ Layout = Literal[
     "yolo",
     "labelme",
     "voc_instances",
+    "sbd",
     "cityscapes_instances",
     "label_folder",
     "ade20k",

@@ -82,8 +82,8 @@ def cityscapes_report(
         )
     of_class: defaultdict[int, list[_Pairs]] = defaultdict(list)
     for image_id, objects in sorted(found.items()):
-        for category, pairs in _pairs(truth, image_id, objects):
-            of_class[category].append(pairs)
+        for found_category, pairs in _pairs(truth, image_id, objects):
+            of_class[found_category].append(pairs)
     rows: list[ClassRow] = []
     for name, category in zip(classes, category_ids, strict=True):
         if category is None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from PIL import Image
 from torch import Tensor
@@ -209,6 +211,75 @@ def test_lists_of_boxes_beside_lists_of_masks(voc_folder: Path, year: str) -> No
     assert counts == {"trainval": 6, "test": 1}
     with pytest.raises(ZigguratError, match="has no split 'test'; it has train, val"):
         open_split(root, "test")
+
+
+# Semantic Boundaries Dataset
+
+
+@pytest.fixture
+def sbd_folder(voc_folder: Path) -> Path:
+    """The images of `voc_folder`, their borders being background."""
+    root = voc_folder.parent / "sbd"
+    shutil.copytree(voc_folder / "JPEGImages", root / "img")
+    (root / "inst").mkdir()
+    for path in sorted((voc_folder / "SegmentationObject").iterdir()):
+        with Image.open(path) as image:
+            numbers = np.array(image) % 255
+        write_mat(root / "inst" / f"{path.stem}.mat", numbers, [[12], [15]])
+    for path in sorted((voc_folder / "ImageSets" / "Segmentation").iterdir()):
+        shutil.copy(path, root)
+    return root
+
+
+def write_mat(path: Path, numbers: object, categories: object) -> None:
+    struct = {"Segmentation": numbers, "Categories": np.array(categories)}
+    scipy.io.savemat(path, {"GTinst": struct})
+
+
+def test_masks_of_sbd_are_those_of_voc(sbd_folder: Path, voc_folder: Path) -> None:
+    assert find_datasets(sbd_folder) == ((sbd_folder, "sbd"),)
+    assert faults(sbd_folder, "sbd") == []
+    ours, theirs = open_split(sbd_folder), open_split(voc_folder)
+    assert (len(ours), ours.classes) == (4, theirs.classes)
+    found, expected = ours.target(0), theirs.target(0)
+    assert found.boxes.tolist() == [DOG, [42, 20, 80, 60]]
+    assert torch.equal(found.labels, expected.labels)
+    assert found.masks is not None and expected.masks is not None
+    assert torch.equal(found.masks.full(), expected.masks.full())
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: path.unlink(), "there is no such file"),
+        (lambda path: path.write_bytes(b"MATLAB?"), "it cannot be read .*; expected GTinst with"),
+        (lambda path: scipy.io.savemat(path, {"GTcls": 3}), "it cannot be read .KeyError: 'GTinst"),
+        (lambda path: write_mat(path, np.ones((70, 90)), [[1]]), "are no whole numbers"),
+        (lambda path: write_mat(path, [["a"]], [[1]]), "are no whole numbers"),
+        (
+            lambda path: write_mat(path, np.full((70, 90), 2, dtype=np.uint8), [[1]]),
+            "it has the object 2, but Categories of 1 objects",
+        ),
+        (
+            lambda path: write_mat(path, np.full((70, 90), 1, dtype=np.uint8), [[21]]),
+            "an object has the class 21; expected 1..20",
+        ),
+    ],
+)
+def test_faulty_files_of_sbd(
+    sbd_folder: Path, write: Callable[[Path], object], reason: str
+) -> None:
+    write(sbd_folder / "inst" / "a.mat")
+    with pytest.raises(ZigguratError, match=reason):
+        open_split(sbd_folder)
+    (fault,) = [fault for fault in faults(sbd_folder, "sbd") if fault.startswith("inst/a.mat: ")]
+    assert fault
+
+
+def test_sbd_without_scipy(sbd_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    with pytest.raises(ZigguratError, match=r"read with scipy, .*pip install 'ziggurat\[train\]'"):
+        open_split(sbd_folder)
 
 
 # Cityscapes
