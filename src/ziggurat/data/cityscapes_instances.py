@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import UInt16
 
 from ziggurat.data.class_lists import class_list
-from ziggurat.data.decode import ImageDecodeError
-from ziggurat.data.foreign import ContentBuilder, Report, read_files
+from ziggurat.data.decode import ImageDecodeError, read_many
+from ziggurat.data.foreign import ContentBuilder, Report
 from ziggurat.data.label_files import read_numbers
 from ziggurat.data.label_layouts import CITYSCAPES_IDS, CITYSCAPES_VALUES, in_folders
 from ziggurat.data.object_maps import Region, find_regions
@@ -84,7 +84,7 @@ def read_cityscapes_instances(
     builder = ContentBuilder(tuple(INSTANCE_IDS), report)
     name_of = {number: name for name, number in INSTANCE_IDS.items()}
     keys = sorted(images.keys() & maps.keys())
-    for key, found in zip(keys, read_files(_read, [maps[key] for key in keys]), strict=True):
+    for key, found in zip(keys, read_many(_read, [maps[key] for key in keys]), strict=True):
         source = maps[key].relative_to(root).as_posix()
         if isinstance(found, str):
             report(source, found)

@@ -6,17 +6,14 @@ but wrong (outside the image, without area) are taken over; what is done about t
 as for a COCO file.
 """
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from PIL import Image
 
 from ziggurat.data.coco_file import IGNORED, SOURCE
-from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size, without_pillow_warnings
+from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size
 from ziggurat.data.object_maps import Region
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
@@ -27,8 +24,6 @@ Report = Callable[[str, str], None]
 NAMES_FILE = "classes.txt"
 
 Box = tuple[float, float, float, float]
-Key = TypeVar("Key")
-Found = TypeVar("Found")
 
 
 def stop_at(root: Path) -> Report:
@@ -163,24 +158,6 @@ def _area(polygon: Sequence[float]) -> float:
         x * y_next - x_next * y for x, y, (x_next, y_next) in zip(xs, ys, following, strict=True)
     )
     return abs(twice) / 2
-
-
-def read_files(read: Callable[[Key], Found], keys: Sequence[Key]) -> Iterator[Found]:
-    """Read many image files, several at a time, in their order.
-
-    Args:
-        read: Reads one.
-        keys: What it is given.
-
-    Yields:
-        What it returns.
-    """
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        with without_pillow_warnings():  # once for all files
-            yield from pool.map(read, keys)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
 
 
 def class_list(root: Path) -> tuple[str, ...] | None:

@@ -14,7 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from ziggurat.data.class_lists import class_list
-from ziggurat.data.foreign import ContentBuilder, Report, find_image, read_files
+from ziggurat.data.decode import read_many
+from ziggurat.data.foreign import ContentBuilder, Report, find_image
 from ziggurat.data.label_layouts import read_list
 from ziggurat.data.object_maps import Region, find_regions
 from ziggurat.errors import ZigguratError
@@ -65,7 +66,7 @@ def read_sbd(root: Path, split: str, report: Report) -> tuple[dict[str, object],
     names = read_list(root / f"{split}.txt")
     images = root / "img"
     read = partial(_read, root, len(classes))
-    for name, found in zip(names, read_files(read, names), strict=True):
+    for name, found in zip(names, read_many(read, names), strict=True):
         source = f"inst/{name}.mat"
         if isinstance(found, str):
             report(source, found)

@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 
 from ziggurat.data.class_lists import class_list as known_classes
-from ziggurat.data.decode import ImageDecodeError
-from ziggurat.data.foreign import Box, ContentBuilder, Report, class_list, find_image, read_files
+from ziggurat.data.decode import ImageDecodeError, read_many
+from ziggurat.data.foreign import Box, ContentBuilder, Report, class_list, find_image
 from ziggurat.data.label_files import Numbers, read_numbers
 from ziggurat.data.label_layouts import listed_splits, read_list
 from ziggurat.data.label_rules import UNLABELLED
@@ -66,7 +66,7 @@ def read_voc_instances(root: Path, split: str, report: Report) -> tuple[dict[str
     builder = ContentBuilder(classes, report)
     names = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
     images = root / "JPEGImages"
-    for name, found in zip(names, read_files(partial(_read, root, classes), names), strict=True):
+    for name, found in zip(names, read_many(partial(_read, root, classes), names), strict=True):
         for fault in found.faults:
             report(*fault)
         if found.size is None:
