@@ -76,14 +76,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     turn = actions.add_parser(
         "convert",
-        help="convert Pascal VOC, YOLO or LabelMe to COCO",
-        description="Convert a data set in the layout of Pascal VOC, YOLO or LabelMe to another "
-        "layout; images are copied.",
+        help="convert Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO",
+        description="Convert a data set in the layout of Pascal VOC, SBD, Cityscapes, YOLO or "
+        "LabelMe to another layout; images are copied.",
     )
     turn.add_argument("dir", type=Path, help="folder of the data set")
     turn.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     turn.add_argument(
         "--format", choices=["coco"], default="coco", help="layout to convert to (default coco)"
+    )
+    turn.add_argument(
+        "--masks",
+        action="store_true",
+        help="convert the masks of objects, where a folder has boxes besides, as Pascal VOC's",
     )
 
 
@@ -136,6 +141,7 @@ def _convert(args: argparse.Namespace) -> None:
     counts = convert_to_coco(
         args.dir,
         args.output,
+        with_masks=args.masks,
         on_progress=lambda done, total: ticker.show(f"image {done} of {total}"),
     )
     for split, (num_images, num_objects) in counts.items():

@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(FORMATS),
         help="coco (the default, but for segmenters): predictions.json, with names of file and "
         "class; category_id counts the model's classes from 1. csv: predictions.csv. yolo: "
-        "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. labels (the "
+        "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. cityscapes: "
+        "what the benchmark's server takes, cityscapes/<image>.txt and a PNG a mask. labels (the "
         "default of segmenters): labels/<image>.png, whose values are the classes. json: "
         "areas.json, the area of each class",
     )

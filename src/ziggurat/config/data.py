@@ -102,7 +102,7 @@ class DetectionData:
     """Images with boxes or masks, and how large the model sees them."""
 
     root: str
-    """Folder of the data set: COCO, Pascal VOC, YOLO or LabelMe, as it is recognised."""
+    """Folder of the data set: COCO, Pascal VOC, SBD, Cityscapes, YOLO or LabelMe."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"

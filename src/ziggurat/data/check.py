@@ -7,11 +7,12 @@
     yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
                    <split>/labels
     labelme        <split>/*.json beside <split>/*.jpg
+    masks          those of `voc_instances`, `sbd_format` and `cityscapes_instances`
     label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
                    COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
     class_masks    images/<split>/* with annotations/<split>/<class>/*.png
 
-A folder may hold boxes and label maps of the same images; they are two data sets.
+A folder may hold boxes, masks of objects and label maps of the same images; each is a data set.
 Every image is decoded whole, for a file can be cut short anywhere.
 """
 
@@ -27,7 +28,7 @@ from ziggurat.data.check_image_folder import (
 )
 from ziggurat.data.check_segmentation import check_segmentation
 from ziggurat.data.class_masks import is_class_masks
-from ziggurat.data.detection_layouts import FOREIGN, foreign_layout
+from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
@@ -72,10 +73,10 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
 
 
 def _layouts(root: Path) -> list[Layout]:
-    """Name the layouts that a folder has: one of boxes, one of label maps, or one of classes."""
-    boxes = "coco" if is_coco(root) else foreign_layout(root)
+    """Name the layouts that a folder has: of boxes, masks of objects, label maps; or of classes."""
+    found: list[Layout] = ["coco"] if is_coco(root) else [*foreign_layouts(root)]
     labels = "class_masks" if is_class_masks(root) else segmentation_layout(root)
-    found = [name for name in (boxes, labels) if name is not None]
+    found += [] if labels is None else [labels]
     if found:
         return found
     return ["image_folder"] if is_image_folder(root) else []

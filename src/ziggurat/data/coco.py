@@ -12,12 +12,11 @@ from pathlib import Path
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
 from ziggurat.data.copy_paste import paste_objects
 from ziggurat.data.decode import ImageDecodeError, decode_image
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.items import KeyedDataset
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Keypoints
 from ziggurat.types import BadFile, Detections, ImageInfo, ImageSize, Sample
@@ -26,7 +25,7 @@ MIN_TRAIN_SIDE = 32
 """Images with a shorter side, in pixels, are left out of training, as officially."""
 
 
-class CocoDetection(Dataset[Item]):
+class CocoDetection(KeyedDataset):
     """Images with their objects; crowds and boxes thinner than a pixel are left out.
 
     Args:
@@ -89,9 +88,6 @@ class CocoDetection(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     @property
     def sizes(self) -> list[ImageSize]:

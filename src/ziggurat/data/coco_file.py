@@ -77,6 +77,9 @@ SOURCE = "ziggurat_source"
 """Key of what was read from another format: of an image its file, of an annotation file and
 entry."""
 
+IGNORED = "ignored"
+"""Key of an image's pixels that the rules of Cityscapes leave out, as run lengths."""
+
 
 @dataclass(frozen=True)
 class Annotations:

@@ -10,9 +10,11 @@ how the phone was held.
 """
 
 import io
+import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 Taken = TypeVar("Taken")
+Key = TypeVar("Key")
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -139,6 +142,31 @@ def without_pillow_warnings() -> Iterator[None]:
             _quiet.users -= 1
             if _quiet.users == 0:
                 _quiet.before.__exit__(None, None, None)
+
+
+def read_many(
+    read: Callable[[Key], Taken],
+    keys: Sequence[Key],
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Taken]:
+    """Read many image files, several at a time; returns what was read, in order.
+
+    Args:
+        read: Reads one.
+        keys: What it is given.
+        on_progress: Is told that another one was read.
+    """
+    results = []
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        with without_pillow_warnings():  # once for all files
+            for result in pool.map(read, keys):
+                results.append(result)
+                if on_progress is not None:
+                    on_progress(1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
+    return results
 
 
 def is_image_file(path: Path) -> bool:

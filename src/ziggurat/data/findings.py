@@ -1,8 +1,6 @@
 """What a check of a data set says: counts, findings, and examples worth looking at."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
+from ziggurat.data.decode import ImageDecodeError, decode_image, read_many
 from ziggurat.data.label_rules import LabelRule
 from ziggurat.data.segments import Segment
 from ziggurat.keypoints import Skeleton
@@ -22,6 +20,9 @@ Layout = Literal[
     "voc",
     "yolo",
     "labelme",
+    "voc_instances",
+    "sbd",
+    "cityscapes_instances",
     "label_folder",
     "ade20k",
     "cityscapes",
@@ -151,17 +152,7 @@ def decode_sizes(
     paths: Sequence[Path], on_progress: Progress | None
 ) -> list[ImageSize | ImageDecodeError]:
     """Decode every image whole, several at a time: its height and width, or what is wrong."""
-    results = []
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        with without_pillow_warnings():  # once for all files
-            for result in pool.map(_decode_size, paths):
-                results.append(result)
-                if on_progress is not None:
-                    on_progress(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
-    return results
+    return read_many(_decode_size, paths, on_progress)
 
 
 def _decode_size(path: Path) -> ImageSize | ImageDecodeError:

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ziggurat.data.decode import decode_image, is_image_file
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.items import KeyedDataset
 from ziggurat.errors import ZigguratError
 from ziggurat.types import BadFile, ImageInfo, Sample
 
 
-class ImageFolder(Dataset[Item]):
+class ImageFolder(KeyedDataset):
     """Images whose folder is their class.
 
     Classes and files are in sorted order, so that a label means the same on every machine.
@@ -80,9 +79,6 @@ class ImageFolder(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self._files)
-
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     def path(self, index: int) -> Path:
         """File of an image."""

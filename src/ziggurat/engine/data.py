@@ -168,7 +168,8 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> Ru
         short_side=data.short_side, long_side=data.long_side, **asdict(pixels)
     )
     train_files, val_files = (
-        _files(data, split, with_keypoints=with_keypoints) for split in ("train", "val")
+        _files(data, split, with_masks=with_masks, with_keypoints=with_keypoints)
+        for split in ("train", "val")
     )
     train = CocoDetection(
         *train_files,
@@ -272,7 +273,7 @@ def _train_transform(data: DetectionData, preprocessing: FitInside) -> Detection
 
 
 def _files(
-    data: DetectionData, split: str, *, with_keypoints: bool
+    data: DetectionData, split: str, *, with_masks: bool, with_keypoints: bool
 ) -> tuple[Path | Annotations, Path]:
     annotations, images, name = {
         "train": (data.train_annotations, data.train_images, data.train_split),
@@ -280,7 +281,7 @@ def _files(
     }[split]
     root = Path(data.root)
     if annotations is None or images is None:
-        return find_split(root, name, with_keypoints=with_keypoints)
+        return find_split(root, name, with_masks=with_masks, with_keypoints=with_keypoints)
     return root / annotations, root / images
 
 

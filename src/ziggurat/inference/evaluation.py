@@ -7,7 +7,7 @@ layout of the task. Classes are matched by name, so that ids may differ between 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -35,6 +35,7 @@ from ziggurat.inference.label_evaluation import (
 from ziggurat.inference.label_gallery import EvaluatedLabels
 from ziggurat.inference.object_data import open_objects
 from ziggurat.inference.predictor import find_weights, load
+from ziggurat.inference.rules import Rules, check_rules, report_by
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
@@ -43,9 +44,6 @@ from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import BadFile, Batch, CenterCrop, FitInside, Result
 from ziggurat.zoo import Model
-
-Rules = Literal["coco", "voc"]
-"""Whose average precision a detector's is."""
 
 Progress = Callable[[int, int], None]
 """Is told how many of how many batches are done."""
@@ -189,6 +187,7 @@ def evaluate_run(
     options = options or EvaluationOptions()
     options.check(model)
     data = open_data(model, run, data_root, split, layout=options.layout)
+    check_rules(rules, data.metric, model.identity.name)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
@@ -231,8 +230,7 @@ def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) ->
     metric, dataset = data.metric, data.dataset
     if not isinstance(metric, CocoMetric) or not isinstance(dataset, CocoDetection):
         return evaluation
-    report = evaluation.report
-    report = metric.compute_voc() if rules == "voc" else replace(report, errors=metric.errors())
+    report = report_by(rules, metric, evaluation.report)
     objects = EvaluatedObjects(
         metric.truth,
         metric.found,
@@ -302,8 +300,12 @@ def open_data(
     # Another root may hold a copy of the run's data, in the same places, or other data.
     is_there = places is not None and (root is None or places[0].is_file())
     if places is None or not is_there:
-        with_keypoints = model.identity.task == "keypoint_detection"
-        places = find_split(folder, split, with_keypoints=with_keypoints)
+        places = find_split(
+            folder,
+            split,
+            with_masks=model.identity.task == "instance_segmentation",
+            with_keypoints=model.identity.task == "keypoint_detection",
+        )
     objects, objects_metric = open_objects(model, preprocessing, *places)
     name = f"{objects.file.path}, {len(objects)} images"
     return EvaluationData(objects, objects_metric, preprocessing.divisor, name)

@@ -6,6 +6,7 @@
 | csv | predictions.csv | exact | no | exact, with scores | yes |
 | yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | exact | has none |
 | labelme | <image>.json | exact | polygons, no holes | exact | of objects |
+| cityscapes | cityscapes/<image>.txt, a PNG a mask | no | exact | no | yes |
 
 Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
 to coco and csv. A segmenter's label maps go to labels/<image>.png whose values are the classes,
@@ -24,6 +25,7 @@ import numpy as np
 import yaml
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.cityscapes_files import CityscapesFileWriter
 from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.outlines import largest, polygons_of
 from ziggurat.inference.output import write_bytes, write_json
@@ -265,6 +267,26 @@ def _shape(
     }
 
 
+class CityscapesWriter:
+    """What the server of the Cityscapes benchmark takes of instance segmentation.
+
+    Args:
+        output: Folder to write to.
+        classes: Name of each label.
+    """
+
+    def __init__(self, output: Path, classes: Sequence[str]) -> None:
+        self.writer = CityscapesFileWriter(output / "cityscapes", classes)
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write the files of one image."""
+        self.writer.write(source.stem, _objects(prediction))
+
+    def close(self) -> Path:
+        """Return the folder; every file is written already."""
+        return self.writer.folder
+
+
 class LabelPngWriter:
     """Label maps as PNG files: each value is a class, and shows in its colour.
 
@@ -338,6 +360,7 @@ FORMATS: dict[str, Format] = {
     ),
     "yolo": Format(YoloWriter, _DETECTORS, has_frames=False),
     "labelme": Format(lambda output, _: LabelMeWriter(output), _DETECTORS, has_frames=False),
+    "cityscapes": Format(CityscapesWriter, ("instance_segmentation",), has_frames=False),
     "labels": Format(LabelPngWriter, ("semantic_segmentation",), has_frames=False),
     "json": Format(lambda output, _: AreaWriter(output), ("semantic_segmentation",)),
 }

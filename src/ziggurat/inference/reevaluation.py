@@ -10,8 +10,10 @@ from pathlib import Path
 from ziggurat.data.coco_file import Annotations, read_coco_file
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import Evaluation, Rules
+from ziggurat.inference.evaluation import Evaluation
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
+from ziggurat.inference.rules import Rules
+from ziggurat.metrics.cityscapes import cityscapes_report
 from ziggurat.metrics.coco import count_errors, count_report
 from ziggurat.metrics.coco_results import read_results
 from ziggurat.metrics.coco_truth import read_truth
@@ -49,7 +51,9 @@ def evaluate_results(
         source: Path | Annotations = data_root
         folder = None
     else:
-        source, folder = find_split(data_root, split or "val", with_keypoints=with_keypoints)
+        source, folder = find_split(
+            data_root, split or "val", with_masks=with_masks, with_keypoints=with_keypoints
+        )
     file = read_coco_file(source)  # checks ids and names, which what follows relies on
     content = source.content if isinstance(source, Annotations) else source
     truth = read_truth(content, with_masks=with_masks, with_keypoints=with_keypoints)
@@ -62,6 +66,8 @@ def evaluate_results(
                 "evaluate by the rules of COCO"
             )
         report = voc_report(truth, found, file.category_ids, file.classes)
+    elif rules == "cityscapes":
+        report = cityscapes_report(truth, found, file.category_ids, file.classes)
     else:
         report = count_report(truth, found, file.category_ids, file.classes, results.kinds)
         errors = count_errors(truth, found, file.category_ids, results.kinds)

@@ -15,6 +15,7 @@ from hotcoco import mask as coco_mask
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import ClassRow, Report
+from ziggurat.metrics.cityscapes import cityscapes_report
 from ziggurat.metrics.coco_counts import SIZES, CocoArrays, FoundObjects, Kind, count
 from ziggurat.metrics.coco_truth import CocoTruth, read_truth
 from ziggurat.metrics.errors import ErrorBreakdown, ImageObjects, break_down
@@ -130,6 +131,10 @@ class CocoMetric:
     def compute_voc(self) -> Report:
         """Return Pascal VOC's average precision of the boxes instead of COCO's numbers."""
         return voc_report(self.truth, self.found, self.category_ids, self.classes)
+
+    def compute_cityscapes(self) -> Report:
+        """Return Cityscapes' average precision of the masks instead of COCO's numbers."""
+        return cityscapes_report(self.truth, self.found, self.category_ids, self.classes)
 
     def errors(self) -> tuple[ErrorBreakdown, ...]:
         """Sort the mistakes of boxes and, where they are evaluated, of masks."""

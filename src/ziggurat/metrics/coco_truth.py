@@ -5,7 +5,7 @@ The masks become run lengths once, when the file is read: polygons are filled by
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ class CocoTruth:
         has_masks: Whether every object has run lengths in "segmentation".
         skeleton: What the keypoints in "keypoints" of every object are; None where there are none.
         sigmas: How far apart people put each point, as a share of the object's size.
+        ignored: Run lengths, by image id, of pixels that the rules of Cityscapes leave out; read
+            with the masks, where the file has them.
     """
 
     name: str
@@ -65,6 +67,7 @@ class CocoTruth:
     has_masks: bool
     skeleton: Skeleton | None = None
     sigmas: tuple[float, ...] = ()
+    ignored: Mapping[int, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def by_image(self) -> dict[int, TrueObjects]:
@@ -137,7 +140,28 @@ def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN4
         kept["area"] = entry.get("area", area)
         objects.append(kept)
     categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
-    return CocoTruth(name, images, objects, categories, with_masks)
+    ignored = {
+        entry["id"]: _ignored(name, entry)
+        for entry in content["images"]
+        if with_masks and "ignored" in entry
+    }
+    return CocoTruth(name, images, objects, categories, with_masks, ignored=ignored)
+
+
+def _ignored(name: str, image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pixels of an image that are left out.
+
+    Raises:
+        ZigguratError: If they are no run lengths of the size of the image.
+    """
+    mask, size = image["ignored"], [image["height"], image["width"]]
+    found = checked_run_lengths(mask) if isinstance(mask, dict) else None
+    if found is None or list(found["size"]) != size:
+        raise ZigguratError(
+            f"{name}: 'ignored' of image {image['id']} cannot be read; expected the run lengths of "
+            f"a mask of {size[0]} x {size[1]} pixels (height x width)"
+        )
+    return found
 
 
 def _keep_keypoints(truth: CocoTruth, content: Any) -> CocoTruth:  # noqa: ANN401  any JSON

@@ -7,6 +7,7 @@ import pytest
 
 from ziggurat.cards import MODELS
 from ziggurat.config import SemanticSegmentationRun, list_recipes, load_run, recipe_path
+from ziggurat.config.data import DetectionData
 from ziggurat.config.tree import TrainConfig
 
 RECIPES = [name for name in list_recipes() if "_fpt_" in name]
@@ -53,6 +54,22 @@ def test_runs_on_resnets_have_the_published_schedule(
     assert schedule.warmup_start == pytest.approx(1 / 3)
     assert (schedule.milestone_steps, schedule.gamma) == (milestones, 0.1)
     assert (run.trainer.max_epochs, run.trainer.max_steps) == (None, steps)
+
+
+def test_cityscapes_has_the_schedule_of_mask_rcnn() -> None:
+    run = run_of("mask_rcnn_fpt_resnet50_24k_cityscapes")
+    optimizer, schedule, data = run.optimizer, run.schedule, run.data
+    assert isinstance(data, DetectionData) and data.train_short_sides is not None
+    assert (optimizer.kind, optimizer.lr, optimizer.reference_batch) == ("sgd", 0.01, 8)
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 1e-4)
+    assert (schedule.milestone_steps, schedule.gamma) == ((18_000,), 0.1)
+    assert run.trainer.max_steps == 24_000
+    assert (data.short_side, data.long_side) == (1024, 2048)
+    assert (min(data.train_short_sides), max(data.train_short_sides)) == (800, 1024)
+    # What the paper does not say is as in the runs on COCO.
+    other = run_of("mask_rcnn_fpt_resnet50_180k_coco")
+    assert dataclasses.replace(optimizer, lr=0.05, reference_batch=16) == other.optimizer
+    assert dataclasses.replace(schedule, milestone_steps=(120_000, 160_000)) == other.schedule
 
 
 @pytest.mark.parametrize("recipe", sorted(PLAIN))
