@@ -2,13 +2,13 @@
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
+from ziggurat.config.schedule import ScheduleConfig
 from ziggurat.config.tree import (
     ClassificationRun,
     DetectionRun,
     InstanceSegmentationRun,
     ModelConfig,
     OptimizerConfig,
-    ScheduleConfig,
     SemanticSegmentationRun,
     TrainConfig,
     TrainerConfig,

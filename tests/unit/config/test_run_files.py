@@ -121,6 +121,7 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--schedule.milestones=[8,8]", ["schedule.milestones", "rising"]),
         ("--schedule.warmup_epochs=1", ["schedule.warmup_steps", "warmup_epochs"]),
         ("--schedule.kind=cosine", ["schedule.milestones", "step"]),
+        ("--schedule.warmup_mode=precedes", ["schedule.warmup_mode", "null", "step"]),
         ("--schedule.milestone_steps=[9]", ["schedule.milestone_steps", "left out where"]),
         ("--optimizer.momentum=0.9", ["optimizer.momentum", "null where optimizer.kind is adamw"]),
         ("--optimizer.kind=sgd", ["optimizer.betas", "null where optimizer.kind is sgd"]),
@@ -153,6 +154,7 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--data.image_size=300", ["data.image_size", "256", "300"]),
         ("--data.eval_image_size=257", ["data.eval_image_size", "256", "257"]),
         ("--data.eval_image_size=0", ["data.eval_image_size", "at least 1"]),
+        ("--data.augmentation_repeats=0", ["data.augmentation_repeats", "at least 1", "0"]),
         ("--data.batch_size=5", ["data.batch_size", "even", "5"]),
         ("--data.color_jitter=0.4", ["data.color_jitter", "auto_augment"]),
         ("--data.crop_scale=[0.5,0.1]", ["data.crop_scale", "low <= high"]),
@@ -162,6 +164,8 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--schedule.min_lr=-1", ["schedule.min_lr", "at least 0"]),
         ("--schedule.gamma=0.1", ["schedule.gamma", "null", "cosine", "0.1"]),
         ("--schedule.warmup_epochs=0", ["schedule.warmup_start", "null", "0.001"]),
+        ("--schedule.warmup_mode=follows", ["schedule.warmup_mode", "'replaces'", "'follows'"]),
+        ("--schedule.update=epoch_start", ["schedule.update", "'epoch_end'", "'epoch_start'"]),
     ],
 )
 def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -> None:
