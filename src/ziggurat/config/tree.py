@@ -9,6 +9,7 @@ from typing import Literal
 
 from ziggurat.config.checks import require, require_counts, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
+from ziggurat.config.distillation import DistillationConfig
 from ziggurat.config.loss import LossConfig
 from ziggurat.config.schedule import ScheduleConfig
 
@@ -47,6 +48,8 @@ class ModelConfig:
     """Most keys that a pixel of a neck fpt or fpt_paper reads in a softmax; null for all."""
     drop_block: float = 0.0
     """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
+    freeze_stages: int | None = None
+    """Stages of the backbone that do not learn, from the input on; null lets all learn."""
     weights: str | None = None
     """File the whole model starts from, ours or an official one; null starts anew."""
     backbone_weights: str | None = None
@@ -58,6 +61,7 @@ class ModelConfig:
         counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}
         require_counts("model", 1, num_classes=self.num_classes, **counts)
         require_counts("model", 0, head_depth=self.head_depth)
+        require_counts("model", 1, freeze_stages=self.freeze_stages)
         rate = self.drop_path_rate
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
         rate = self.drop_block
@@ -105,6 +109,9 @@ class OptimizerConfig:
     """Learning rate of the heads as a multiple of lr."""
     bias_lr_factor: float = 1.0
     """Learning rate of biases as a multiple of that of the weights beside them."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from each block of the backbone to the one before it, counted
+    from the heads; null lets all learn alike."""
 
     def __post_init__(self) -> None:
         require_positive(
@@ -116,6 +123,10 @@ class OptimizerConfig:
         )
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        decay = self.layer_decay
+        require(
+            decay is None or 0 < decay < 1, "optimizer.layer_decay", decay, "above 0 and below 1"
+        )
         require(
             all(0 <= beta < 1 for beta in self.betas or ()),
             "optimizer.betas",
@@ -162,6 +173,10 @@ class TrainerConfig:
     """Machines; under torchrun 1 takes as many as it started."""
     accumulate: int = 1
     """Batches whose gradients are added up to one optimizer step."""
+    checkpoint_activations: bool = False
+    """Whether blocks are computed again for their gradients, slower and in far less memory."""
+    compile: bool = False
+    """Whether the forward pass of training is compiled, slow to begin and faster then."""
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
     sync_batch_norm: bool = False
@@ -239,6 +254,7 @@ class ClassificationRun:
     model: ModelConfig
     data: ClassificationData
     optimizer: OptimizerConfig
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["classification"] = "classification"
@@ -257,6 +273,9 @@ class DetectionRun:
     task: Literal["detection"] = "detection"
     """What the model does."""
 
+    def __post_init__(self) -> None:
+        _require_one_size(self.trainer)
+
 
 @dataclass(frozen=True)
 class InstanceSegmentationRun:
@@ -269,6 +288,9 @@ class InstanceSegmentationRun:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["instance_segmentation"] = "instance_segmentation"
     """What the model does."""
+
+    def __post_init__(self) -> None:
+        _require_one_size(self.trainer)
 
 
 @dataclass(frozen=True)
@@ -283,6 +305,16 @@ class SemanticSegmentationRun:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["semantic_segmentation"] = "semantic_segmentation"
     """What the model does."""
+
+
+def _require_one_size(trainer: TrainerConfig) -> None:
+    # Every batch of a detector has another size, for each of which there would be a compilation.
+    require(
+        not trainer.compile,
+        "trainer.compile",
+        trainer.compile,
+        "false in runs whose images differ in size from batch to batch",
+    )
 
 
 TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun | SemanticSegmentationRun
