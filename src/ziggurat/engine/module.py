@@ -164,7 +164,9 @@ class TrainingModule(LightningModule):
             ZigguratError: If a loss is no finite number.
         """
         if self.mixing is not None:
-            batch = self.mixing(batch, self._position(batch_idx))
+            # Each device draws its own, as officially.
+            number = self._position(batch_idx) * self.trainer.world_size + self.global_rank
+            batch = self.mixing(batch, number)
         raw = self.forward_pass(batch.images, batch.image_sizes)
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
