@@ -55,7 +55,8 @@ class ModelConfig:
     backbone_weights: str | None = None
     """File the backbone starts from, an official one or any of ours; null starts anew."""
     reset_classes: bool = False
-    """Whether weights that belong to other classes are left out instead of refused."""
+    """Whether model.weights may be of other classes: those of the same name are carried over from a
+    file of ours, and the others begin anew, instead of being refused."""
 
     def __post_init__(self) -> None:
         counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}

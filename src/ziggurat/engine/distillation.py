@@ -14,6 +14,7 @@ from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
 from ziggurat.backbones.timm_backbone import check_network_name
+from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.checkpoints.native import is_native, load_weights
 from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.config.distillation import DistillationConfig
@@ -212,15 +213,15 @@ def _columns(name: str, teacher: Classifier, student: Classifier) -> list[int] |
     """
     if teacher.classes == student.classes:
         return None
-    has_names = teacher.classes != tuple(f"class_{i}" for i in range(len(teacher.classes)))
-    if not has_names and len(teacher.classes) == len(student.classes):
+    is_named = has_names(teacher.classes)
+    if not is_named and len(teacher.classes) == len(student.classes):
         return None  # an official file: it has no names, and the order of the data
     missing = [cls for cls in student.classes if cls not in teacher.classes]
-    if missing or not has_names:
+    if missing or not is_named:
         known = f"{len(teacher.classes)} classes"
         raise ZigguratError(
             f"distillation.teacher {name} must know the {len(student.classes)} classes that are "
-            f"learned, got one of {known}{f' without {missing[0]!r}' if has_names else ''}; train "
+            f"learned, got one of {known}{f' without {missing[0]!r}' if is_named else ''}; train "
             "a teacher on these classes"
         )
     return [teacher.classes.index(cls) for cls in student.classes]
