@@ -79,7 +79,7 @@ def test_the_header_of_a_recipe_tells_its_result(recipe: str) -> None:
         for number in re.findall(r"\d+\.\d", result.partition("(")[0]):
             assert number in first
         assert "published" in first
-    if card.recipes[0] == recipe:
+    if card.recipes[0] == recipe or card.neck or run.task == "semantic_segmentation":
         assert card.drop_path_rate == run.model.drop_path_rate
 
 

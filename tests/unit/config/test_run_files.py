@@ -139,6 +139,11 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--data.flip=2", ["data.flip", "between 0 and 1"]),
         ("--data.train_images=train", ["train_annotations", "together"]),
         ("--data.root=", ["data.root", "folder"]),
+        ("--optimizer.layer_decay=1", ["optimizer.layer_decay", "below 1", "1"]),
+        ("--model.freeze_stages=0", ["model.freeze_stages", "at least 1", "0"]),
+        ("--trainer.compile=true", ["trainer.compile", "differ in size", "True"]),
+        ("--trainer.checkpoint_activations=2", ["trainer.checkpoint_activations", "bool", "2"]),
+        ("--distillation.teacher=p2t_base", ["distillation.teacher", "classification"]),
         ("--model.reset_classes=true", ["model.reset_classes", "weights"]),
         ("optimizer.lr=1", ["--section.field=value"]),
     ],
@@ -170,6 +175,25 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
 )
 def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -> None:
     message = message_of(CLASSIFICATION, ROOT, override)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["kind=soft"], ["distillation.kind", "null where distillation.teacher is not given"]),
+        (["alpha=0.5"], ["distillation.alpha", "null", "0.5"]),
+        (["weights=x.pth"], ["distillation.weights", "null", "x.pth"]),
+        (["teacher="], ["distillation.teacher", "timm:NAME", "''"]),
+        (["teacher=t.safetensors", "weights=x.pth"], ["distillation.weights", "a file itself"]),
+        (["teacher=p2t_base", "alpha=0"], ["distillation.alpha", "above 0 and at most 1", "0"]),
+        (["teacher=p2t_base", "kind=firm"], ["distillation.kind", "'hard' or 'soft'", "firm"]),
+        (["teacher=p2t_base", "temperature=2"], ["distillation.temperature", "soft", "2"]),
+        (["teacher=p2t_base", "kind=soft", "temperature=0"], ["distillation.temperature", "0"]),
+    ],
+)
+def test_bad_distillation(overrides: list[str], parts: list[str]) -> None:
+    message = message_of(CLASSIFICATION, ROOT, *(f"--distillation.{word}" for word in overrides))
     assert all(part in message for part in parts), message
 
 
