@@ -31,7 +31,7 @@ def layer_factors(model: nn.Module, decay: float) -> dict[str, float]:
     """Return decay^n for each parameter that has n layers between itself and the heads.
 
     Clark et al., arXiv:2003.10555, as timm does it: what is behind the backbone learns at the full
-    rate, and so do parts of a backbone that no published file has.
+    rate, and so do the parts that dense prediction adds to a backbone.
 
     Args:
         model: A model with a backbone.
