@@ -10,7 +10,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from timm.data import resolve_model_data_config
+from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
 
 from ziggurat.backbones.timm_backbone import check_network_name
@@ -202,7 +202,7 @@ def _timm_network(name: str, weights: str | None, num_classes: int) -> nn.Module
             f"the teacher {name!r} of timm knows {network.num_classes} classes, the data have "
             f"{num_classes}; give weights for these classes as distillation.weights"
         )
-    return network  # type: ignore[no-any-return]
+    return network
 
 
 def _columns(name: str, teacher: Classifier, student: Classifier) -> list[int] | None:
