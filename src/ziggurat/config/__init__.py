@@ -1,7 +1,9 @@
 """A training run as one tree of typed, frozen dataclasses."""
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
+from ziggurat.config.distillation import DistillationConfig
 from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
+from ziggurat.config.schedule import ScheduleConfig
 from ziggurat.config.tree import (
     ClassificationRun,
     DetectionRun,
@@ -9,7 +11,6 @@ from ziggurat.config.tree import (
     KeypointDetectionRun,
     ModelConfig,
     OptimizerConfig,
-    ScheduleConfig,
     SemanticSegmentationRun,
     TrainConfig,
     TrainerConfig,
@@ -20,6 +21,7 @@ __all__ = [
     "ClassificationRun",
     "DetectionData",
     "DetectionRun",
+    "DistillationConfig",
     "InstanceSegmentationRun",
     "KeypointDetectionRun",
     "ModelConfig",

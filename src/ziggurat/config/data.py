@@ -32,6 +32,9 @@ class ClassificationData:
     """Validation images per device and batch."""
     workers: int = 8
     """Processes per device that read images; 0 reads in the training process."""
+    augmentation_repeats: int = 1
+    """Times an image is drawn in a row, each time augmented anew; an epoch keeps its length and so
+    sees fewer images; 1 draws every image once."""
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
     """Augmentation policy in timm's notation; null for none."""
     color_jitter: float = 0.0
@@ -56,6 +59,7 @@ class ClassificationData:
         require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
         sizes = {"image_size": self.image_size, "eval_image_size": self.eval_image_size}
         require_counts("data", 1, **sizes, resize=self.resize)
+        require_counts("data", 1, augmentation_repeats=self.augmentation_repeats)
         require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
         name = "image_size" if self.eval_image_size is None else "eval_image_size"
         cropped = sizes[name] or 0

@@ -161,7 +161,8 @@ class MixupCutmix:
 
         Args:
             batch: Images with labels (B,).
-            step: Number of the batch in the run; what is drawn depends on it and the seed only.
+            step: Number of the batch among those of all devices in the run; what is drawn depends
+                on it and the seed only.
 
         Raises:
             ZigguratError: If the number of images is odd, so that they make no pairs.

@@ -102,6 +102,9 @@ def training_loader(
         # Officially a classifier leaves out what fills no batch and the others repeat images.
         drop_last=is_classification,
         group_by_aspect=isinstance(config.data, DetectionData),
+        repeats=(
+            config.data.augmentation_repeats if isinstance(config.data, ClassificationData) else 1
+        ),
     )
 
 

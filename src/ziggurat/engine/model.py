@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.config.loss import LossConfig
@@ -13,7 +15,9 @@ from ziggurat.config.tree import TrainConfig
 from ziggurat.data.class_frequency import class_pixels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
+from ziggurat.engine.depth import freeze_stages
 from ziggurat.errors import ZigguratError
+from ziggurat.layers.checkpointing import set_checkpointing
 from ziggurat.losses.class_balance import median_frequency_weights
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
@@ -75,6 +79,30 @@ def build_model(
     if use_weights:
         _load(model, config, say)
     return model.to(memory_format=torch.channels_last).train()
+
+
+def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None]) -> list[nn.Module]:
+    """Set what changes how a model trains, not what it is.
+
+    Args:
+        model: The model of the run.
+        config: The run.
+        say: Is told what is frozen.
+
+    Returns:
+        Parts that do not learn and must stay in evaluation mode.
+
+    A backbone with fewer stages, or without blocks that can be computed again, is a
+    `ZigguratError`.
+    """
+    if config.trainer.checkpoint_activations:
+        if isinstance(model.backbone, TimmBackbone):
+            model.backbone.set_grad_checkpointing()
+        else:
+            set_checkpointing(model, True)
+    if config.model.freeze_stages is None:
+        return []
+    return freeze_stages(model, config.model.freeze_stages, say)
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:

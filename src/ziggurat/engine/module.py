@@ -1,18 +1,19 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
 from ziggurat.engine.data import RunData, training_loader
+from ziggurat.engine.distillation import Distillation
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
 from ziggurat.errors import ZigguratError
@@ -28,16 +29,30 @@ class TrainingModule(LightningModule):
         config: The run.
         data: Data of the run.
         ledger: Is told of files that could not be decoded.
+        frozen: Parts of the model that do not learn.
+        distillation: What the model learns from a teacher, or None.
     """
 
     loader: TrainingLoader
     schedule: Schedule
 
     def __init__(
-        self, model: Model, config: TrainConfig, data: RunData, ledger: BadFileLedger
+        self,
+        model: Model,
+        config: TrainConfig,
+        data: RunData,
+        ledger: BadFileLedger,
+        frozen: Sequence[nn.Module] = (),
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        # Functions and tuples, not modules of this one: their entries would be saved, too.
+        self.forward_pass: Callable[..., Any] = (
+            torch.compile(model.forward) if config.trainer.compile else model.__call__
+        )
+        self.frozen = tuple(frozen)
+        self.distillation = distillation
         self.config = config
         self.data = data
         self.ledger = ledger
@@ -61,6 +76,8 @@ class TrainingModule(LightningModule):
             total_steps,
             steps_per_epoch,
         )
+        if self.distillation is not None:
+            self.distillation.to(self.trainer.strategy.root_device)
 
     @property
     def lr(self) -> float:
@@ -71,6 +88,16 @@ class TrainingModule(LightningModule):
     def base_lr(self) -> float:
         """Learning rate for the images of a step, before the schedule."""
         return scaled_lr(self.config.optimizer, self.images_per_step)
+
+    def describe_lr(self) -> str:
+        """Say by which rule the learning rate follows the images of a step."""
+        given, images = self.config.optimizer, self.images_per_step
+        if given.reference_batch is None:
+            return f"learning rate {given.lr:.3g}, whatever the {images} images a step"
+        return (
+            f"learning rate {self.base_lr:.3g} for {images} images a step: optimizer.lr "
+            f"{given.lr:.3g} is meant for {given.reference_batch}"
+        )
 
     def train_dataloader(self) -> TrainingLoader:
         """Give the batches of this process."""
@@ -118,6 +145,8 @@ class TrainingModule(LightningModule):
         Both depend on the position in the run only, so that a resumed run repeats a whole one.
         """
         self.ledger.add(batch.skipped)
+        for part in self.frozen:  # validation lets all parts train again
+            part.eval()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * group["lr_factor"]
         position = self._position(batch_idx)
@@ -135,10 +164,14 @@ class TrainingModule(LightningModule):
             ZigguratError: If a loss is no finite number.
         """
         if self.mixing is not None:
-            batch = self.mixing(batch, self._position(batch_idx))
-        raw = self.model(batch.images, batch.image_sizes)
+            # Each device draws its own, as officially.
+            number = self._position(batch_idx) * self.trainer.world_size + self.global_rank
+            batch = self.mixing(batch, number)
+        raw = self.forward_pass(batch.images, batch.image_sizes)
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
+        if self.distillation is not None:
+            losses = self.distillation(batch.images, raw, losses)
         total = torch.stack(list(losses.values())).sum()
         values = torch.stack([total, *losses.values()]).detach().tolist()
         self.losses = dict(zip(("loss", *losses), values, strict=True))

@@ -22,10 +22,11 @@ from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
 from ziggurat.engine.checkpointing import AtomicCheckpointIO, Checkpointing
 from ziggurat.engine.data import RunData, build_data
+from ziggurat.engine.distillation import build_distillation
 from ziggurat.engine.ema import WeightMean
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.logs import CsvLog, tensorboard_log
-from ziggurat.engine.model import build_model
+from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
 from ziggurat.engine.processes import devices_and_nodes, is_first_process
@@ -119,7 +120,9 @@ class _Run:
             config.data.max_bad_files,
             lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
         )
-        self.module = TrainingModule(model, config, data, ledger)
+        frozen = prepare_model(model, config, say)
+        distillation = build_distillation(config, model, say)
+        self.module = TrainingModule(model, config, data, ledger, frozen, distillation)
         decay = config.trainer.ema_decay
         self.mean = None if decay is None else WeightMean(model, decay)
         self.validation = Validation(
@@ -213,6 +216,7 @@ class _Run:
     def _begin(self) -> None:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.write_run(self.config)
+        self.say(self.module.describe_lr())
         if self.module.schedule.shortening is not None:
             self.say(self.module.schedule.shortening)
 
