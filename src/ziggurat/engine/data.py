@@ -13,8 +13,8 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
@@ -41,8 +41,8 @@ class RunData:
         notes: What was left out of the annotations, a sentence each.
     """
 
-    train: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
-    val: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    train: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
+    val: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
@@ -132,7 +132,7 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     root = Path(data.root)
     crop = data.eval_image_size or data.image_size
     preprocessing = CenterCrop(resize=data.resize, crop=crop)
-    train = ImageFolder(
+    train = open_images(
         root,
         data.train_split,
         train_transform(
@@ -147,7 +147,7 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
         train=True,
         seed=seed,
     )
-    val = ImageFolder(
+    val = open_images(
         root,
         data.val_split,
         eval_transform(preprocessing),
