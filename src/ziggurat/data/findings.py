@@ -14,6 +14,9 @@ from ziggurat.types import ImageSize
 
 Layout = Literal[
     "image_folder",
+    "image_list",
+    "image_lmdb",
+    "image_shards",
     "coco",
     "voc",
     "yolo",
@@ -30,6 +33,9 @@ Layout = Literal[
     "class_masks",
 ]
 Severity = Literal["fault", "note"]
+
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names that tell a split."""
 
 TRAIN_SPLITS = frozenset({"train", "training", "train2017"})
 """Splits that are trained on: there, a class without a single example is a fault."""
@@ -77,7 +83,7 @@ class Example:
     """An image without fault and where its annotations are, to be drawn.
 
     Attributes:
-        image: The image file.
+        image: The image file, or its bytes where it is packed.
         caption: What to write below it.
         classes: Name of each label.
         objects: Objects in it, for detection.
@@ -86,7 +92,7 @@ class Example:
         masks: File of the mask of each class, where classes may overlap.
     """
 
-    image: Path
+    image: Path | bytes
     caption: str
     classes: tuple[str, ...]
     objects: "tuple[ExampleObject, ...] | None" = None

@@ -94,7 +94,11 @@ def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> 
 
 
 def _images_below(folder: Path, name: str) -> list[str]:
-    """Files of a class at any depth, relative to the split's folder."""
+    """List the files of a class at any depth, relative to the split's folder.
+
+    Raises:
+        ZigguratError: If a folder cannot be listed.
+    """
     found, pending = [], [name]
     while pending:
         inner = pending.pop()

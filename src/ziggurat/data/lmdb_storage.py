@@ -1,9 +1,9 @@
 """Images in an LMDB: as `ziggurat data pack` writes it, or with file names as keys.
 
-    ours       "image/0000000012" -> file, for every image; "classes", "labels", "names",
-               "name_ends" -> all of them at once; "format"
-    others'    "n01440764_10026.JPEG" -> file, and a list with the labels beside the LMDB; the tool
-               of the official GPViT writes this, and "total" -> the number of images
+ours       "image/0000000012" -> file, for every image; "classes", "labels", "names",
+"name_ends" -> all of them at once; "format"
+others'    "n01440764_10026.JPEG" -> file, and a list with the labels beside the LMDB; the tool
+of the official GPViT writes this, and "total" -> the number of images
 """
 
 import json
@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,29 @@ from ziggurat.errors import ZigguratError
 
 DATA_FILE = "data.mdb"
 FORMAT = b"ziggurat 1"
+
+
+@runtime_checkable
+class _Transaction(Protocol):
+    """What is used of `lmdb.Transaction`, a package without types."""
+
+    def __enter__(self) -> "_Transaction": ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return what is stored under a key, or None."""
+
+
+@runtime_checkable
+class _Environment(Protocol):
+    """What is used of `lmdb.Environment`."""
+
+    def begin(self) -> _Transaction:
+        """Start reading."""
+
+    def close(self) -> None:
+        """Close the file."""
 
 
 def image_key(index: int) -> bytes:
@@ -91,7 +114,7 @@ class LmdbStorage:
             ImageDecodeError: If there is none.
         """
         with _environment(self.folder).begin() as transaction:
-            data: bytes | None = transaction.get(self.key(index))
+            data = transaction.get(self.key(index))
         if data is None:
             raise ImageDecodeError(self.name(index), "the LMDB has no such entry")
         return data
@@ -149,26 +172,28 @@ def open_lmdb(
 
 
 def _open_ours(
-    folder: Path, transaction: Any, written: bytes, classes: Sequence[str] | None
+    folder: Path, transaction: _Transaction, written: bytes, classes: Sequence[str] | None
 ) -> LmdbStorage:
     if written != FORMAT:
         raise ZigguratError(
             f"{folder} is of the format {os.fsdecode(written)!r}, expected {FORMAT.decode()!r}; "
             "pack the data again"
         )
-    own = tuple(json.loads(transaction.get(b"classes")))
-    labels = torch.from_numpy(np.frombuffer(transaction.get(b"labels"), "<i8").astype(np.int64))
-    ends = np.frombuffer(transaction.get(b"name_ends"), dtype="<i8")
-    names = NameTable.from_bytes(transaction.get(b"names"), ends)
+    tables = [
+        transaction.get(key) or b"" for key in (b"classes", b"labels", b"names", b"name_ends")
+    ]
+    own = tuple(json.loads(tables[0]))
+    labels = torch.from_numpy(np.frombuffer(tables[1], "<i8").astype(np.int64))
+    names = NameTable.from_bytes(tables[2], np.frombuffer(tables[3], "<i8"))
     labels, known = match_classes(folder, labels, own, classes)
     return LmdbStorage(folder, names, labels, known, is_ours=True)
 
 
-_open: dict[tuple[int, str], Any] = {}
+_open: dict[tuple[int, str], _Environment] = {}
 """LMDB allows a file to be opened once in a process."""
 
 
-def _environment(folder: Path) -> Any:
+def _environment(folder: Path) -> _Environment:
     """Return the open file of a resolved folder."""
     key = (os.getpid(), str(folder))
     if key not in _open:
@@ -187,7 +212,7 @@ def close_environment(folder: Path) -> None:
         environment.close()
 
 
-def _open_environment(folder: Path) -> Any:
+def _open_environment(folder: Path) -> _Environment:
     lmdb = import_lmdb()
     try:
         # No lock file: data sets are often read-only, and nobody writes to a finished one.

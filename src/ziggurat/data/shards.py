@@ -25,11 +25,12 @@ class ShardStorage:
         own = index.classes or find_class_names(folder) or find_class_names(folder.parent)
         self.folder = folder
         self.index = index
+        self.names = index.names
         self.labels, self.classes = match_classes(folder, index.labels, own, classes)
 
     def name(self, index: int) -> str:
         """Shard and name of an image."""
-        return os.path.join(self._shard(index), os.fsdecode(self.index.names[index]))
+        return os.path.join(self._shard(index), os.fsdecode(self.names[index]))
 
     def read(self, index: int) -> bytes:
         """Return the file of an image.

@@ -7,7 +7,7 @@ machine, so that a run can shuffle, stop and go on without knowing how the image
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -18,19 +18,22 @@ from ziggurat.data.names import NameTable
 from ziggurat.errors import ZigguratError, did_you_mean
 
 
+@runtime_checkable
 class Storage(Protocol):
     """Encoded images and their labels.
 
     Attributes:
         classes: Name of each label.
         labels: Class of each image.
+        names: Name of each image within the storage.
     """
 
     classes: tuple[str, ...]
     labels: Int64[Tensor, " N"]
+    names: NameTable
 
     def name(self, index: int) -> str:
-        """Say which image this is, for people."""
+        """Say which image this is and where, for people."""
 
     def read(self, index: int) -> bytes:
         """Return the file of an image as it was stored.

@@ -89,15 +89,18 @@ def read_index(data: bytes, where: object) -> TarIndex:
             head = json.loads(file["head"].tobytes())
             shard, offsets, lengths, labels = (torch.from_numpy(row) for row in file["places"])
             names = NameTable.from_bytes(file["names"].tobytes(), file["name_ends"])
-        if head["format"] != _FORMAT:
-            raise ValueError(f"it is of the format {head['format']!r}")
         classes = None if head["classes"] is None else tuple(head["classes"])
         shards, sizes = tuple(head["shards"]), tuple(head["sizes"])
     except Exception as error:  # a damaged zip file raises nearly anything
         raise ZigguratError(
-            f"the index {where} is damaged or not of this version ({error}); pack the data again, "
-            "or remove it if it is not from `ziggurat data pack`"
+            f"the index {where} is damaged or not from `ziggurat data pack` ({error}); pack the "
+            "data again, or remove it and the shards are read without"
         ) from error
+    if head["format"] != _FORMAT:
+        raise ZigguratError(
+            f"the index {where} is of the format {head['format']!r}, expected {_FORMAT!r}; pack "
+            "the data again"
+        )
     return TarIndex(shards, sizes, shard, offsets, lengths, labels, names, classes)
 
 
@@ -186,19 +189,21 @@ def scan_shard(path: Path) -> dict[str, Member]:
         ZigguratError: If it is damaged, or has a file or a label that cannot be.
     """
     samples: dict[str, Member] = {}
+    end = 0
     size = path.stat().st_size
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for entry in tar:
                 tar.members = []  # else tarfile keeps every header
-                if entry.isfile():
-                    if entry.offset_data + entry.size > size:
-                        raise tarfile.ReadError("unexpected end of data")
+                end = entry.offset_data + entry.size
+                if entry.isfile() and end <= size:
                     _add(samples, path, tar, entry)
     except (tarfile.TarError, OSError) as error:
         raise ZigguratError(
             f"{path} is damaged, cut short or no tar file ({error}); pack or copy it again"
         ) from error
+    if end > size:  # tarfile sees this for all but the last file
+        raise ZigguratError(f"{path} is cut short in its last file; pack or copy it again")
     return samples
 
 

@@ -45,9 +45,7 @@ def test_classes_and_files_are_sorted(root: Path) -> None:
     dataset = open_images(root, "train", TRANSFORM, train=True)
     assert dataset.classes == ("ant", "zebra")
     assert dataset.storage.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert [
-        path(dataset, index).relative_to(root / "train").as_posix() for index in range(6)
-    ] == [
+    assert [path(dataset, index).relative_to(root / "train").as_posix() for index in range(6)] == [
         "ant/0.PNG",
         "ant/1.PNG",
         "ant/deep/2.PNG",
