@@ -206,20 +206,25 @@ def upright_size(image: Image.Image) -> ImageSize:
     Args:
         image: An image of any mode.
     """
-    is_on_its_side = _orientation(image) in (5, 6, 7, 8)
+    is_on_its_side = orientation(image) in (5, 6, 7, 8)
     return (image.width, image.height) if is_on_its_side else (image.height, image.width)
 
 
-def _orientation(image: Image.Image) -> object:
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation of an open image, 1 where it is upright or says nothing.
+
+    Args:
+        image: An image of any mode.
+    """
     try:
-        return image.getexif().get(_ORIENTATION_TAG)
+        found = image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata says nothing, and the pixels are whole
-        return None
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    operation = _UPRIGHT.get(orientation(image))
     return image if operation is None else image.transpose(operation)
 
 

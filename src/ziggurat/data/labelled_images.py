@@ -8,6 +8,7 @@ from torch.utils.data import Dataset
 
 from ziggurat.data.classification import ImageTransform
 from ziggurat.data.decode import decode_image
+from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.image_folder import open_image_folder
 from ziggurat.data.items import Item, ItemKey, read_item
 from ziggurat.data.list_file import find_list, open_list
@@ -30,7 +31,12 @@ class LabelledImages(Dataset[Item]):
     """
 
     def __init__(
-        self, storage: Storage, transform: ImageTransform, *, train: bool, seed: int = 0
+        self,
+        storage: Storage,
+        transform: ImageTransform | FastTrainTransform,
+        *,
+        train: bool,
+        seed: int = 0,
     ) -> None:
         self.storage = storage
         self.transform = transform
@@ -49,10 +55,14 @@ class LabelledImages(Dataset[Item]):
         return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
-        name = self.storage.name(index)
-        image = decode_image(self.storage.read(index), name=name)
-        info = ImageInfo(index, name, (image.height, image.width))
-        return Sample(self.transform(image), int(self.storage.labels[index]), info, skipped)
+        name, data = self.storage.name(index), self.storage.read(index)
+        if isinstance(self.transform, FastTrainTransform):
+            image, size = self.transform(data, name)
+        else:
+            picture = decode_image(data, name=name)
+            image, size = self.transform(picture), (picture.height, picture.width)
+        label = int(self.storage.labels[index])
+        return Sample(image, label, ImageInfo(index, name, size), skipped)
 
 
 def storage_kind(root: Path, split: str) -> StorageKind:
@@ -107,7 +117,7 @@ def open_storage(root: Path, split: str, classes: Sequence[str] | None = None) -
 def open_images(
     root: Path,
     split: str,
-    transform: ImageTransform,
+    transform: ImageTransform | FastTrainTransform,
     *,
     train: bool,
     classes: Sequence[str] | None = None,

@@ -74,7 +74,7 @@ def import_lmdb() -> ModuleType:
 
 
 class LmdbStorage:
-    """Images by key. The file is opened once in each process, for LMDB must not cross a fork.
+    """Images by key. Every process opens the file by itself.
 
     Args:
         folder: Folder with `data.mdb`.
@@ -189,27 +189,26 @@ def _open_ours(
     return LmdbStorage(folder, names, labels, known, is_ours=True)
 
 
-_open: dict[tuple[int, str], _Environment] = {}
+_open: dict[Path, _Environment] = {}
 """LMDB allows a file to be opened once in a process."""
 
 
 def _environment(folder: Path) -> _Environment:
     """Return the open file of a resolved folder."""
-    key = (os.getpid(), str(folder))
-    if key not in _open:
-        _open[key] = _open_environment(folder)
-    return _open[key]
+    if folder not in _open:
+        _open[folder] = _open_environment(folder)
+    return _open[folder]
 
 
-def close_environment(folder: Path) -> None:
-    """Close the file in this process, so that it can be replaced.
+def close_environments() -> None:
+    """Close all files in this process; what reads one again opens it again."""
+    while _open:
+        _open.popitem()[1].close()
 
-    Args:
-        folder: Folder with `data.mdb`.
-    """
-    environment = _open.pop((os.getpid(), str(folder.resolve())), None)
-    if environment is not None:
-        environment.close()
+
+# An open LMDB must not cross a fork: parent and worker open their own.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=close_environments)
 
 
 def _open_environment(folder: Path) -> _Environment:

@@ -17,7 +17,7 @@ from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import SPLITS
 from ziggurat.data.image_folder import class_folders
 from ziggurat.data.labelled_images import open_storage, storage_kind
-from ziggurat.data.lmdb_storage import close_environment
+from ziggurat.data.lmdb_storage import close_environments
 from ziggurat.data.pack_lmdb import write_lmdb
 from ziggurat.data.pack_shards import write_shards
 from ziggurat.data.storage import Storage
@@ -177,5 +177,5 @@ def _pack_split(
             )
         if on_progress is not None:
             on_progress(f"verify {split}", index + 1, total)
-    close_environment(folder)
+    close_environments()  # the folder is renamed next
     return PackedSplit(split, total, num_bytes)

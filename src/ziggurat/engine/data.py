@@ -13,6 +13,7 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
+from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
@@ -132,18 +133,19 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     root = Path(data.root)
     crop = data.eval_image_size or data.image_size
     preprocessing = CenterCrop(resize=data.resize, crop=crop)
+    exact = train_transform(
+        data.image_size,
+        auto_augment=data.auto_augment,
+        color_jitter=data.color_jitter,
+        random_erasing=data.random_erasing,
+        scale=data.crop_scale,
+        flip=data.flip,
+        preprocessing=preprocessing,
+    )
     train = open_images(
         root,
         data.train_split,
-        train_transform(
-            data.image_size,
-            auto_augment=data.auto_augment,
-            color_jitter=data.color_jitter,
-            random_erasing=data.random_erasing,
-            scale=data.crop_scale,
-            flip=data.flip,
-            preprocessing=preprocessing,
-        ),
+        exact if data.decoder == "exact" else FastTrainTransform(exact),
         train=True,
         seed=seed,
     )
