@@ -29,10 +29,11 @@ from ziggurat.data.check_image_folder import (
     is_unusual_image_folder,
 )
 from ziggurat.data.check_segmentation import check_segmentation
-from ziggurat.data.check_storage import check_storage, find_storage
+from ziggurat.data.check_storage import check_storage, find_storage, stored_splits
 from ziggurat.data.class_masks import is_class_masks
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layout
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
 
@@ -58,6 +59,14 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     Raises:
         ZigguratError: If there is none.
     """
+    url = remote_url(root)
+    if url is not None:
+        if not stored_splits(root, "image_shards"):
+            raise ZigguratError(
+                f"{url} has no split with an index; expected train/index.npz, as "
+                "`ziggurat data pack --format shards` makes it"
+            )
+        return ((root, "image_shards"),)
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")

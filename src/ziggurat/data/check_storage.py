@@ -20,6 +20,7 @@ from ziggurat.data.findings import (
     some,
 )
 from ziggurat.data.labelled_images import StorageKind, open_storage, storage_kind
+from ziggurat.data.remote_shards import has_remote_split, remote_url
 from ziggurat.data.storage import Storage
 
 _NUM_EXAMPLES = 12
@@ -34,6 +35,9 @@ def stored_splits(root: Path, kind: StorageKind) -> list[str]:
         root: Folder of the data set.
         kind: The storage.
     """
+    url = remote_url(root)
+    if url is not None:
+        return [split for split in SPLITS if has_remote_split(url, split)]
     return [split for split in SPLITS if storage_kind(root, split) == kind]
 
 

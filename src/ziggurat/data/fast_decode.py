@@ -7,7 +7,7 @@ flip and augmentation, and pixels differ by few levels of 255:
                   least twice as large as what comes out, at 1/2, 1/4 or 1/8 in the DCT, which
                   smooths otherwise
     resizing      PyTorch's bicubic on bytes, Pillow's algorithm: one level off at most
-    augmentation  shears and shifts row by row (`fast_shift`): one level off at most
+    augmentation  shears and shifts along one axis (`fast_shift`): one level off at most
     normalising   in the memory layout of the batch: the same numbers
 
 A file that is anything but an intact JPEG in colour or grey is decoded by Pillow, which also says
@@ -27,7 +27,7 @@ from torchvision import transforms
 
 from ziggurat.data.classification import operations_of
 from ziggurat.data.decode import decode_image, orientation, without_pillow_warnings
-from ziggurat.data.fast_shift import use_row_shifts
+from ziggurat.data.fast_shift import use_fast_shifts
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
@@ -68,7 +68,7 @@ class FastTrainTransform:
         self.mean = normalize.mean.repeat(width)  # of a row of pixels, channels last
         self.std = normalize.std.repeat(width)
         for step in self.on_pictures:
-            use_row_shifts(operations_of(step))
+            use_fast_shifts(operations_of(step))
 
     def __call__(self, data: bytes, name: str) -> tuple[Float[Tensor, "3 h w"], ImageSize]:
         """Return the tensor, and the height and width of the upright image.
@@ -146,7 +146,7 @@ def _jpeg_header(data: bytes) -> tuple[int, ImageSize | None]:
         return 1, None
 
 
-def upright(pixels: Pixels, turn: int) -> Pixels:
+def upright(pixels: Pixels, turn: int) -> UInt8[np.ndarray, "h w 3"]:
     """Turn an image as its EXIF orientation says; a view of the same pixels.
 
     Args:
@@ -162,10 +162,10 @@ def upright(pixels: Pixels, turn: int) -> Pixels:
     return pixels
 
 
-def _resize(pixels: Pixels, size: ImageSize) -> Pixels:
+def _resize(pixels: Pixels, size: ImageSize) -> UInt8[np.ndarray, "h w 3"]:
     if min(pixels.strides) < 0:
         pixels = np.ascontiguousarray(pixels)  # PyTorch goes through memory forwards only
     batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
     resized = F.interpolate(batch, size=size, mode="bicubic", antialias=True)
-    result: Pixels = resized[0].permute(1, 2, 0).contiguous().numpy()
+    result: np.ndarray = resized[0].permute(1, 2, 0).contiguous().numpy()
     return result

@@ -13,6 +13,7 @@ from ziggurat.data.image_folder import open_image_folder
 from ziggurat.data.items import Item, ItemKey, read_item
 from ziggurat.data.list_file import find_list, open_list
 from ziggurat.data.lmdb_storage import find_lmdb, open_lmdb
+from ziggurat.data.remote_shards import open_remote_shards, remote_url
 from ziggurat.data.shards import find_shards, open_shards
 from ziggurat.data.storage import Storage
 from ziggurat.types import BadFile, ImageInfo, Sample
@@ -72,6 +73,8 @@ def storage_kind(root: Path, split: str) -> StorageKind:
         root: Folder of the data set.
         split: Name of the split.
     """
+    if remote_url(root) is not None:
+        return "image_shards"
     if find_lmdb(root, split) is not None:
         return "image_lmdb"
     if find_shards(root, split):
@@ -97,11 +100,14 @@ def open_storage(root: Path, split: str, classes: Sequence[str] | None = None) -
     """Open the images of a split, however they are stored.
 
     Args:
-        root: Folder of the data set.
+        root: Folder of the data set, or the address of one behind http or https.
         split: Name of the split.
         classes: Classes in the order of their labels; by default those of the split. An
             evaluation split must be given those of the training split.
     """
+    url = remote_url(root)
+    if url is not None:
+        return open_remote_shards(url, split, classes)
     database = find_lmdb(root, split)
     if database is not None:
         return open_lmdb(root, split, database, classes)

@@ -23,6 +23,7 @@ from ziggurat.data.findings import Layout
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.labelled_images import LabelledImages, has_class_names, open_images
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
@@ -287,7 +288,7 @@ def open_data(
             f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
             "set with --data.root"
         )
-    if not folder.is_dir():
+    if not folder.is_dir() and remote_url(folder) is None:
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
     split = split or ("val" if run is None else run.data.val_split)
     preprocessing = model.preprocessing
