@@ -76,8 +76,7 @@ def pack(
     splits = _splits(root)
     partial = output.with_name(output.name + _PARTIAL)
     with _explained(output):
-        if partial.exists():
-            shutil.rmtree(partial)  # of an attempt that was broken off
+        _remove_broken_attempt(partial)
         partial.mkdir(parents=True)
         done = []
         classes: tuple[str, ...] | None = None
@@ -106,6 +105,18 @@ def _splits(root: Path) -> list[str]:
             "train/data.mdb or train/*.tar, and the same for val"
         )
     return found
+
+
+def _remove_broken_attempt(partial: Path) -> None:
+    if not partial.exists():
+        return
+    strangers = [entry.name for entry in partial.iterdir() if entry.name not in SPLITS]
+    if strangers:
+        raise ZigguratError(
+            f"{partial} is in the way, and {strangers[0]!r} in it is not from packing; move the "
+            "folder or name another output"
+        )
+    shutil.rmtree(partial)
 
 
 @contextmanager

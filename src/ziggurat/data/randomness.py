@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random import mtrand
 
 _spare: list[np.random.MT19937] = []
 """Engines that nobody uses now; one for each `seeded` that is inside another."""
@@ -21,8 +22,8 @@ def seeded(*key: int) -> Iterator[None]:
     python, torch_cpu = random.getstate(), torch.get_rng_state()
     # NumPy's global generator gets another engine meanwhile: copying the state of its own out and
     # in, or making a new engine, takes longer than all the rest.
-    numpy, engine = np.random.get_bit_generator(), _spare.pop() if _spare else np.random.MT19937()
-    np.random.set_bit_generator(engine)
+    numpy, engine = mtrand.get_bit_generator(), _spare.pop() if _spare else np.random.MT19937()
+    mtrand.set_bit_generator(engine)
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -32,6 +33,6 @@ def seeded(*key: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(python)
-        np.random.set_bit_generator(numpy)
+        mtrand.set_bit_generator(numpy)
         _spare.append(engine)
         torch.set_rng_state(torch_cpu)

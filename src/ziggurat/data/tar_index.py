@@ -194,7 +194,8 @@ def scan_shard(path: Path) -> dict[str, Member]:
     try:
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for entry in tar:
-                tar.members = []  # else tarfile keeps every header
+                # Else tarfile keeps every header.
+                tar.members = []  # type: ignore[attr-defined]
                 end = entry.offset_data + entry.size
                 if entry.isfile() and end <= size:
                     _add(samples, path, tar, entry)

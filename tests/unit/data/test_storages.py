@@ -523,6 +523,11 @@ def test_what_cannot_be_packed(folders: Path, tmp_path: Path, kind: PackFormat) 
     with pytest.raises(ZigguratError, match="out exists already and is not overwritten"):
         pack(folders, out, kind, shard_bytes=1)
     out.rmdir()
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.tex").write_text("")
+    with pytest.raises(ZigguratError, match=r"out.partial is in the way, and 'thesis.tex' in it"):
+        pack(folders, out, kind, shard_bytes=1)
+    shutil.rmtree(tmp_path / "out.partial")
     write_lists(folders, folders, "{}_list.txt")
     (folders / "train" / "ant" / "4.jpg").unlink()
     with pytest.raises(ZigguratError, match="ant/4.jpg cannot be packed: there is no such file"):
