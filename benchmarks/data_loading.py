@@ -159,7 +159,7 @@ def main() -> int:
         count = min(arguments.images, len(ImageFolder(root / "train")))
         rows = measure(root, Path(folder), count, arguments.rounds)
     if arguments.output is not None:
-        facts = {
+        facts: dict[str, object] = {
             "machine": describe_machine(),
             "date": date.today().isoformat(),
             "images": "made" if arguments.folder is None else str(arguments.folder.name),

@@ -13,6 +13,7 @@ from ziggurat.data.findings import (
     Example,
     Finding,
     Progress,
+    Severity,
     SplitCount,
     evenly,
     in_order,
@@ -75,7 +76,7 @@ def check_storage(
         missing = [name for name, number in per_class.items() if not number]
         if missing:
             reason = f"{plural(len(missing), 'class')} without an image: {some(missing)}"
-            severity = "fault" if split in TRAIN_SPLITS else "note"
+            severity: Severity = "fault" if split in TRAIN_SPLITS else "note"
             findings.append(Finding(split, reason, severity))
         good = [index for index in range(len(storage.labels)) if index not in bad]
         for chosen in (good[place] for place in evenly(len(good), _NUM_EXAMPLES)):

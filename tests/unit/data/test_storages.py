@@ -192,7 +192,7 @@ def test_workers_read_every_storage(folders: Path, tmp_path: Path, kind: str, st
 def test_names_are_shared_with_workers_that_are_spawned() -> None:
     table = NameTable.of(b"%09d" % number for number in range(100_000))
     assert table[0] == b"000000000" and table[99_999] == b"000099999"
-    described = len(multiprocessing.reduction.ForkingPickler.dumps(table))  # type: ignore[attr-defined]
+    described = len(multiprocessing.reduction.ForkingPickler.dumps(table))
     assert described < 10_000 < len(pickle.dumps(table))
 
 
