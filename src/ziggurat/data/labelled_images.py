@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from PIL import Image
 from torch.utils.data import Dataset
 
 from ziggurat.data.classification import ImageTransform
@@ -55,12 +56,20 @@ class LabelledImages(Dataset[Item]):
     def __getitem__(self, key: ItemKey | int) -> Item:
         return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
+    def picture(self, index: int) -> Image.Image:
+        """Decode an image as it is stored.
+
+        Args:
+            index: Number of the image.
+        """
+        return decode_image(self.storage.read(index), name=self.storage.name(index))
+
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
-        name, data = self.storage.name(index), self.storage.read(index)
+        name = self.storage.name(index)
         if isinstance(self.transform, FastTrainTransform):
-            image, size = self.transform(data, name)
+            image, size = self.transform(self.storage.read(index), name)
         else:
-            picture = decode_image(data, name=name)
+            picture = self.picture(index)
             image, size = self.transform(picture), (picture.height, picture.width)
         label = int(self.storage.labels[index])
         return Sample(image, label, ImageInfo(index, name, size), skipped)
