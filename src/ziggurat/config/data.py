@@ -9,17 +9,19 @@ from ziggurat.config.checks import (
     require_fractions,
 )
 
+Decoder = Literal["exact", "fast"]
+
 
 @dataclass(frozen=True)
 class ClassificationData:
-    """Images in class folders, ROOT/SPLIT/CLASS/*.jpg, and how they are augmented."""
+    """Images with a class each, and how they are decoded and augmented."""
 
     root: str
-    """Folder of the data set."""
+    """Folder of the data set: class folders, lists, LMDB or tar shards, as it is recognised."""
     train_split: str = "train"
-    """Folder below the root to train on."""
+    """Split to train on."""
     val_split: str = "val"
-    """Folder below the root to validate on."""
+    """Split to validate on."""
     image_size: int = 224
     """Side of the square the model sees in training, in pixels."""
     eval_image_size: int | None = None
@@ -35,6 +37,8 @@ class ClassificationData:
     augmentation_repeats: int = 1
     """Times an image is drawn in a row, each time augmented anew; an epoch keeps its length and so
     sees fewer images; 1 draws every image once."""
+    decoder: Decoder = "exact"
+    """How training images are decoded: exact as in evaluation, or fast with small differences."""
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
     """Augmentation policy in timm's notation; null for none."""
     color_jitter: float = 0.0

@@ -27,7 +27,7 @@ def train_transform(
     scale: tuple[float, float],
     flip: float,
     preprocessing: CenterCrop,
-) -> ImageTransform:
+) -> transforms.Compose:
     """Random resized crop (bicubic), flip, augmentation, normalisation, random erasing.
 
     Args:
@@ -68,8 +68,7 @@ def train_transform(
         ) from error
     for step in transform.transforms:
         _let_posterize_keep_no_bits(step)
-    result: ImageTransform = transform
-    return result
+    return transform
 
 
 def eval_transform(preprocessing: CenterCrop) -> ImageTransform:
@@ -99,14 +98,22 @@ def eval_transform(preprocessing: CenterCrop) -> ImageTransform:
 
 def _let_posterize_keep_no_bits(step: object) -> None:
     """Replace timm's posterize, whose strongest level newer Pillow versions refuse."""
-    operations: list[AugmentOp] = []
-    if isinstance(step, RandAugment | AugMixAugment):
-        operations = list(step.ops)
-    elif isinstance(step, AutoAugment):
-        operations = [operation for policy in step.policy for operation in policy]
-    for operation in operations:
+    for operation in operations_of(step):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterize
+
+
+def operations_of(step: object) -> list[AugmentOp]:
+    """List the operations that a policy of timm draws from; none for other transforms.
+
+    Args:
+        step: One of the transforms.
+    """
+    if isinstance(step, RandAugment | AugMixAugment):
+        return list(step.ops)
+    if isinstance(step, AutoAugment):
+        return [operation for policy in step.policy for operation in policy]
+    return []
 
 
 def _posterize(image: Image.Image, bits: int, fillcolor: object, resample: object) -> Image.Image:

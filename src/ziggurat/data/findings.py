@@ -16,6 +16,9 @@ from ziggurat.types import ImageSize
 
 Layout = Literal[
     "image_folder",
+    "image_list",
+    "image_lmdb",
+    "image_shards",
     "coco",
     "voc",
     "yolo",
@@ -35,6 +38,9 @@ Layout = Literal[
     "class_masks",
 ]
 Severity = Literal["fault", "note"]
+
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names that tell a split."""
 
 TRAIN_SPLITS = frozenset({"train", "training", "train2017"})
 """Splits that are trained on: there, a class without a single example is a fault."""
@@ -82,7 +88,7 @@ class Example:
     """An image without fault and where its annotations are, to be drawn.
 
     Attributes:
-        image: The image file.
+        image: The image file, or its bytes where it is packed.
         caption: What to write below it.
         classes: Name of each label.
         objects: Objects in it, for detection.
@@ -92,7 +98,7 @@ class Example:
         skeleton: What the keypoints of the objects are, where they have some.
     """
 
-    image: Path
+    image: Path | bytes
     caption: str
     classes: tuple[str, ...]
     objects: "tuple[ExampleObject, ...] | None" = None

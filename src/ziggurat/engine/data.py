@@ -13,8 +13,9 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
-from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
@@ -43,8 +44,8 @@ class RunData:
         skeleton: What the keypoints of the objects are; None where the task has none.
     """
 
-    train: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
-    val: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    train: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
+    val: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
@@ -133,22 +134,23 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     root = Path(data.root)
     crop = data.eval_image_size or data.image_size
     preprocessing = CenterCrop(resize=data.resize, crop=crop)
-    train = ImageFolder(
+    exact = train_transform(
+        data.image_size,
+        auto_augment=data.auto_augment,
+        color_jitter=data.color_jitter,
+        random_erasing=data.random_erasing,
+        scale=data.crop_scale,
+        flip=data.flip,
+        preprocessing=preprocessing,
+    )
+    train = open_images(
         root,
         data.train_split,
-        train_transform(
-            data.image_size,
-            auto_augment=data.auto_augment,
-            color_jitter=data.color_jitter,
-            random_erasing=data.random_erasing,
-            scale=data.crop_scale,
-            flip=data.flip,
-            preprocessing=preprocessing,
-        ),
+        exact if data.decoder == "exact" else FastTrainTransform(exact),
         train=True,
         seed=seed,
     )
-    val = ImageFolder(
+    val = open_images(
         root,
         data.val_split,
         eval_transform(preprocessing),

@@ -7,6 +7,7 @@ from pathlib import Path
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.config.files import load_run, run_to_tree, run_to_yaml
 from ziggurat.config.tree import ClassificationRun, TrainConfig
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 
 MAY_CHANGE = {
@@ -116,7 +117,8 @@ class RunFolder:
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Return the run with data and weights that are found from anywhere."""
-    data = dataclasses.replace(config.data, root=_absolute(config.data.root))
+    root = config.data.root if remote_url(Path(config.data.root)) else _absolute(config.data.root)
+    data = dataclasses.replace(config.data, root=root)
     model = dataclasses.replace(
         config.model,
         weights=_absolute_or_none(config.model.weights),

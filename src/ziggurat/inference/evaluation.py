@@ -19,9 +19,10 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.findings import Layout
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, has_class_names, open_images
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
@@ -64,7 +65,7 @@ class EvaluationData:
         name: What the data are, for people.
     """
 
-    dataset: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    dataset: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
     metric: ClassificationMetric | CocoMetric | SegmentationMetric | MultiLabelMetric
     divisor: int
     name: str
@@ -285,7 +286,7 @@ def open_data(
             f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
             "set with --data.root"
         )
-    if not folder.is_dir():
+    if not folder.is_dir() and remote_url(folder) is None:
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
     split = split or ("val" if run is None else run.data.val_split)
     preprocessing = model.preprocessing
@@ -315,12 +316,14 @@ def _open_folder(
     classes: tuple[str, ...], preprocessing: CenterCrop, root: Path, split: str
 ) -> EvaluationData:
     transform = eval_transform(preprocessing)
-    known = None if is_anonymous(classes) else classes
-    dataset = ImageFolder(root, split, transform, train=False, classes=known)
+    # The names of the data are of use to a model that has none.
+    is_named = is_anonymous(classes) and has_class_names(root, split)
+    known = None if is_named else classes
+    dataset = open_images(root, split, transform, train=False, classes=known)
     if len(dataset.classes) != len(classes):
         raise ZigguratError(
             f"the model tells {len(classes)} classes apart and has no names for them, but "
-            f"{root / split} has {len(dataset.classes)} class folders; give data of the same "
+            f"{root / split} has {len(dataset.classes)} classes; give data of the same "
             "classes"
         )
     metric = ClassificationMetric(dataset.classes)
