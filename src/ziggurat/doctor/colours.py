@@ -1,0 +1,131 @@
+"""What the model sees: normalised values near 0, in the order red, green, blue."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ziggurat.data.findings import some
+from ziggurat.doctor.classes import described_weights
+from ziggurat.doctor.clock import Clock
+from ziggurat.doctor.findings import Finding
+from ziggurat.doctor.plain import plain_batch, some_indices, training_side
+from ziggurat.doctor.step import compute_losses, total_loss
+from ziggurat.doctor.subject import Subject
+from ziggurat.types import Batch
+
+CHECK = "normalised input"
+NUM_IMAGES = 16
+LARGEST_SIDE = 224
+FARTHEST_MEAN = 1.75
+"""Photos are within 1 of the mean of ImageNet; black is at -2.1, white at 2.6."""
+STDS = (0.25, 2.0)
+"""Photos have a standard deviation of about 1."""
+LEAST_STD = 0.08
+"""Below this images are all but empty."""
+SWAP_GAIN = 0.8
+"""If the loss falls to this share with red and blue exchanged, they were exchanged before."""
+
+
+def check_colours(subject: Subject, clock: Clock) -> list[Finding]:
+    """Measure mean and deviation of normalised images, and try red and blue exchanged."""
+    side = min(training_side(subject), LARGEST_SIDE)
+    batches = []
+    for index in some_indices(subject, NUM_IMAGES):
+        batch = plain_batch(subject, [index], side)
+        if len(batch.images):
+            batches.append(batch)
+        clock.require(f"{len(batches)} images read")
+    return [
+        *_preprocessing(subject),
+        _statistics(batches),
+        *_channel_order(subject, batches),
+    ]
+
+
+def _preprocessing(subject: Subject) -> list[Finding]:
+    description = described_weights(subject)
+    if description is None:
+        return []
+    theirs, ours = description.preprocessing, subject.data.preprocessing
+    if (theirs.mean, theirs.std) == (ours.mean, ours.std):
+        return []
+    return [
+        Finding(
+            "preprocessing",
+            "error",
+            f"the weights expect a mean of {theirs.mean} and a deviation of {theirs.std}, the run "
+            f"gives {ours.mean} and {ours.std}",
+            "start from weights that were trained with the mean and deviation of ImageNet",
+        )
+    ]
+
+
+def _statistics(batches: list[Batch]) -> Finding:
+    pixels = torch.cat([_valid(batch) for batch in batches], dim=1)
+    mean, std = pixels.mean(dim=1), pixels.std(dim=1)
+    evidence = (
+        f"{len(batches)} images have the means {_numbers(mean)} and deviations {_numbers(std)} of "
+        "red, green, blue"
+    )
+    if float(std.max()) < LEAST_STD:
+        return Finding(
+            CHECK,
+            "error",
+            f"{evidence}: they are all but empty",
+            "save images with values from 0 to 255; these look like 0 to 1, or 16 bits cut to 8",
+        )
+    is_far = float(mean.abs().max()) > FARTHEST_MEAN
+    if is_far or float(std.max()) < STDS[0] or float(std.max()) > STDS[1]:
+        return Finding(
+            CHECK,
+            "warning",
+            f"{evidence}; photos have about 0 and 1",
+            "look at the images (`ziggurat data check DIR` draws some) and stretch their values "
+            "to 0 to 255 if they are too dark or flat",
+        )
+    return Finding(CHECK, "ok", evidence)
+
+
+def _channel_order(subject: Subject, batches: list[Batch]) -> list[Finding]:
+    """Ask weights that know these classes which order of the channels they like better."""
+    check = "channel order"
+    weights = subject.config.model.weights
+    if weights is None or subject.config.model.reset_classes:
+        return []
+    description = described_weights(subject)
+    if description is not None and set(description.classes) != set(subject.data.classes):
+        return []
+    given = [_loss(subject, batch) for batch in batches]
+    exchanged = [_loss(subject, replace(batch, images=batch.images.flip(1))) for batch in batches]
+    before, after = (sum(losses) / len(losses) for losses in (given, exchanged))
+    evidence = f"the loss of {weights} is {before:.3g}, and {after:.3g} with red and blue exchanged"
+    if after > SWAP_GAIN * before:
+        return [Finding(check, "ok", evidence)]
+    return [
+        Finding(
+            check,
+            "error",
+            evidence,
+            "save the images as RGB (they look as if they were written as BGR), or start from "
+            "weights that were trained on such images",
+        )
+    ]
+
+
+@torch.no_grad()
+def _loss(subject: Subject, batch: Batch) -> float:
+    subject.model.eval()
+    losses = compute_losses(subject.model, batch, "32", subject.device)
+    subject.model.train()
+    return float(total_loss(losses))
+
+
+def _valid(batch: Batch) -> Tensor:
+    """Return the pixels of a batch of one image without its padding, channels first."""
+    (height, width), *_ = batch.image_sizes
+    return batch.images[0, :, :height, :width].flatten(1)
+
+
+def _numbers(values: Tensor) -> str:
+    return some([f"{value:.2f}" for value in values.tolist()])
