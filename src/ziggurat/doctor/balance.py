@@ -24,7 +24,8 @@ MOST_FILES = 500
 RARE, TIMES = 10, 100
 """A class is rare with fewer examples than this where another has so many times as many."""
 MOST_EMPTY = 0.3
-MOST_IGNORED = 0.5
+MOST_IGNORED = 0.95
+"""Data sets of a few objects leave the rest of the image unlabelled."""
 LEAST_READ = 20
 """Label files from which on a share says something."""
 
@@ -84,6 +85,8 @@ def _classes(names: tuple[str, ...], train: _Counts, val: _Counts) -> Finding:
     low, high = int(counts.argmin()), int(counts.argmax())
     evidence = (
         f"from {counts[low]} {train.unit} of {names[low]!r} to {counts[high]} of {names[high]!r}"
+        if counts[low] < counts[high]
+        else f"{counts[low]} {train.unit} of each class"
     )
     rare = [names[i] for i in np.flatnonzero(counts < RARE)]
     if rare and counts[high] >= TIMES * counts[low]:

@@ -39,7 +39,7 @@ def check_colours(subject: Subject, clock: Clock) -> list[Finding]:
     return [
         *_preprocessing(subject),
         _statistics(batches),
-        *_channel_order(subject, batches),
+        *_channel_order(subject, batches, clock),
     ]
 
 
@@ -87,7 +87,7 @@ def _statistics(batches: list[Batch]) -> Finding:
     return Finding(CHECK, "ok", evidence)
 
 
-def _channel_order(subject: Subject, batches: list[Batch]) -> list[Finding]:
+def _channel_order(subject: Subject, batches: list[Batch], clock: Clock) -> list[Finding]:
     """Ask weights that know these classes which order of the channels they like better."""
     check = "channel order"
     weights = subject.config.model.weights
@@ -96,9 +96,11 @@ def _channel_order(subject: Subject, batches: list[Batch]) -> list[Finding]:
     description = described_weights(subject)
     if description is not None and set(description.classes) != set(subject.data.classes):
         return []
-    given = [_loss(subject, batch) for batch in batches]
-    exchanged = [_loss(subject, replace(batch, images=batch.images.flip(1))) for batch in batches]
-    before, after = (sum(losses) / len(losses) for losses in (given, exchanged))
+    before = after = 0.0
+    for number, batch in enumerate(batches):
+        clock.require(f"{number} images tried with red and blue exchanged")
+        before += _loss(subject, batch) / len(batches)
+        after += _loss(subject, replace(batch, images=batch.images.flip(1))) / len(batches)
     evidence = f"the loss of {weights} is {before:.3g}, and {after:.3g} with red and blue exchanged"
     if after > SWAP_GAIN * before:
         return [Finding(check, "ok", evidence)]

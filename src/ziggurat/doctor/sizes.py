@@ -15,7 +15,6 @@ from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import image_paths
 from ziggurat.doctor.subject import Subject
-from ziggurat.engine.data import training_loader
 from ziggurat.types import ImageSize
 
 CHECK = "image sizes"
@@ -117,9 +116,7 @@ def _detection(
     factor = median(new[0] / old[0] for new, old in zip(resized, sizes, strict=True))
     evidence = f"{short}, after resizing {median(min(size) for size in resized):g}"
     findings = [_enlargement(factor, evidence, "data.short_side and data.long_side")]
-    loader = training_loader(subject.data, subject.config, rank=0, world_size=subject.world_size)
-    batches = loader.batches
-    padding = _padding(batches, resized, subject.data.divisor)
+    padding = _padding(subject.batches, resized, subject.data.divisor)
     evidence = f"{padding:.0%} of a batch of {data.batch_size} is padding in the mean"
     if padding <= MOST_PADDING:
         return [*findings, Finding("padding", "ok", evidence)]

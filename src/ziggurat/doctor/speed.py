@@ -33,15 +33,22 @@ class _Measured:
 
     Attributes:
         images: Number of images.
-        pixels: Pixels of all of them, padding included.
+        height: Height of the batch, padding included, in pixels.
+        width: Its width.
         seconds: What it took.
         bytes: What it held at one time beyond the model.
     """
 
     images: int
-    pixels: int
+    height: int
+    width: int
     seconds: float
     bytes: int
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all images."""
+        return self.images * self.height * self.width
 
 
 def check_speed(subject: Subject, clock: Clock) -> list[Finding]:
@@ -51,8 +58,7 @@ def check_speed(subject: Subject, clock: Clock) -> list[Finding]:
     size = (
         "measured with the run's batch"
         if times == 1
-        else f"scaled from {plural(step.images, 'image')} of "
-        f"{step.pixels / step.images / 1e6:.2g} Mpixel"
+        else f"scaled from {plural(step.images, 'image')} of {step.height} x {step.width} pixels"
     )
     return [
         _memory(subject, step.bytes * times, size),
@@ -102,8 +108,8 @@ def _step(subject: Subject, count: int, side: int) -> _Measured:
             torch.accelerator.synchronize(device)
         seconds = time.monotonic() - begin
     subject.model.zero_grad(set_to_none=True)
-    pixels = batch.images.shape[0] * batch.images.shape[2] * batch.images.shape[3]
-    return _Measured(len(batch.images), pixels, seconds, memory.bytes)
+    count, _, height, width = batch.images.shape
+    return _Measured(count, height, width, seconds, memory.bytes)
 
 
 def _memory(subject: Subject, activations: float, size: str) -> Finding:
@@ -117,7 +123,7 @@ def _memory(subject: Subject, activations: float, size: str) -> Finding:
     evidence = f"a step takes about {_gigabytes(fixed + activations)} beside the model ({size})"
     if free is None:
         return Finding(check, "ok", f"{evidence}; this system does not say how much is free")
-    evidence += f", {_gigabytes(free)} are free on {subject.device}"
+    evidence += f", {_gigabytes(float(free))} are free on {subject.device}"
     used = (fixed + activations) / free
     if used <= TIGHT:
         return Finding(check, "ok", evidence)
@@ -145,8 +151,14 @@ def _speed(
     # Without workers, reading and computing take turns.
     read = min(max(workers, 1), cores) / seconds_an_image
     times = (
-        f"reads {read:.3g} images/s with {workers} workers ({1000 * seconds_an_image:.0f} ms an "
-        f"image), computes {computed:.3g} ({size})"
+        f"reads {read:.3g} images/s with {plural(workers, 'worker')} "
+        f"({1000 * seconds_an_image:.0f} ms an image), computes {computed:.3g} ({size})"
+    )
+    # Without workers, reading and computing take turns.
+    read = min(max(workers, 1), cores) / seconds_an_image
+    times = (
+        f"reads {read:.3g} images/s with {plural(workers, 'worker')} "
+        f"({1000 * seconds_an_image:.0f} ms an image), computes {computed:.3g} ({size})"
     )
     # Without workers, reading and computing take turns.
     speed = min(read, computed) if workers > 0 else 1 / (1 / read + 1 / computed)

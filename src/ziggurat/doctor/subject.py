@@ -1,12 +1,14 @@
 """What is examined: a run with its data and its model, opened as training opens them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ziggurat.config.files import list_recipes, load_run, recipe_path
 from ziggurat.config.tree import TrainConfig
+from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.engine.data import RunData, build_data, training_loader
 from ziggurat.engine.model import build_model
 from ziggurat.engine.processes import check_device, devices_and_nodes
@@ -29,6 +31,7 @@ class Subject:
         fresh: The same model without weights, on the device; None where the run has no weights.
         device: Where it computes.
         world_size: Number of processes that train together.
+        batches: Which images make which batch.
         images_per_step: Images of an optimizer step over all devices.
         schedule: Its learning rate, and the number of its steps.
         recipe: Recipe that the run is of, or that its model was published with; None if there is
@@ -41,6 +44,7 @@ class Subject:
     fresh: Model | None
     device: torch.device
     world_size: int
+    batches: SeededBatchSampler
     images_per_step: int
     schedule: Schedule
     recipe: str | None
@@ -73,9 +77,9 @@ def open_run(config: TrainConfig, source: str | Path) -> Subject:
     world_size = (devices or there) * nodes
     check_device(config.trainer, device.type, world_size)
     data = build_data(config)
-    loader = training_loader(data, config, rank=0, world_size=world_size)
-    accumulate = min(config.trainer.accumulate, len(loader))
-    steps_per_epoch = -(-len(loader) // accumulate)
+    batches = _batches(config, data, world_size)
+    accumulate = min(config.trainer.accumulate, len(batches))
+    steps_per_epoch = -(-len(batches) // accumulate)
     total = config.trainer.total_steps(steps_per_epoch)
     schedule = Schedule(config.schedule, config.optimizer.lr, total, steps_per_epoch)
     model = _build(config, data, device, use_weights=True)
@@ -88,6 +92,7 @@ def open_run(config: TrainConfig, source: str | Path) -> Subject:
         fresh,
         device,
         world_size,
+        batches=batches,
         images_per_step=config.data.batch_size * world_size * accumulate,
         schedule=schedule,
         recipe=find_recipe(config, source),
@@ -123,6 +128,12 @@ def _num_alike(config: TrainConfig, other: TrainConfig) -> int:
         for section in sections
         for name, value in vars(getattr(config, section)).items()
     )
+
+
+def _batches(config: TrainConfig, data: RunData, world_size: int) -> SeededBatchSampler:
+    without_workers: Any = replace(config.data, workers=0)  # of the same kind of data
+    config = replace(config, data=without_workers)
+    return training_loader(data, config, rank=0, world_size=world_size).batches
 
 
 def _build(config: TrainConfig, data: RunData, device: torch.device, *, use_weights: bool) -> Model:
