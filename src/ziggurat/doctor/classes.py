@@ -15,7 +15,7 @@ CHECK = "classes"
 
 def check_classes(subject: Subject, clock: Clock) -> list[Finding]:
     """Hold names and number of the data's classes against the model's and the weights'."""
-    clock.require("")
+    del clock  # it takes no time
     classes, known = subject.data.classes, subject.model.identity.num_classes
     evidence = f"{len(classes)} in the data, {known} in the model"
     if known > len(classes):

@@ -1,7 +1,5 @@
 """Is every number of a training step finite, in float32 and in the run's precision?"""
 
-from dataclasses import replace
-
 import torch
 
 from ziggurat.doctor.clock import Clock
@@ -21,15 +19,12 @@ def check_numbers(subject: Subject, clock: Clock) -> list[Finding]:
     """Compute a training step and say where the first number is not finite."""
     side = min(training_side(subject), LARGEST_SIDE.get(subject.device.type, 128))
     batch = plain_batch(subject, some_indices(subject, NUM_IMAGES), side)
-    trainer = subject.config.trainer
-    precisions = dict.fromkeys(("32", trainer.precision))
-    losses = []
+    precisions = dict.fromkeys(("32", subject.config.trainer.precision))
+    losses: list[str] = []
     for precision in precisions:
         clock.require(f"{len(losses)} of {len(precisions)} precisions tried")
         with first_nonfinite(subject.model) as watch:
-            loss = training_step(
-                subject.model, batch, replace(trainer, precision=precision), subject.device
-            )
+            loss = training_step(subject.model, batch, precision, subject.device)
         bad = [
             name
             for name, parameter in subject.model.named_parameters()

@@ -83,13 +83,14 @@ def _compute(subject: Subject, clock: Clock) -> tuple[_Measured, float]:
     """Return the largest step that was measured, and how many times as large one of the run is."""
     side, batch_size = training_side(subject), subject.config.data.batch_size
     small = min(side, FIRST_SIDE)
-    _step(subject, 1, small)  # warms up
-    clock.require("one image was tried")
-    largest = first = _step(subject, 1, small)
+    fewest = min(2, batch_size)  # one image has no batch statistics
+    _step(subject, fewest, small)  # warms up
+    clock.require(f"{plural(fewest, 'image')} of {small} pixels tried")
+    largest = first = _step(subject, fewest, small)
     times = 1.0
     free = available_bytes(subject.device)
-    for count in dict.fromkeys((1, min(4, batch_size), batch_size)):
-        pixels = first.pixels * count * (side / small) ** 2
+    for count in dict.fromkeys((fewest, min(4, batch_size), batch_size)):
+        pixels = first.pixels * count / fewest * (side / small) ** 2
         times = pixels / largest.pixels
         fits = free is None or largest.bytes * times < TIGHT * free / 2
         if times > 1 and fits and largest.seconds * times < clock.left / 2:
@@ -101,9 +102,12 @@ def _compute(subject: Subject, clock: Clock) -> tuple[_Measured, float]:
 def _step(subject: Subject, count: int, side: int) -> _Measured:
     batch = plain_batch(subject, some_indices(subject, count), side)
     device = subject.device
+    precision = subject.config.trainer.precision
+    if device.type != "cpu":  # the first step of a size chooses its kernels
+        training_step(subject.model, batch, precision, device)
     with step_memory(device) as memory:
         begin = time.monotonic()
-        training_step(subject.model, batch, subject.config.trainer, device)
+        training_step(subject.model, batch, precision, device)
         if device.type != "cpu":
             torch.accelerator.synchronize(device)
         seconds = time.monotonic() - begin
@@ -146,7 +150,8 @@ def _speed(
 ) -> list[Finding]:
     config = subject.config
     batch, workers = config.data.batch_size, config.data.workers
-    cores = os.cpu_count() or 1
+    devices_here = max(1, subject.world_size // config.trainer.nodes)
+    cores = max(1, (os.cpu_count() or 1) // devices_here)  # for each device
     computed = batch / step_seconds
     # Without workers, reading and computing take turns.
     read = min(max(workers, 1), cores) / seconds_an_image

@@ -3,7 +3,6 @@
 import torch
 from torch import Tensor
 
-from ziggurat.config.tree import TrainerConfig
 from ziggurat.engine.data import batch_to
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
@@ -35,18 +34,16 @@ def total_loss(losses: dict[str, Tensor]) -> Tensor:
     return torch.stack([loss.float() for loss in losses.values()]).sum()
 
 
-def training_step(
-    model: Model, batch: Batch, trainer: TrainerConfig, device: torch.device
-) -> Tensor:
+def training_step(model: Model, batch: Batch, precision: str, device: torch.device) -> Tensor:
     """Compute the gradients of a batch and return its loss; gradients of before are dropped.
 
     Args:
         model: The model on the device.
         batch: Images and targets.
-        trainer: Gives the precision.
+        precision: As `trainer.precision`.
         device: Where to compute.
     """
     model.zero_grad(set_to_none=True)
-    loss = total_loss(compute_losses(model, batch, trainer.precision, device))
+    loss = total_loss(compute_losses(model, batch, precision, device))
     loss.backward()
     return loss.detach()

@@ -53,7 +53,7 @@ def spoil(model: Model) -> None:
     """Move every value a little, as training does."""
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
 
 
 def change_images(folder: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -164,7 +164,7 @@ def test_weights_of_another_normalisation(opened: Opened, tmp_path: Path) -> Non
     subject = opened("classification")
     half = (0.5, 0.5, 0.5)
     model = subject.model
-    model.preprocessing = dataclasses.replace(model.preprocessing, mean=half, std=half)  # type: ignore[assignment]
+    model.preprocessing = dataclasses.replace(model.preprocessing, mean=half, std=half)
     save_weights(model, tmp_path / "w.safetensors")
     subject = opened("classification", f"--model.weights={tmp_path / 'w.safetensors'}")
     finding = found(check_colours, subject)["preprocessing"]
@@ -303,8 +303,8 @@ def test_overflow_in_the_precision_of_the_run(opened: Opened) -> None:
         subject, config=dataclasses.replace(subject.config, trainer=trainer)
     )
     with torch.no_grad():
-        subject.model.head.fc.weight.fill_(1e4)  # type: ignore[union-attr]
-        subject.model.head.fc.bias.fill_(6e4)  # type: ignore[union-attr]
+        subject.model.get_parameter("head.fc.weight").fill_(1e4)
+        subject.model.get_parameter("head.fc.bias").fill_(6e4)
     finding = found(check_numbers, subject)["finite numbers"]
     assert finding.verdict == "error"
     assert "in precision fp16" in finding.evidence
