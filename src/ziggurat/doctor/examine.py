@@ -24,6 +24,7 @@ from ziggurat.doctor import (
 from ziggurat.doctor.clock import Clock, OutOfTimeError
 from ziggurat.doctor.findings import Diagnosis, Finding
 from ziggurat.doctor.subject import Subject, open_run
+from ziggurat.engine.output import with_absolute_paths
 from ziggurat.errors import ZigguratError
 
 
@@ -81,6 +82,7 @@ def examine(
         raise ZigguratError(f"--minutes must be above 0, got {minutes:g}")
     clock = Clock(60 * minutes)
     on_progress("data and model")
+    config = with_absolute_paths(config)
     subject = open_run(config, source)
     findings: list[Finding] = []
     for check in CHECKS:

@@ -95,7 +95,7 @@ def _compute(subject: Subject, clock: Clock) -> tuple[_Measured, float]:
         fits = free is None or largest.bytes * times < TIGHT * free / 2
         if times > 1 and fits and largest.seconds * times < clock.left / 2:
             largest = _step(subject, count, side)
-            times = 1.0
+            times = count / largest.images  # a small data set repeats images to fill a batch
     return largest, times
 
 

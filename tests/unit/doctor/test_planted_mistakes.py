@@ -240,11 +240,11 @@ def test_images_enlarged_several_times(opened: Opened, task: str, words: tuple[s
 
 
 def test_batch_of_unequal_shapes(opened: Opened, scenes: Path) -> None:
-    """Every fourth image is a strip, beside which the others are mostly padding."""
+    """Every third image is a strip, beside which the others are mostly padding."""
     root = scenes / "detection"
     file = root / "annotations" / "instances_train.json"
     content = json.loads(file.read_text())
-    for image in content["images"][::4]:
+    for image in content["images"][::3]:
         image["width"] = 1600
     file.write_text(json.dumps(content))
     finding = found(
