@@ -14,7 +14,6 @@ from ziggurat.errors import ZigguratError, nearest_name
 
 VERBS = {
     "train": "train a model by a recipe or a run file",
-    "doctor": "a minute of checks of a run before it begins",
     "evaluate": "measure a trained model on a data set",
     "report": "one page about a training run, after it or while it goes on",
     "compare": "results, settings and curves of several runs side by side",
@@ -25,6 +24,7 @@ VERBS = {
     "convert": "turn an official checkpoint into a weight file",
     "verify": "print a certificate of a weight file",
     "bench": "speed and memory on this machine, beside its peak and other libraries",
+    "doctor": "a minute of checks of a run before it begins",
 }
 
 

@@ -97,8 +97,7 @@ def named_source(args: argparse.Namespace) -> str | Path | None:
         raise ZigguratError(
             f"give a recipe or --config, not both; got {args.recipe!r} and {str(args.config)!r}"
         )
-    source: str | Path | None = args.recipe if args.recipe is not None else args.config
-    return source
+    return args.recipe if args.recipe is not None else args.config
 
 
 def _source(args: argparse.Namespace) -> str | Path:

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import ImageDecodeError
-from ziggurat.data.findings import evenly, plural, some
+from ziggurat.data.findings import plural, some
 from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_files import count_labels, read_labels
 from ziggurat.data.label_folder import LabelFolder
@@ -20,7 +20,6 @@ from ziggurat.doctor.subject import Subject
 
 CHECK = "class balance"
 EMPTY = "empty images"
-MOST_FILES = 500
 RARE, TIMES = 10, 100
 """A class is rare with fewer examples than this where another has so many times as many."""
 MOST_EMPTY = 0.3
@@ -38,6 +37,7 @@ class _Counts:
         per_class: Objects of each class, or images that show it.
         unit: What was counted.
         num_images: Images that were looked at.
+        is_whole: Whether these are all.
         num_empty: Images without an object or a labelled pixel.
         ignored: Share of the pixels that nobody labelled.
         unreadable: Label files that cannot be read, and why.
@@ -46,6 +46,7 @@ class _Counts:
     per_class: Int64[np.ndarray, " K"]
     unit: str
     num_images: int
+    is_whole: bool = True
     num_empty: int = 0
     ignored: float = 0.0
     unreadable: list[str] = field(default_factory=list)
@@ -53,8 +54,10 @@ class _Counts:
 
 def check_balance(subject: Subject, clock: Clock) -> list[Finding]:
     """Count what training and validation have of each class."""
-    train = _count(subject.data.train, clock)
+    train = _count(subject.data.train, clock.part(0.7))
     val = _count(subject.data.val, clock)
+    if not train.num_images:
+        return _unreadable(train)
     return [
         *_unreadable(train),
         *_empty(train, subject.data.train),
@@ -64,6 +67,15 @@ def check_balance(subject: Subject, clock: Clock) -> list[Finding]:
 
 def _classes(names: tuple[str, ...], train: _Counts, val: _Counts) -> Finding:
     counts = train.per_class
+    if not train.is_whole and not counts.all():
+        missing = [names[i] for i in np.flatnonzero(counts == 0)]
+        return Finding(
+            CHECK,
+            "not run",
+            f"the time was up after {plural(train.num_images, 'label file')}, in which "
+            f"{some(missing)} did not occur",
+            "give more --minutes",
+        )
     unseen = [names[i] for i in np.flatnonzero((counts == 0) & (val.per_class > 0))]
     if unseen:
         return Finding(
@@ -149,18 +161,19 @@ def _count(images: Images, clock: Clock) -> _Counts:
         file = images.file
         counts = np.bincount(file.labels, minlength=len(file.classes))
         num_empty = int((np.diff(file.offsets) == 0).sum())
-        return _Counts(counts, "boxes", len(file.image_ids), num_empty)
+        return _Counts(counts, "boxes", len(file.image_ids), num_empty=num_empty)
     return _count_pixels(images, clock)
 
 
 def _count_pixels(images: LabelFolder | ClassMaskFolder, clock: Clock) -> _Counts:
     result = _Counts(np.zeros(len(images.classes), dtype=np.int64), "images", 0)
     labelled = shown = 0.0
-    for index in evenly(len(images), MOST_FILES):
-        if result.num_images < LEAST_READ:
-            clock.require(f"{result.num_images} label files read")
-        elif clock.left <= 0:
-            break  # those so far are spread over a part of the split only, but say enough
+    # In any order, so that those before the time is up stand for all.
+    for index in np.random.default_rng(0).permutation(len(images)).tolist():
+        if clock.left <= 0 and result.num_images >= LEAST_READ:
+            result.is_whole = False
+            break
+        clock.require(f"{plural(result.num_images, 'label file')} read")
         try:
             present, share = _present(images, index)
         except ImageDecodeError as error:

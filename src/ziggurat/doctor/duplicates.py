@@ -22,10 +22,11 @@ def check_duplicates(subject: Subject, clock: Clock) -> list[Finding]:
     labels = {}
     if isinstance(subject.data.train, ImageFolder):
         labels = dict(zip(train, subject.data.train.labels.tolist(), strict=True))
+    trained, validated = set(train), set(val)
     leaks, contradictions = [], []
     for group in _equal_files([*train, *val], clock):
-        of_train = [path for path in group if path in set(train)]
-        of_val = [path for path in group if path in set(val)]
+        of_train = [path for path in group if path in trained]
+        of_val = [path for path in group if path in validated]
         leaks += [(path, of_train[0]) for path in of_val if of_train]
         if len({labels.get(path) for path in of_train}) > 1:
             contradictions.append(of_train)

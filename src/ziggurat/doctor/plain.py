@@ -17,6 +17,7 @@ from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import collate
 from ziggurat.data.segmentation import SegmentationTransform
 from ziggurat.doctor.subject import Subject
+from ziggurat.errors import ZigguratError
 from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside
 
 STRIDE = 32
@@ -44,13 +45,23 @@ def plain_batch(subject: Subject, indices: Sequence[int], side: int) -> Batch:
         subject: The run.
         indices: Which images.
         side: Shorter side of what the model would see, in pixels; the longer one follows.
+
+    Raises:
+        ZigguratError: If no image can be decoded.
     """
     scale = side / training_side(subject)
     images = copy.copy(subject.data.train)  # the same files, another transform
     images.transform = _transform(subject, scale)
     if isinstance(images, CocoDetection):
         images.copy_paste = 0.0
-    return collate([images[0, index] for index in indices], subject.data.divisor)
+    batch = collate([images[0, index] for index in indices], subject.data.divisor)
+    if not len(batch.images):
+        first = batch.skipped[0]
+        raise ZigguratError(
+            f"{len(batch.skipped)} training images cannot be decoded, the first of them "
+            f"{first.path}: {first.reason}; check the data set"
+        )
+    return batch
 
 
 def some_indices(subject: Subject, count: int) -> list[int]:

@@ -30,6 +30,8 @@ def check_sizes(subject: Subject, clock: Clock) -> list[Finding]:
     """Hold the sizes of the files against those that the model sees."""
     data = subject.config.data
     sizes = _sizes(subject, clock)
+    if not sizes:  # the check of the data names every file
+        return []
     sides = [min(size) for size in sizes]
     short = (
         f"short sides of the files {min(sides)} to {max(sides)} pixels, median {median(sides):g}"
@@ -58,7 +60,7 @@ def _sizes(subject: Subject, clock: Clock) -> list[ImageSize]:
                 sizes.append((image.height, image.width))
         except OSError:
             continue  # the check of the data names it
-    return sizes or [(1, 1)]
+    return sizes
 
 
 def _enlargement(factor: float, evidence: str, field: str) -> Finding:

@@ -153,13 +153,6 @@ def _speed(
     devices_here = max(1, subject.world_size // config.trainer.nodes)
     cores = max(1, (os.cpu_count() or 1) // devices_here)  # for each device
     computed = batch / step_seconds
-    # Without workers, reading and computing take turns.
-    read = min(max(workers, 1), cores) / seconds_an_image
-    times = (
-        f"reads {read:.3g} images/s with {plural(workers, 'worker')} "
-        f"({1000 * seconds_an_image:.0f} ms an image), computes {computed:.3g} ({size})"
-    )
-    # Without workers, reading and computing take turns.
     read = min(max(workers, 1), cores) / seconds_an_image
     times = (
         f"reads {read:.3g} images/s with {plural(workers, 'worker')} "

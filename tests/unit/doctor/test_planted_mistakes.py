@@ -14,7 +14,7 @@ from torch import nn
 
 from ziggurat import zoo
 from ziggurat.checkpoints.native import save_weights
-from ziggurat.doctor import overfit, speed
+from ziggurat.doctor import balance, overfit, speed
 from ziggurat.doctor.anchors import check_anchors
 from ziggurat.doctor.balance import check_balance
 from ziggurat.doctor.classes import check_classes
@@ -30,6 +30,7 @@ from ziggurat.doctor.sizes import check_sizes
 from ziggurat.doctor.speed import check_speed
 from ziggurat.doctor.subject import Subject
 from ziggurat.doctor.weights import check_weights
+from ziggurat.errors import ZigguratError
 from ziggurat.zoo import Model
 
 Opened = Callable[..., Subject]
@@ -388,3 +389,40 @@ def test_damaged_file(opened: Opened, scenes: Path, task: str) -> None:
     assert finding.verdict == "error"
     assert photo.name in finding.evidence
     assert f"ziggurat data check {scenes / task}" in finding.fix
+
+
+def test_no_image_can_be_decoded(opened: Opened, scenes: Path) -> None:
+    subject = opened("classification")
+    for path in (scenes / "classification").rglob("*.jpg"):
+        path.write_bytes(b"no image")
+    with pytest.raises(ZigguratError, match="24 training images cannot be decoded"):
+        check_colours(subject, Clock(60.0))
+    assert check_sizes(subject, Clock(60.0)) == []
+
+
+def test_no_label_file_can_be_read(opened: Opened, scenes: Path) -> None:
+    for path in (scenes / "segmentation" / "annotations").rglob("*.png"):
+        path.write_bytes(b"no image")
+    assert set(found(check_balance, opened("segmentation"))) == {"label files"}
+
+
+def test_a_class_is_not_missing_where_a_part_was_read(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneFile(Clock):
+        """Runs out when it is asked a second time."""
+
+        times = 0
+
+        @property
+        def left(self) -> float:
+            self.times += 1
+            return 0.0 if self.times > 2 else 60.0
+
+        def part(self, share: float) -> "OneFile":
+            return OneFile(share)
+
+    monkeypatch.setattr(balance, "LEAST_READ", 1)
+    findings = {f.check: f for f in check_balance(opened("segmentation"), OneFile(60.0))}
+    assert findings["class balance"].verdict == "not run"
+    assert "after 1 label file" in findings["class balance"].evidence
