@@ -12,7 +12,7 @@ from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
 from ziggurat.doctor.step import compute_losses, total_loss
 from ziggurat.doctor.subject import Subject
-from ziggurat.types import Batch
+from ziggurat.types import IMAGENET_PIXELS, Batch, CenterCrop, Preprocessing
 
 CHECK = "normalised input"
 NUM_IMAGES = 16
@@ -36,7 +36,7 @@ def check_colours(subject: Subject, clock: Clock) -> list[Finding]:
         clock.require(f"{len(batches)} images read")
     return [
         *_preprocessing(subject),
-        _statistics(batches),
+        _statistics(batches, subject.data.preprocessing),
         *_channel_order(subject, batches, clock),
     ]
 
@@ -46,21 +46,21 @@ def _preprocessing(subject: Subject) -> list[Finding]:
     if description is None:
         return []
     theirs, ours = description.preprocessing, subject.data.preprocessing
-    if (theirs.mean, theirs.std) == (ours.mean, ours.std):
+    if _pixels(theirs) == _pixels(ours):
         return []
     return [
         Finding(
             "preprocessing",
             "error",
-            f"the weights expect a mean of {theirs.mean} and a deviation of {theirs.std}, the run "
-            f"gives {ours.mean} and {ours.std}",
-            "start from weights that were trained with the mean and deviation of ImageNet",
+            f"the weights expect mean, deviation and order {_pixels(theirs)}, the run gives "
+            f"{_pixels(ours)}",
+            "start from weights that were trained on pixels like the run's",
         )
     ]
 
 
-def _statistics(batches: list[Batch]) -> Finding:
-    pixels = torch.cat([_valid(batch) for batch in batches], dim=1)
+def _statistics(batches: list[Batch], preprocessing: Preprocessing) -> Finding:
+    pixels = as_imagenet(torch.cat([_valid(batch) for batch in batches], dim=1), preprocessing)
     mean, std = pixels.mean(dim=1), pixels.std(dim=1)
     evidence = (
         f"{len(batches)} images have the means {_numbers(mean)} and deviations {_numbers(std)} of "
@@ -119,6 +119,29 @@ def _loss(subject: Subject, batch: Batch) -> float:
     losses = compute_losses(subject.model, batch, "32", subject.device)
     subject.model.train()
     return float(total_loss(losses))
+
+
+def _pixels(preprocessing: Preprocessing) -> tuple[object, object, str]:
+    """Return mean, deviation and order of the channels; a classifier's are always in RGB."""
+    order = "rgb" if isinstance(preprocessing, CenterCrop) else preprocessing.channel_order
+    return preprocessing.mean, preprocessing.std, order
+
+
+def as_imagenet(values: Tensor, preprocessing: Preprocessing) -> Tensor:
+    """Return normalised pixels (3, N) as red, green, blue by the mean and deviation of ImageNet.
+
+    Some weights want values from -123 to 152; by one scale the same limits hold for all.
+
+    Args:
+        values: What the model sees.
+        preprocessing: How it was made.
+    """
+    rgb = values.flip(0) if _pixels(preprocessing)[2] == "bgr" else values
+    own, usual = (
+        (torch.tensor(pixels.mean)[:, None], torch.tensor(pixels.std)[:, None])
+        for pixels in (preprocessing, IMAGENET_PIXELS)
+    )
+    return (rgb * own[1] + own[0] - usual[0]) / usual[1]
 
 
 def _valid(batch: Batch) -> Tensor:

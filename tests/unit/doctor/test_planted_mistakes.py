@@ -19,7 +19,7 @@ from ziggurat.doctor.anchors import check_anchors
 from ziggurat.doctor.balance import check_balance
 from ziggurat.doctor.classes import check_classes
 from ziggurat.doctor.clock import Clock
-from ziggurat.doctor.colours import check_colours
+from ziggurat.doctor.colours import as_imagenet, check_colours
 from ziggurat.doctor.duplicates import check_duplicates
 from ziggurat.doctor.faults import check_faults
 from ziggurat.doctor.findings import Finding
@@ -31,6 +31,7 @@ from ziggurat.doctor.speed import check_speed
 from ziggurat.doctor.subject import Subject
 from ziggurat.doctor.weights import check_weights
 from ziggurat.errors import ZigguratError
+from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside
 from ziggurat.zoo import Model
 
 Opened = Callable[..., Subject]
@@ -426,3 +427,14 @@ def test_a_class_is_not_missing_where_a_part_was_read(
     findings = {f.check: f for f in check_balance(opened("segmentation"), OneFile(60.0))}
     assert findings["class balance"].verdict == "not run"
     assert "after 1 label file" in findings["class balance"].evidence
+
+
+def test_pixels_of_caffe_are_held_against_the_same_limits() -> None:
+    photo = torch.rand(3, 50)
+    values = [
+        (photo - torch.tensor(pixels.mean)[:, None]) / torch.tensor(pixels.std)[:, None]
+        for pixels in (IMAGENET_PIXELS, CAFFE_PIXELS)
+    ]
+    caffe = dataclasses.replace(FitInside(), **dataclasses.asdict(CAFFE_PIXELS))
+    torch.testing.assert_close(as_imagenet(values[1].flip(0), caffe), values[0])
+    torch.testing.assert_close(as_imagenet(values[0], FitInside()), values[0])
