@@ -31,6 +31,7 @@ LAYERS = [
     {"inference"},
     {"bench", "verification"},
     {"engine"},
+    {"doctor"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -1,8 +1,12 @@
 """The data of a run: data sets, what the model must expect of an image, and the metric."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ziggurat.cards import MODELS
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
@@ -25,7 +29,7 @@ from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing, Task
+from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside, Pixels, Preprocessing, Task
 from ziggurat.zoo import pixels_of
 
 
@@ -128,6 +132,21 @@ def validation_loader(
         rank=rank,
         world_size=world_size,
     )
+
+
+def batch_to(batch: Batch, device: torch.device) -> Batch:
+    """Copy images and targets of a batch to a device.
+
+    Args:
+        batch: The batch.
+        device: Where to.
+    """
+    targets: Any = batch.targets  # labels, or what an image shows, of one kind
+    if isinstance(targets, Tensor):
+        targets = targets.to(device, non_blocking=True)
+    elif targets is not None:
+        targets = [target.to(device) for target in targets]
+    return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
 
 
 def _classification(data: ClassificationData, seed: int) -> RunData:

@@ -1,8 +1,6 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +10,7 @@ from torch.optim import Optimizer
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
-from ziggurat.engine.data import RunData, training_loader
+from ziggurat.engine.data import RunData, batch_to, training_loader
 from ziggurat.engine.distillation import Distillation
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
@@ -194,21 +192,6 @@ class TrainingModule(LightningModule):
             f"{files}{more}; lower optimizer.lr, set trainer.clip_norm, or train with "
             "trainer.precision 32 or bf16"
         )
-
-
-def batch_to(batch: Batch, device: torch.device) -> Batch:
-    """Copy images and targets of a batch to a device.
-
-    Args:
-        batch: The batch.
-        device: Where to.
-    """
-    targets: Any = batch.targets  # labels, or what an image shows, of one kind
-    if isinstance(targets, Tensor):
-        targets = targets.to(device, non_blocking=True)
-    elif targets is not None:
-        targets = [target.to(device) for target in targets]
-    return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
 
 
 def _build_mixing(config: TrainConfig, model: Model) -> MixupCutmix | None:

@@ -29,7 +29,7 @@ from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
-from ziggurat.engine.processes import devices_and_nodes, is_first_process
+from ziggurat.engine.processes import check_device, devices_and_nodes, is_first_process
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
@@ -163,13 +163,7 @@ class _Run:
             callbacks.insert(0, self.mean)
         trainer = self._new_trainer(wanted, callbacks)
         device = trainer.strategy.root_device.type
-        if wanted.precision == "fp16" and device == "cpu":
-            raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
-        if wanted.sync_batch_norm and trainer.world_size > 1 and device != "cuda":
-            raise ZigguratError(
-                f"trainer.sync_batch_norm must be false for several processes on a {device}, got "
-                "true; only GPUs can take the images of all devices together"
-            )
+        check_device(wanted, device, trainer.world_size)
         return trainer
 
     def _new_trainer(self, wanted: TrainerConfig, callbacks: list[Callback]) -> Trainer:
