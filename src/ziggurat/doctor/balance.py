@@ -9,10 +9,10 @@ from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import plural, some
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_files import count_labels, read_labels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.label_rules import UNLABELLED
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import Images
@@ -122,7 +122,7 @@ def _empty(counts: _Counts, images: Images) -> list[Finding]:
                 "see which values stand for unlabelled: those that classes.json says, else 255",
             )
         ]
-    if isinstance(images, ImageFolder):
+    if isinstance(images, LabelledImages):
         return []
     share = counts.num_empty / counts.num_images
     evidence = f"{counts.num_empty} of {counts.num_images} training images have nothing to learn"
@@ -154,8 +154,8 @@ def _unreadable(counts: _Counts) -> list[Finding]:
 
 
 def _count(images: Images, clock: Clock) -> _Counts:
-    if isinstance(images, ImageFolder):
-        counts = np.bincount(images.labels, minlength=len(images.classes))
+    if isinstance(images, LabelledImages):
+        counts = np.bincount(images.storage.labels, minlength=len(images.classes))
         return _Counts(counts, "images", len(images))
     if isinstance(images, CocoDetection):
         file = images.file

@@ -5,7 +5,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from ziggurat.data.findings import plural
-from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import image_paths
@@ -19,9 +19,11 @@ LEAK = 0.01
 def check_duplicates(subject: Subject, clock: Clock) -> list[Finding]:
     """Compare files of equal size by their content."""
     train, val = image_paths(subject.data.train), image_paths(subject.data.val)
+    if train is None or val is None:
+        return [Finding(CHECK, "not run", "images are packed, not files that could be compared")]
     labels = {}
-    if isinstance(subject.data.train, ImageFolder):
-        labels = dict(zip(train, subject.data.train.labels.tolist(), strict=True))
+    if isinstance(subject.data.train, LabelledImages):
+        labels = dict(zip(train, subject.data.train.storage.labels.tolist(), strict=True))
     trained, validated = set(train), set(val)
     leaks, contradictions = [], []
     for group in _equal_files([*train, *val], clock):

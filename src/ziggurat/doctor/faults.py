@@ -6,10 +6,10 @@ from ziggurat.config.data import DetectionData
 from ziggurat.data.check import check_layout
 from ziggurat.data.check_coco import is_coco
 from ziggurat.data.class_masks import ClassMaskFolder
-from ziggurat.data.detection_layouts import foreign_layout
+from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import Layout, plural
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, storage_kind
 from ziggurat.doctor.clock import Clock, OutOfTimeError
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.subject import Subject
@@ -58,10 +58,15 @@ def _layout(subject: Subject, root: Path) -> Layout | None:
     images, data = subject.data.train, subject.config.data
     if isinstance(images, LabelFolder):
         return images.layout
-    if isinstance(images, ImageFolder):
-        return "image_folder"
+    if isinstance(images, LabelledImages):
+        return storage_kind(root, subject.config.data.train_split)
     if isinstance(images, ClassMaskFolder):
         return "class_masks"
     if isinstance(data, DetectionData) and data.train_annotations is not None:
         return None
-    return "coco" if is_coco(root) else foreign_layout(root)
+    if is_coco(root):
+        return "coco"
+    with_masks = subject.config.task == "instance_segmentation"
+    layouts = foreign_layouts(root)
+    fitting = [name for name in layouts if FOREIGN[name].is_instances is with_masks]
+    return next(iter((*fitting, *layouts)), None)

@@ -12,10 +12,11 @@ from ziggurat.data.classification import eval_transform
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.findings import evenly
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.data.loading import collate
 from ziggurat.data.segmentation import SegmentationTransform
+from ziggurat.data.storage import FileStorage
 from ziggurat.doctor.subject import Subject
 from ziggurat.errors import ZigguratError
 from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside
@@ -23,7 +24,7 @@ from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside
 STRIDE = 32
 """Sides are rounded to multiples of this, in pixels."""
 
-Images = ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+Images = LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
 
 
 def training_side(subject: Subject) -> int:
@@ -69,10 +70,13 @@ def some_indices(subject: Subject, count: int) -> list[int]:
     return evenly(len(subject.data.train), count)
 
 
-def image_paths(images: Images) -> list[Path]:
-    """Return the file of every image of a data set."""
-    if isinstance(images, ImageFolder):
-        return [images.path(index) for index in range(len(images))]
+def image_paths(images: Images) -> list[Path] | None:
+    """Return the file of every image of a data set; None where many share a file."""
+    if isinstance(images, LabelledImages):
+        storage = images.storage
+        if not isinstance(storage, FileStorage):
+            return None
+        return [Path(storage.name(index)) for index in range(len(images))]
     if isinstance(images, CocoDetection):
         return [images.folder / images.file.file_names[row] for row in images.rows]
     if isinstance(images, LabelFolder):

@@ -1,5 +1,6 @@
 """Image sizes: how much of a batch is padding, and whether images are enlarged or too small."""
 
+import io
 from collections.abc import Sequence
 from statistics import median
 
@@ -8,12 +9,14 @@ from PIL import Image
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.data.coco import CocoDetection
+from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import evenly
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.data.resize import fit_size
 from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
-from ziggurat.doctor.plain import image_paths
+from ziggurat.doctor.plain import Images, image_paths
 from ziggurat.doctor.subject import Subject
 from ziggurat.types import ImageSize
 
@@ -53,14 +56,19 @@ def _sizes(subject: Subject, clock: Clock) -> list[ImageSize]:
         return images.sizes
     paths = image_paths(images)
     sizes = []
-    for number, index in enumerate(evenly(len(paths), MOST_FILES)):
+    for number, index in enumerate(evenly(len(images), MOST_FILES)):
         clock.require(f"{number} files looked at")
         try:
-            with Image.open(paths[index]) as image:
+            with Image.open(_file(images, index) if paths is None else paths[index]) as image:
                 sizes.append((image.height, image.width))
-        except OSError:
+        except (OSError, ImageDecodeError):
             continue  # the check of the data names it
     return sizes
+
+
+def _file(images: Images, index: int) -> io.BytesIO:
+    assert isinstance(images, LabelledImages)  # no others are packed
+    return io.BytesIO(images.storage.read(index))
 
 
 def _enlargement(factor: float, evidence: str, field: str) -> Finding:

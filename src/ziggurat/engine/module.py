@@ -1,6 +1,7 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule

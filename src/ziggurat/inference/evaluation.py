@@ -297,10 +297,12 @@ def open_data(
         name = f"{folder}, {split}, {len(dataset)} images"
         return EvaluationData(dataset, metric, model.preprocessing.divisor, name)
     assert isinstance(preprocessing, FitInside)
-    places: tuple[Path | Annotations, Path] | None = _places_of_run(run, folder, split)
+    of_run = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
-    is_there = places is not None and (root is None or places[0].is_file())
-    if places is None or not is_there:
+    places: tuple[Path | Annotations, Path]
+    if of_run is not None and (root is None or of_run[0].is_file()):
+        places = of_run
+    else:
         places = find_split(
             folder,
             split,

@@ -27,7 +27,7 @@ def check_rules(rules: Rules, metric: Metric, model_name: str) -> None:
         raise ZigguratError(
             f"the rules of {rules} are for detectors, and {model_name} is none; leave them out"
         )
-    if rules == "cityscapes" and not metric.with_masks:
+    if rules == "cityscapes" and "masks" not in metric.kinds:
         raise ZigguratError(
             f"the rules of Cityscapes are about masks, and {model_name} finds boxes only; evaluate "
             "by those of COCO or Pascal VOC"
