@@ -35,7 +35,7 @@ from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.labelled_images import open_images
 from ziggurat.data.pack import pack
 from ziggurat.engine.budget import describe_machine
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 
 POLICIES = {"full": "rand-m9-mstd0.5-inc1", "plain": None}
 CLASSES = 10

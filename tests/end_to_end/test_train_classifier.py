@@ -14,7 +14,7 @@ from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.config.files import load_run
 from ziggurat.engine.module import TrainingModule
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 
 Train = Callable[..., int]
 

@@ -12,7 +12,8 @@ from PIL import Image
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.randomness import seeded
 from ziggurat.keypoints import Keypoints, Skeleton
-from ziggurat.types import Detections, FitInside
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections
 
 PLAIN = FitInside(short_side=60, long_side=90, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 PIPELINES = {

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ziggurat"
 
 # Each layer may import those before it and itself.
 LAYERS = [
-    {"errors", "keypoints", "types"},
+    {"errors", "keypoints", "preprocessing", "types"},
     {"cards"},
     {"ops"},
     {"layers", "losses"},
@@ -38,7 +38,7 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY = {  # narrower than "everything below"
-    "data": {"types", "keypoints", "errors", "ops", "data"},
+    "data": {"types", "keypoints", "preprocessing", "errors", "ops", "data"},
     "metrics": {"types", "keypoints", "errors", "ops", "metrics"},
     "visualize": {"types", "keypoints", "errors", "metrics", "visualize"},
     "config": {"errors", "recipes", "config"},

@@ -13,15 +13,8 @@ from typing import Any, get_args
 
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
-from ziggurat.types import (
-    CenterCrop,
-    ChannelOrder,
-    FitAligned,
-    FitInside,
-    ModelIdentity,
-    Preprocessing,
-    Task,
-)
+from ziggurat.preprocessing import CenterCrop, ChannelOrder, FitAligned, FitInside, Preprocessing
+from ziggurat.types import ModelIdentity, Task
 
 FORMAT_VERSION = 3
 

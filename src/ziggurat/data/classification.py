@@ -13,7 +13,8 @@ from torchvision import transforms
 
 from ziggurat.data.randomness import seeded
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Batch, CenterCrop
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Batch
 
 ImageTransform = Callable[[Image.Image], Tensor]
 

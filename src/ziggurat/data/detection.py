@@ -23,7 +23,8 @@ from torch import Tensor
 from ziggurat.data.channels import normalize_levels
 from ziggurat.data.geometry import Scene, crop_scene, flip_scene, resize_scene
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
-from ziggurat.types import Detections, FitInside, ImageSize
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageSize
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
 from ziggurat.doctor.step import compute_losses, total_loss
 from ziggurat.doctor.subject import Subject
-from ziggurat.types import IMAGENET_PIXELS, Batch, CenterCrop, Preprocessing
+from ziggurat.preprocessing import IMAGENET_PIXELS, CenterCrop, Preprocessing
+from ziggurat.types import Batch
 
 CHECK = "normalised input"
 NUM_IMAGES = 16

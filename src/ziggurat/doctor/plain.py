@@ -19,7 +19,8 @@ from ziggurat.data.segmentation import SegmentationTransform
 from ziggurat.data.storage import FileStorage
 from ziggurat.doctor.subject import Subject
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
+from ziggurat.types import Batch
 
 STRIDE = 32
 """Sides are rounded to multiples of this, in pixels."""

@@ -29,7 +29,8 @@ from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import Batch, CenterCrop, FitAligned, FitInside, Pixels, Preprocessing, Task
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
+from ziggurat.types import Batch, Task
 from ziggurat.zoo import pixels_of
 
 

@@ -22,8 +22,8 @@ from ziggurat.config.tree import ClassificationRun, TrainConfig
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.losses.distillation import hard_distillation, soft_distillation
 from ziggurat.models.classifier import Classifier
+from ziggurat.preprocessing import CenterCrop
 from ziggurat.pretrained import create_model
-from ziggurat.types import CenterCrop
 from ziggurat.zoo import TIMM_PREFIX, Model, list_models
 
 

@@ -23,7 +23,7 @@ from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import CenterCrop, FitAligned, FitInside
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 from ziggurat.zoo import Model, create_model, task_of
 
 

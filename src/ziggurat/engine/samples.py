@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.inference.prediction import Prediction
-from ziggurat.types import Batch, CenterCrop, ClassScores, Detections, Preprocessing, Result
+from ziggurat.preprocessing import CenterCrop, Preprocessing
+from ziggurat.types import Batch, ClassScores, Detections, Result
 
 NUM_SAMPLES = 6
 MAX_SIDE = 512

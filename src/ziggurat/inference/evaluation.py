@@ -43,7 +43,8 @@ from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import BadFile, Batch, CenterCrop, FitInside, Result
+from ziggurat.preprocessing import CenterCrop, FitInside
+from ziggurat.types import BadFile, Batch, Result
 from ziggurat.zoo import Model
 
 Progress = Callable[[int, int], None]

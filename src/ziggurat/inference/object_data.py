@@ -11,7 +11,7 @@ from ziggurat.keypoints import Skeleton, plain_skeleton
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.coco_truth import CocoTruth
 from ziggurat.models.detector import Detector
-from ziggurat.types import FitInside
+from ziggurat.preprocessing import FitInside
 from ziggurat.zoo import Model
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 from ziggurat.data.detection import eval_image
 from ziggurat.inference.mask_windows import move_masks
 from ziggurat.ops.object_masks import flip_masks
-from ziggurat.types import Detections, FitInside, ImageInfo, ImageSize, Sample
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageInfo, ImageSize, Sample
 
 Region = tuple[int, int, int, int]
 """left, top, width, height of a part of an image, in pixels."""

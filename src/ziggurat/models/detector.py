@@ -17,7 +17,8 @@ from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead, SparseRCNNOutput
 from ziggurat.keypoints import Skeleton
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
-from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageSize, ModelIdentity, full_sizes
 
 SetHead = DETRHead | SparseRCNNHead
 """Heads that predict a set; their `forward` needs the sizes of the images."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from huggingface_hub import EvalResult, ModelCardData
 
 from ziggurat.cards import MODELS
-from ziggurat.types import CenterCrop, Task
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Task
 from ziggurat.zoo import Model
 
 SHOWN_CLASSES = 20

@@ -11,12 +11,13 @@ from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.stride_pyramid import StridePyramid
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
 from ziggurat.systems.detection import DENSE_STRIDES
 from ziggurat.systems.necks import FPT_FORMULAS, NECKS
 from ziggurat.systems.plan import Plan
 from ziggurat.systems.segmentation import PYRAMID_STRIDES
-from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Task
+from ziggurat.types import ModelIdentity, Task
 from ziggurat.zoo.backbones import (
     BACKBONES,
     SINGLE_STAGE_ADAPTERS,

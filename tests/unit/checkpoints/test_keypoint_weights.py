@@ -16,7 +16,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.inference.object_data import open_objects
 from ziggurat.keypoints import Skeleton
 from ziggurat.models.detector import Detector
-from ziggurat.types import FitInside
+from ziggurat.preprocessing import FitInside
 
 FACE = Skeleton(("nose", "left_eye", "right_eye"), ((0, 1), (0, 2)), ((1, 2),))
 

@@ -17,7 +17,7 @@ from ziggurat.data.fast_decode import FastTrainTransform, upright
 from ziggurat.data.fast_shift import use_fast_shifts
 from ziggurat.data.randomness import seeded
 from ziggurat.errors import ZigguratError
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 
 STD = torch.tensor(CenterCrop().std)[:, None, None]
 

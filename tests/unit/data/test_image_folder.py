@@ -14,7 +14,8 @@ from ziggurat.data.classification import eval_transform
 from ziggurat.data.items import MAX_REPLACEMENTS, Unreadable
 from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.errors import ZigguratError
-from ziggurat.types import BadFile, CenterCrop, Sample
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import BadFile, Sample
 
 TRANSFORM = eval_transform(CenterCrop(resize=16, crop=16))
 

@@ -23,7 +23,8 @@ from ziggurat.data.findings import Layout
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.segmentation import EvalSegmentation
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Detections, FitAligned
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import Detections
 
 VOC: Layout = "voc_instances"
 CITYSCAPES: Layout = "cityscapes_instances"

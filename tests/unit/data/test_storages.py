@@ -28,7 +28,8 @@ from ziggurat.data.preview import read_preview
 from ziggurat.data.storage import Storage
 from ziggurat.data.tar_index import scan_shard
 from ziggurat.errors import ZigguratError
-from ziggurat.types import CenterCrop, Sample
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Sample
 
 TRANSFORM = eval_transform(CenterCrop(resize=16, crop=16))
 SPLITS = (("train", 5), ("val", 2))

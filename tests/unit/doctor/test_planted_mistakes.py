@@ -31,7 +31,7 @@ from ziggurat.doctor.speed import check_speed
 from ziggurat.doctor.subject import Subject
 from ziggurat.doctor.weights import check_weights
 from ziggurat.errors import ZigguratError
-from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside
+from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside
 from ziggurat.zoo import Model
 
 Opened = Callable[..., Subject]

@@ -13,7 +13,7 @@ from ziggurat.config import ClassificationRun, DistillationConfig, load_run
 from ziggurat.engine.distillation import Distillation, Teacher, build_distillation
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 from ziggurat.zoo import create_model
 
 IMAGENET = CenterCrop(resize=80, crop=72)

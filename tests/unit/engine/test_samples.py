@@ -7,7 +7,7 @@ import pytest
 
 from ziggurat.data.detection import normalize
 from ziggurat.engine.samples import _pixels
-from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside, Pixels
+from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside, Pixels
 
 
 @pytest.mark.parametrize("pixels", [IMAGENET_PIXELS, CAFFE_PIXELS])

@@ -12,9 +12,10 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.formats import FORMATS, Source, choose_format
+from ziggurat.inference.formats import FORMATS, choose_format
 from ziggurat.inference.outlines import polygons_of, simplify
 from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.source import Source
 from ziggurat.types import ClassScores, Detections, LabelMap, ObjectMasks
 
 CLASSES = ("cat", "lion, big")

@@ -13,16 +13,18 @@ from PIL import Image
 
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import fuse
-from ziggurat.inference.formats import FORMATS, Source
+from ziggurat.inference.formats import FORMATS
 from ziggurat.inference.joined_points import mean_points, surest_points
 from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.source import Source
 from ziggurat.inference.tiles import merge_tiles
 from ziggurat.inference.united import detect_united
 from ziggurat.inference.views import View
 from ziggurat.keypoints import Keypoints, Skeleton
 from ziggurat.models.detector import Detector
 from ziggurat.ops.nms import HARD
-from ziggurat.types import Detections, FitInside
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections
 from ziggurat.zoo import create_model
 
 FACE = Skeleton(("nose", "left_eye", "right_eye"), ((0, 1), (0, 2)), ((1, 2),))

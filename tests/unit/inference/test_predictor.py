@@ -18,7 +18,8 @@ from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.inference.tiles import Tiles
 from ziggurat.ops.nms import HARD, Suppression
-from ziggurat.types import Batch, CenterCrop, ClassScores, Detections, Result
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Batch, ClassScores, Detections, Result
 from ziggurat.zoo import Model
 
 
