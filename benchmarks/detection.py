@@ -201,10 +201,32 @@ def pooling() -> dict[str, Way]:
     }
 
 
+def adaptive_pooling() -> dict[str, Way]:
+    """The same number of regions, of all sizes, out of all levels, as PANet's heads read them."""
+    levels = {
+        stride: torch.randn(1, 256, SIZE[0] // stride, SIZE[1] // stride).contiguous(
+            memory_format=torch.channels_last
+        )
+        for stride in (4, 8, 16, 32)
+    }
+    regions = torch.cat([torch.zeros(1000, 1), draw_boxes(1000)], dim=1)
+    return {
+        "ziggurat": lambda: [
+            roi_align(level, regions, 7, 1 / stride, 2, aligned=False)
+            for stride, level in levels.items()
+        ],
+        "torchvision's operator": lambda: [
+            torchvision.ops.roi_align(level, regions, 7, 1 / stride, 2, aligned=False)
+            for stride, level in levels.items()
+        ],
+    }
+
+
 PARTS: dict[str, tuple[str, Callable[[], dict[str, Way]]]] = {
     "decoding": ("RetinaNet's raw output at 1344 x 800 to detections, 80 classes", decoding),
     "pasting": ("100 masks of 28 x 28 into 1344 x 800", pasting),
     "pooling": ("1000 regions out of a level of stride 8, 256 channels, to 7 x 7", pooling),
+    "adaptive_pooling": ("1000 regions out of each of four levels, likewise", adaptive_pooling),
 }
 """Heading of each part of post-processing, and what makes the ways to do it."""
 

@@ -10,9 +10,11 @@ from pathlib import Path
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for devices
 
 import jaxtyping
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
 
 from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
@@ -94,3 +96,66 @@ def p2t_mini() -> Iterator[str]:
         for card in cards:
             patch.setitem(MODELS, card.name, card)
         yield "p2t_mini"
+
+
+def _photo(path: Path, numbers: np.ndarray) -> None:
+    """Write a photo in which objects differ from one another by their brightness."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    grey = (numbers.astype(np.int64) * 90 % 251).astype(np.uint8)
+    Image.fromarray(np.stack([grey, 255 - grey, grey], axis=2)).save(path)
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """Four training and two validation images in the layout of Pascal VOC, with masks.
+
+    Object 1 of each is a dog, object 2 a person, with a border of 255 at its left.
+    """
+    root = tmp_path / "VOC2012"
+    for split, names in {"train": "abcd", "val": "ef"}.items():
+        for kind in ("Main", "Segmentation"):
+            listed = root / "ImageSets" / kind / f"{split}.txt"
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            listed.write_text("".join(f"{name}\n" for name in names))
+        for name in names:
+            numbers = np.zeros((70, 90), dtype=np.uint8)
+            numbers[8:40, 10:40], numbers[20:60, 40:80], numbers[20:60, 40:42] = 1, 2, 255
+            classes = np.array([0, 12, 15, *[0] * 252, 255], dtype=np.uint8)[numbers]
+            _photo(root / "JPEGImages" / f"{name}.jpg", numbers)
+            for kind, values in (("Object", numbers), ("Class", classes)):
+                folder = root / f"Segmentation{kind}"
+                folder.mkdir(exist_ok=True)
+                image = Image.fromarray(values).convert("P")
+                image.putpalette([level for value in range(256) for level in (value, 9, 9)])
+                image.save(folder / f"{name}.png")
+            (root / "Annotations").mkdir(exist_ok=True)
+            (root / "Annotations" / f"{name}.xml").write_text(
+                "<annotation><size><width>90</width><height>70</height></size>"
+                "<object><name>dog</name><difficult>0</difficult><bndbox><xmin>11</xmin>"
+                "<ymin>9</ymin><xmax>40</xmax><ymax>40</ymax></bndbox></object>"
+                "<object><name>person</name><difficult>0</difficult><bndbox><xmin>41</xmin>"
+                "<ymin>21</ymin><xmax>80</xmax><ymax>60</ymax></bndbox></object></annotation>"
+            )
+    return root
+
+
+@pytest.fixture
+def cityscapes_folder(tmp_path: Path) -> Path:
+    """Four training and two validation images in the layout of Cityscapes, with objects.
+
+    Each has two cars, a person, a crowd of persons, a caravan, and pixels of no class at the top.
+    """
+    root = tmp_path / "cityscapes"
+    for split, city, count in (("train", "aachen", 4), ("val", "munster", 2)):
+        for place in range(count):
+            numbers = np.full((64, 128), 7, dtype=np.uint16)
+            numbers[:6], numbers[10:30, 8:40], numbers[20:50, 40:80] = 3, 26000, 26001
+            numbers[12:44, 84:96], numbers[12:30, 100:120], numbers[52:60, :20] = 24000, 24, 29000
+            stem = f"{city}_{place:06}_000019"
+            _photo(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", numbers)
+            folder = root / "gtFine" / split / city
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(numbers).save(folder / f"{stem}_gtFine_instanceIds.png")
+            labels = np.where(numbers < 1000, numbers, numbers // 1000).astype(np.uint8)
+            Image.fromarray(labels).save(folder / f"{stem}_gtFine_labelIds.png")
+    return root

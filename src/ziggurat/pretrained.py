@@ -44,6 +44,7 @@ def create_model(
     overlapping: bool = False,
     key_budget: int | None = None,
     drop_block: float = 0.0,
+    num_keypoints: int | None = None,
 ) -> Model:
     """Build a model, with fresh or with trained weights.
 
@@ -55,7 +56,7 @@ def create_model(
             has, what depends on the classes keeps its fresh weights.
         backbone: Backbone of a system; a published name has its own.
         neck: Neck of a system, by default the one that it was published with.
-        num_classes: Number of classes; by default as published, 1000, 80 or 150.
+        num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
         head_channels: Width of neck and head; by default as published.
         head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
@@ -65,6 +66,7 @@ def create_model(
             default all. It bounds the cost, and changes results.
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
+        num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
 
     An unknown name, an option out of range, or weights that cannot be had or do not fit are a
     `ZigguratError`.
@@ -80,6 +82,7 @@ def create_model(
         overlapping=overlapping,
         key_budget=key_budget,
         drop_block=drop_block,
+        num_keypoints=num_keypoints,
     )
     if pretrained is not False:
         load_pretrained(model, pretrained)

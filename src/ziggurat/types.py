@@ -3,7 +3,7 @@
 Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -11,7 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
-Task = Literal["classification", "detection", "instance_segmentation", "semantic_segmentation"]
+from ziggurat.keypoints import Keypoints
+
+DetectorTask = Literal["detection", "instance_segmentation", "keypoint_detection"]
+Task = Literal["classification", DetectorTask, "semantic_segmentation"]
 ImageSize = tuple[int, int]
 """(height, width), always in this order."""
 
@@ -72,7 +75,7 @@ class ObjectMasks:
             mask[top : top + height, left : left + width] = crop
         return masks
 
-    def select(self, which: Tensor) -> "ObjectMasks":
+    def __getitem__(self, which: Tensor) -> "ObjectMasks":
         """Keep some objects.
 
         Args:
@@ -80,8 +83,7 @@ class ObjectMasks:
         """
         indices = torch.arange(len(self), device=self.windows.device)[which].tolist()
         crops = self.crops()
-        pixels = [crops[index].flatten() for index in indices]
-        kept = torch.cat([self.pixels[:0], *pixels])
+        kept = torch.cat([self.pixels[:0], *(crops[index].flatten() for index in indices)])
         return ObjectMasks(kept, self.windows[indices].view(-1, 4), self.size)
 
     def to(self, device: torch.device | str) -> "ObjectMasks":
@@ -102,29 +104,25 @@ class Detections:
         scores: Confidence in [0, 1].
         labels: Class of each object, 0..K-1.
         masks: Pixels of each object, or None where there are boxes only.
+        keypoints: Named points of each object, or None where there are none.
     """
 
     boxes: Float[Tensor, "N 4"]
     scores: Float[Tensor, " N"]
     labels: Int[Tensor, " N"]
     masks: ObjectMasks | None = None
+    keypoints: Keypoints | None = None
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
     def to(self, device: torch.device | str) -> "Detections":
         """Copy to a device."""
-        masks = None if self.masks is None else self.masks.to(device)
-        return Detections(
-            self.boxes.to(device), self.scores.to(device), self.labels.to(device), masks
-        )
+        return self._each(lambda part: part.to(device))
 
     def pin_memory(self) -> "Detections":
         """Copy to page-locked memory."""
-        masks = None if self.masks is None else self.masks.pin_memory()
-        return Detections(
-            self.boxes.pin_memory(), self.scores.pin_memory(), self.labels.pin_memory(), masks
-        )
+        return self._each(lambda part: part.pin_memory())
 
     def select(self, which: Tensor) -> "Detections":
         """Keep some objects.
@@ -132,8 +130,10 @@ class Detections:
         Args:
             which: Indices, or a boolean for each object.
         """
-        masks = None if self.masks is None else self.masks.select(which)
-        return Detections(self.boxes[which], self.scores[which], self.labels[which], masks)
+        return self._each(lambda part: part[which])
+
+    def _each(self, change: Callable[[Any], Any]) -> "Detections":
+        return replace(self, **{k: change(v) for k, v in vars(self).items() if v is not None})
 
     def above(self, score: float) -> "Detections":
         """Keep the objects that are at least this sure."""
@@ -265,103 +265,12 @@ class Batch:
 
         `DataLoader` looks for this method by its name.
         """
-        targets = self.targets
-        pinned: Any = None
-        if isinstance(targets, list):
-            pinned = [target.pin_memory() for target in targets]
-        elif targets is not None:
-            pinned = targets.pin_memory()
+        pinned: Any = self.targets
+        if isinstance(pinned, list):
+            pinned = [target.pin_memory() for target in pinned]
+        elif pinned is not None:
+            pinned = pinned.pin_memory()
         return replace(self, images=self.images.pin_memory(), targets=pinned)
-
-
-ChannelOrder = Literal["rgb", "bgr"]
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """The numbers that an image is made of where a backbone was trained.
-
-    Attributes:
-        mean: Mean of R, G, B, as fractions of the full value.
-        std: Standard deviation of R, G, B, likewise.
-        channel_order: Order in which the model gets the channels.
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    channel_order: ChannelOrder
-
-
-IMAGENET_PIXELS = Pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "rgb")
-"""Of PyTorch's models: torchvision, timm, and all that were trained from them."""
-
-CAFFE_PIXELS = Pixels(
-    (122.7717 / 255, 115.9465 / 255, 102.9801 / 255), (1 / 255, 1 / 255, 1 / 255), "bgr"
-)
-"""Of Caffe's and Detectron's: levels 0..255 less their mean, not divided, blue first."""
-
-
-@dataclass(frozen=True)
-class CenterCrop:
-    """Classification: resize the short side, cut the middle square out.
-
-    Attributes:
-        resize: Short side after resizing, in pixels.
-        crop: Side of the square, in pixels.
-        mean: Mean of R, G, B, as fractions of the full value.
-        std: Standard deviation of R, G, B, likewise.
-    """
-
-    resize: int = 256
-    crop: int = 224
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class FitInside:
-    """Detection: resize, aspect ratio kept, as large as both limits allow; pad to a multiple.
-
-    Attributes:
-        short_side: Largest short side, in pixels.
-        long_side: Largest long side, in pixels.
-        divisor: The padded height and width are multiples of this.
-        mean: Mean of R, G, B, as fractions of the full value.
-        std: Standard deviation of R, G, B, likewise.
-        channel_order: Order in which the model gets the channels.
-    """
-
-    short_side: int = 800
-    long_side: int = 1333
-    divisor: int = 32
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    channel_order: ChannelOrder = "rgb"
-
-
-@dataclass(frozen=True)
-class FitAligned:
-    """Semantic segmentation: as `FitInside`, then enlarge to multiples instead of padding.
-
-    Attributes:
-        short_side: Largest short side, in pixels.
-        long_side: Largest long side, in pixels.
-        divisor: Height and width are resized a second time, up to multiples of this.
-        mean: Mean of R, G, B, as fractions of the full value.
-        std: Standard deviation of R, G, B, likewise.
-        channel_order: Order in which the model gets the channels.
-    """
-
-    short_side: int = 512
-    long_side: int = 2048
-    divisor: int = 32
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    channel_order: ChannelOrder = "rgb"
-
-
-Preprocessing = CenterCrop | FitInside | FitAligned
-"""What a model expects of an image; it belongs to the weights and is saved with them."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +288,7 @@ class ModelIdentity:
         overlapping: Whether a pixel can be of several classes, each being asked for by itself.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
             None for all, and for other necks.
+        num_keypoints: Points of each object; None for a model that finds none.
     """
 
     task: Task
@@ -390,6 +300,7 @@ class ModelIdentity:
     head_depth: int | None = None
     overlapping: bool = False
     key_budget: int | None = None
+    num_keypoints: int | None = None
 
     @property
     def name(self) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 import ziggurat
 from ziggurat.cards import MODELS
 from ziggurat.heads.retinanet import RetinaNetOutput
+from ziggurat.keypoints import COCO_PERSON, Keypoints
 from ziggurat.systems import SYSTEMS
 from ziggurat.types import Detections, LabelMap, ObjectMasks
 from ziggurat.zoo import BACKBONES, Model, build
@@ -70,7 +71,7 @@ def flat(raw: Any) -> list[Tensor]:
 
 
 def targets_of(name: str) -> Any:
-    """What two images of 96 x 97 pixels show: a class, classes of pixels, or an object and mask."""
+    """What two images of 96 x 97 pixels show: a class, classes of pixels, or an object."""
     if MODELS[name].task == "classification":
         return torch.tensor([0, 2])
     if MODELS[name].task == "semantic_segmentation":
@@ -80,7 +81,13 @@ def targets_of(name: str) -> Any:
     masks = torch.zeros(1, 96, 97, dtype=torch.bool)
     masks[:, 10:70, 10:60] = True
     return [
-        Detections(boxes, torch.ones(1), torch.tensor([label]), ObjectMasks.from_full(masks))
+        Detections(
+            boxes,
+            torch.ones(1),
+            torch.tensor([label]),
+            ObjectMasks.from_full(masks),
+            Keypoints(torch.tensor([[[30.0, 40.0, 2.0]] * 17]), COCO_PERSON),
+        )
         for label in range(2)
     ]
 

@@ -46,7 +46,10 @@ def image_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def coco_folder(tmp_path: Path) -> Path:
-    """Twelve training and four validation images with coloured squares of two classes."""
+    """Twelve training and four validation images with coloured squares of two classes.
+
+    Each has a mask and its corners as keypoints.
+    """
     root = tmp_path / "squares"
     rng = np.random.default_rng(0)
     (root / "annotations").mkdir(parents=True)
@@ -72,9 +75,13 @@ def coco_folder(tmp_path: Path) -> Path:
                     "segmentation": [[x, y, x + 32, y, x + 32, y + 32, x, y + 32]],
                     "area": 1024,
                     "iscrowd": 0,
+                    "keypoints": [x, y, 2, x + 31, y, 2, x + 31, y + 31, 1, x, y + 31, 2],
+                    "num_keypoints": 4,
                 }
             )
-        categories = [{"id": 10, "name": "red"}, {"id": 20, "name": "blue"}]
+        corners = ["upper_left", "upper_right", "lower_right", "lower_left"]
+        shared = {"keypoints": corners, "skeleton": [[1, 2], [2, 3], [3, 4], [4, 1]]}
+        categories = [{"id": 10, "name": "red", **shared}, {"id": 20, "name": "blue", **shared}]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
     return root

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.cli.main import main
-from ziggurat.types import CenterCrop, FitInside
+from ziggurat.preprocessing import CenterCrop, FitInside
 from ziggurat.zoo import create_model
 
 CLASSES = ("cell", "star")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.config.files import load_run
 from ziggurat.engine.module import TrainingModule
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 
 Train = Callable[..., int]
 
@@ -153,3 +154,88 @@ def _interrupting_step(original: Callable[..., object], call: int) -> Callable[.
         return result
 
     return step
+
+
+def test_distillation_is_resumed_exactly_and_leaves_no_teacher(
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    teacher, whole, parts = (tmp_path / name for name in ("teacher", "whole", "parts"))
+    assert train_classifier(teacher, "--model.drop_path_rate=0") == 0
+    before = (teacher / "best.safetensors").read_bytes()
+    words = (
+        f"--distillation.teacher={teacher / 'best.safetensors'}",
+        "--distillation.kind=soft",
+        "--distillation.temperature=3",
+        "--data.augmentation_repeats=3",
+        "--optimizer.layer_decay=0.7",
+        "--trainer.checkpoint_activations=true",
+    )
+    assert train_classifier(whole, *words) == 0
+    said = capsys.readouterr().out
+    assert "soft distillation from" in said and "distillation 0." in said
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, TrainingModule, "training_step", call=4)
+        assert train_classifier(parts, *words) == 130
+    assert main(["train", "--output", str(parts), "--resume"]) == 0
+    assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
+    assert (
+        weights_of(whole / "last.safetensors").keys()
+        == weights_of(teacher / "last.safetensors").keys()
+    )
+    state = torch.load(whole / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert all(name.startswith("model.") for name in state)
+    assert (teacher / "best.safetensors").read_bytes() == before
+    rows = rows_of(whole)
+    total = [
+        float(row["train/classification"]) + float(row["train/distillation"])
+        for row in rows
+        if row["train/loss"]
+    ]
+    assert total == pytest.approx([float(r["train/loss"]) for r in rows if r["train/loss"]])
+
+
+def test_frozen_stages_keep_their_weights(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert train_classifier(first) == 0
+    words = (f"--model.weights={first / 'last.safetensors'}", "--model.freeze_stages=2")
+    assert train_classifier(second, *words) == 0
+    assert "frozen: stages 1 to 2 of 4 of the backbone p2t_tiny, 0.0 M" in capsys.readouterr().out
+    before, after = (weights_of(path / "last.safetensors") for path in (first, second))
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if re.match(r"backbone\.stages\.[01]\.", name)}
+
+
+def test_the_compiled_model_is_what_trains(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, compiled = tmp_path / "plain", tmp_path / "compiled"
+    assert train_classifier(plain) == 0
+    calls: list[int] = []
+
+    def compile_with_eager_kernels(function: Callable[..., object]) -> Callable[..., object]:
+        graph = torch.compiler.disable(function)
+
+        def run(*inputs: object) -> object:
+            calls.append(len(inputs))
+            return graph(*inputs)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_with_eager_kernels)
+    assert train_classifier(compiled, "--trainer.compile=true") == 0
+    assert calls == [2] * 6  # every step, and no validation
+    assert_same_weights(plain / "last.safetensors", compiled / "last.safetensors")
+
+
+def test_lr_is_said_to_follow_the_batch(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_classifier(tmp_path / "run", "--optimizer.lr=0.1024") == 0
+    said = capsys.readouterr().out
+    rule = "learning rate 0.0008 for 4 images a step: optimizer.lr 0.102 is meant for 512"
+    assert said.count(rule) == 1

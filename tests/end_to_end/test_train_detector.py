@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.engine.module import TrainingModule
-from ziggurat.types import FitInside
+from ziggurat.preprocessing import FitInside
 
 
 @pytest.fixture

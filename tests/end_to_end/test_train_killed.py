@@ -99,7 +99,7 @@ def train(
                 threading.Timer(kill_after, os.kill, (os.getpid(), signal.SIGKILL)).start()
         return original(self, *args)
 
-    TrainingModule.training_step = step  # type: ignore[method-assign]
+    TrainingModule.training_step = step  # type: ignore[assignment,method-assign]
     saves = [0]
     save_whole = torch.save
 
@@ -110,7 +110,7 @@ def train(
             file.truncate(file.tell() // 2)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    torch.save = save
+    torch.save = save  # type: ignore[assignment]
     code = main(["train", *words])
     duration.write_text(str(time.monotonic() - starts[0] if starts else 0.0))
     # Not sys.exit: a timer that has not fired must not keep the process.
@@ -241,7 +241,7 @@ def assert_same_run(whole: Path, parts: Path) -> None:
     ]
     for content in contents:
         del content["callbacks"]["Progress"]["seconds"]
-    assert_equal(*contents, name="last.ckpt")
+    assert_equal(contents[0], contents[1], "last.ckpt")
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -260,8 +260,8 @@ def assert_equal(first: Any, second: Any, name: str) -> None:
             assert_equal(first[key], second[key], f"{name}/{key}")
     elif isinstance(first, list | tuple):
         assert len(first) == len(second), name
-        for number, pair in enumerate(zip(first, second, strict=True)):
-            assert_equal(*pair, name=f"{name}/{number}")
+        for number, (one, other) in enumerate(zip(first, second, strict=True)):
+            assert_equal(one, other, f"{name}/{number}")
     elif isinstance(first, torch.Tensor):
         assert torch.equal(first, second), name
     else:

@@ -14,7 +14,7 @@ from ziggurat.backbones.resnet import ResNet
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.data.channels import normalize_levels
-from ziggurat.types import FitInside
+from ziggurat.preprocessing import FitInside
 
 
 def tiny_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:

@@ -23,7 +23,7 @@ from ziggurat.ops.boxes import clip_boxes, decode_deltas, encode_deltas
 from ziggurat.ops.nms import METHODS, Suppression, suppress
 from ziggurat.ops.region_masks import paste_masks
 from ziggurat.ops.run_lengths import read_counts
-from ziggurat.types import CAFFE_PIXELS, FitInside
+from ziggurat.preprocessing import CAFFE_PIXELS, FitInside
 
 DATA = Path(__file__).parent / "data" / "fpt"
 LAST_PIXEL = torch.tensor([0.0, 0.0, 1.0, 1.0])

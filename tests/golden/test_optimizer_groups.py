@@ -1,6 +1,8 @@
 """The runs of the published models divide parameters as the official optimizers did."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 import ziggurat
 from ziggurat.checkpoints.matching import match_entries, nearest_layout
 from ziggurat.checkpoints.official import _layouts
-from ziggurat.config import load_run
+from ziggurat.config import list_recipes, load_run
 from ziggurat.engine.optimizer import build_optimizer
 from ziggurat.models.classifier import Classifier
 from ziggurat.systems import SYSTEMS
@@ -81,3 +83,18 @@ def test_groups_are_the_official_ones(case: str) -> None:
     factors = {own[name]: float(f) for f, names in official["lr_mult"].items() for name in names}
     for name, rate in rates.items():
         assert rate == pytest.approx(official["base_lr"] * factors.get(name, 1.0)), name
+
+
+def _without_size(run: str) -> str:
+    return re.sub(r"(pvt_v2|gpvit|pvt|p2t|topformer_seg)_[a-z0-9]+(_li)?_(?=\d)", r"\1_*_", run)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_runs_of_other_sizes_divide_alike(case: str) -> None:
+    golden = load_run(CASES[case], ["--data.root=coco"]).optimizer
+    alike = [run for run in list_recipes() if _without_size(run) == _without_size(CASES[case])]
+    assert CASES[case] in alike
+    for name in alike:
+        run = load_run(name, ["--data.root=coco"]).optimizer
+        # The rates differ by size; the recipes' own tests hold them against configurations.
+        assert replace(run, lr=golden.lr, reference_batch=golden.reference_batch) == golden, name

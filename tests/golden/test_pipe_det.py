@@ -13,7 +13,8 @@ from PIL import Image
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.loading import collate
 from ziggurat.data.resize import fit_size, resize_exact
-from ziggurat.types import Detections, FitInside, ImageInfo, ObjectMasks, Sample
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageInfo, ObjectMasks, Sample
 
 DATA = Path(__file__).parent / "data"
 CASES = ("up", "down", "long")

@@ -24,7 +24,7 @@ from ziggurat.data.segmentation import (
     resize_labels,
     to_tensors,
 )
-from ziggurat.types import FitAligned
+from ziggurat.preprocessing import FitAligned
 
 DATA = Path(__file__).parent / "data" / "dense"
 NAMES = ("pipe_seg_alignresize", "pipe_seg_resize_to_multiple")

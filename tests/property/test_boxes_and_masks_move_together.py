@@ -11,7 +11,8 @@ from PIL import Image
 
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.randomness import seeded
-from ziggurat.types import Detections, FitInside, ObjectMasks
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ObjectMasks
 
 PLAIN = FitInside(short_side=60, long_side=90, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 PIPELINES = {

@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ziggurat"
 
 # Each layer may import those before it and itself.
 LAYERS = [
-    {"errors", "types"},
+    {"errors", "keypoints", "preprocessing", "types"},
     {"cards"},
     {"ops"},
     {"layers", "losses"},
@@ -31,19 +31,20 @@ LAYERS = [
     {"inference"},
     {"bench", "verification"},
     {"engine"},
+    {"doctor"},
     {"demo"},
     {"cli"},
     {"__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY = {  # narrower than "everything below"
-    "data": {"types", "errors", "ops", "data"},
-    "metrics": {"types", "errors", "ops", "metrics"},
-    "visualize": {"types", "errors", "metrics", "visualize"},
+    "data": {"types", "keypoints", "preprocessing", "errors", "ops", "data"},
+    "metrics": {"types", "keypoints", "errors", "ops", "metrics"},
+    "visualize": {"types", "keypoints", "errors", "metrics", "visualize"},
     "config": {"errors", "recipes", "config"},
-    "backbones": {"types", "errors", "ops", "layers", "losses", "backbones"},
-    "necks": {"types", "errors", "ops", "layers", "losses", "necks"},
-    "heads": {"types", "errors", "ops", "layers", "losses", "heads"},
+    "backbones": {"types", "keypoints", "errors", "ops", "layers", "losses", "backbones"},
+    "necks": {"types", "keypoints", "errors", "ops", "layers", "losses", "necks"},
+    "heads": {"types", "keypoints", "errors", "ops", "layers", "losses", "heads"},
 }
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 

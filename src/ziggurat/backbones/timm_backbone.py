@@ -40,7 +40,7 @@ class TimmBackbone(nn.Module):
 
     def __init__(self, name: str, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> None:
         super().__init__()
-        _check_name(name)
+        check_network_name(name)
         self.name = name
         options: dict[str, Any] = {"in_chans": in_channels}
         if drop_path_rate > 0:
@@ -129,7 +129,7 @@ class TimmBackbone(nn.Module):
             ) from error
 
 
-def _check_name(name: str) -> None:
+def check_network_name(name: str) -> None:
     """Refuse names that would make timm look at the network or on the disk.
 
     Raises:

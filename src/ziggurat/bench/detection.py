@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.keypoints import Keypoints, Skeleton
 from ziggurat.models.detector import Detector
 from ziggurat.types import Detections, ObjectMasks, full_sizes
 
@@ -93,12 +94,15 @@ def total_loss(
     return torch.stack(list(losses.values())).sum()
 
 
-def draw_objects(images: Float[Tensor, "B 3 H W"], num_classes: int) -> list[Detections]:
+def draw_objects(
+    images: Float[Tensor, "B 3 H W"], num_classes: int, skeleton: Skeleton | None = None
+) -> list[Detections]:
     """Draw objects: boxes from a tenth to half of the image a side, filled.
 
     Args:
         images: Say how many, how large and where.
         num_classes: Number of classes.
+        skeleton: What keypoints the objects have; None for none.
     """
     height, width = images.shape[2:]
     generator = torch.Generator().manual_seed(0)
@@ -111,11 +115,18 @@ def draw_objects(images: Float[Tensor, "B 3 H W"], num_classes: int) -> list[Det
         windows = torch.cat([start, size], dim=1).long()
         pixels = torch.ones(int(windows[:, 2:].prod(dim=1).sum()), dtype=torch.bool)
         labels = torch.randint(num_classes, (NUM_OBJECTS,), generator=generator)
+        keypoints = None
+        if skeleton is not None:
+            share = torch.rand(NUM_OBJECTS, len(skeleton), 2, generator=generator)
+            places = start[:, None] + share * size[:, None]
+            seen = torch.full((NUM_OBJECTS, len(skeleton), 1), 2.0)
+            keypoints = Keypoints(torch.cat([places, seen], dim=2), skeleton)
         objects = Detections(
             torch.cat([start, start + size], dim=1),
             torch.ones(NUM_OBJECTS),
             labels,
             ObjectMasks(pixels, windows, (height, width)),
+            keypoints,
         )
         drawn.append(objects.to(images.device))
     return drawn

@@ -24,7 +24,7 @@ from ziggurat.bench.results import Setting, Variant
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import LabelMap, full_sizes
+from ziggurat.types import Detections, LabelMap, full_sizes
 
 Step = Callable[[], None]
 
@@ -98,11 +98,18 @@ def _count_flops_of_detector(model: AnyDetector, setting: Setting, images: Tenso
     counter = FlopCounterMode(display=False)
     if setting.is_training:
         with counter:
-            total_loss(model, images, draw_objects(images, DRAWN_CLASSES))
+            total_loss(model, images, _objects_for(model, images))
         return 3 * int(counter.get_total_flops())
     with counter:
         predict(model, images)
     return int(counter.get_total_flops())
+
+
+def _objects_for(model: nn.Module, images: Tensor) -> list[Detections]:
+    """Draw objects that a detector can be trained on."""
+    if isinstance(model, Detector):
+        return draw_objects(images, model.identity.num_classes, model.skeleton)
+    return draw_objects(images, DRAWN_CLASSES)
 
 
 def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
@@ -146,7 +153,7 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
         return infer
 
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, fused=True)
-    objects = draw_objects(images, DRAWN_CLASSES)
+    objects = _objects_for(model, images)
 
     def train() -> None:
         with autocast:

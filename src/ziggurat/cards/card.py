@@ -26,6 +26,8 @@ class ModelCard:
         size_note: Why `ziggurat list` counts otherwise, where it does.
         num_classes: Number of classes, or None for that of ImageNet-1k, COCO or ADE20K.
         neck: Name of its neck, or None for that of its system.
+        results: What is published for each of `recipes`, "" where no number is; () where
+            `published` is the number of the first and there are no others.
     """
 
     name: str
@@ -42,6 +44,13 @@ class ModelCard:
     size_note: str = ""
     num_classes: int | None = None
     neck: str | None = None
+    results: tuple[str, ...] = ()
+
+    def result_of(self, recipe: str) -> str:
+        """Return what is published for one of the recipes, "" where no number is."""
+        results = self.results or (self.published,)
+        number = self.recipes.index(recipe)
+        return results[number] if number < len(results) else ""
 
 
 PVT_PAPER = "Wang et al., ICCV 2021, arXiv:2102.12122"

@@ -30,6 +30,10 @@ class _Run:
     mask_ap: float | None = None
 
     @property
+    def result(self) -> str:
+        return "" if self.box_ap is None else f"{self.in_words}, COCO val2017"
+
+    @property
     def in_words(self) -> str:
         masks = "" if self.mask_ap is None else f", {self.mask_ap} mask AP"
         return f"{self.box_ap} box AP{masks}"
@@ -48,7 +52,7 @@ def _detector(
     task: Task = "instance_segmentation" if "mask_rcnn" in system else "detection"
     stated = [run for run in runs if run.box_ap is not None]
     if len(stated) == 1:
-        published = f"{stated[0].in_words}, COCO val2017"
+        published = stated[0].result
     elif stated:
         numbers = "; ".join(f"{run.in_words} ({run.schedule})" for run in stated)
         published = f"{numbers}, COCO val2017"
@@ -66,6 +70,9 @@ def _detector(
         drop_path_rate,
         parameters,
         size_note=size_note,
+        results=tuple(
+            "" if run.box_ap is None else f"{run.in_words}, COCO val2017" for run in runs
+        ),
     )
 
 

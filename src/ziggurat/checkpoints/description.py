@@ -12,19 +12,13 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from ziggurat.errors import ZigguratError
-from ziggurat.types import (
-    CenterCrop,
-    ChannelOrder,
-    FitAligned,
-    FitInside,
-    ModelIdentity,
-    Preprocessing,
-    Task,
-)
+from ziggurat.keypoints import Skeleton
+from ziggurat.preprocessing import CenterCrop, ChannelOrder, FitAligned, FitInside, Preprocessing
+from ziggurat.types import ModelIdentity, Task
 
 FORMAT_VERSION = 3
 
-ADDED_TO_IDENTITY: dict[str, Any] = {"key_budget": None}
+ADDED_TO_IDENTITY: dict[str, Any] = {"key_budget": None, "num_keypoints": None}
 """What files of this version from before lack, and what that means."""
 
 ADDED_TO_PREPROCESSING: dict[str, Any] = {"channel_order": "rgb"}
@@ -45,23 +39,25 @@ class Description:
         identity: What `zoo.build` takes.
         classes: Name of each class.
         preprocessing: What the model expects of an image.
+        skeleton: What the keypoints are; None for a model that finds none.
     """
 
     identity: ModelIdentity
     classes: tuple[str, ...]
     preprocessing: Preprocessing
+    skeleton: Skeleton | None = None
 
     def to_json(self) -> str:
         """Write it down; the same description always gives the same text."""
-        return json.dumps(
-            {
-                "format_version": FORMAT_VERSION,
-                "identity": dataclasses.asdict(self.identity),
-                "classes": list(self.classes),
-                "preprocessing": preprocessing_to_dict(self.preprocessing),
-            },
-            sort_keys=True,
-        )
+        content = {
+            "format_version": FORMAT_VERSION,
+            "identity": dataclasses.asdict(self.identity),
+            "classes": list(self.classes),
+            "preprocessing": preprocessing_to_dict(self.preprocessing),
+        }
+        if self.skeleton is not None:
+            content["skeleton"] = dataclasses.asdict(self.skeleton)
+        return json.dumps(content, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "Description":
@@ -87,8 +83,11 @@ class Description:
                 "ziggurat to the version that wrote it"
             )
         expected = {"format_version", "identity", "classes", "preprocessing"}
-        _check_fields(values, expected, "description", where)
+        has_keypoints = "skeleton" in values
+        _check_fields(values, expected | ({"skeleton"} & set(values)), "description", where)
         identity = _identity_from_dict(values["identity"], where)
+        if has_keypoints != (identity.num_keypoints is not None):
+            raise ZigguratError(_broken(where, "of keypoints and their skeleton it has only one"))
         classes = values["classes"]
         if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
             raise ZigguratError(_broken(where, "its classes are no list of names"))
@@ -99,7 +98,10 @@ class Description:
                 )
             )
         preprocessing = preprocessing_from_dict(values["preprocessing"], where)
-        return cls(identity, tuple(classes), preprocessing)
+        skeleton = None
+        if has_keypoints:
+            skeleton = _skeleton_from_dict(values["skeleton"], identity.num_keypoints, where)
+        return cls(identity, tuple(classes), preprocessing, skeleton)
 
 
 def preprocessing_to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -162,11 +164,36 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
         "overlapping": isinstance(values["overlapping"], bool),
         "key_budget": values["key_budget"] is None or _is_count(values["key_budget"]),
+        "num_keypoints": values["num_keypoints"] is None or _is_count(values["num_keypoints"]),
     }
     for name, is_right in checks.items():
         if not is_right:
             raise ZigguratError(_broken(where, f"{name} of its model is {values[name]!r}"))
     return ModelIdentity(**values)
+
+
+def _skeleton_from_dict(values: object, num_keypoints: int | None, where: str) -> Skeleton:
+    if not isinstance(values, dict):
+        raise ZigguratError(_broken(where, "its skeleton is no object"))
+    _check_fields(values, {"names", "edges", "pairs"}, "skeleton", where)
+    names = values["names"]
+    if (
+        not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or len(names) != num_keypoints
+    ):
+        raise ZigguratError(_broken(where, f"its skeleton has no {num_keypoints} names"))
+    pairs = {}
+    for key in ("edges", "pairs"):
+        if not isinstance(values[key], list) or not all(
+            isinstance(pair, list)
+            and len(pair) == 2
+            and all(type(point) is int and 0 <= point < len(names) for point in pair)
+            for pair in values[key]
+        ):
+            raise ZigguratError(_broken(where, f"{key} of its skeleton are {values[key]!r}"))
+        pairs[key] = tuple((first, second) for first, second in values[key])
+    return Skeleton(tuple(names), **pairs)
 
 
 def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, where: str) -> None:

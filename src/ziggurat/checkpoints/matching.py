@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ziggurat.checkpoints.class_rows import ClassChange
 from ziggurat.checkpoints.names import NameMap, Shape
 from ziggurat.checkpoints.read import StoredWeights
 from ziggurat.errors import ZigguratError
@@ -43,6 +44,9 @@ class LoadReport:
             interpolated, since it was learned for another grid.
         reordered: Name in the file and our name of each entry that is loaded with its classes in
             our order, in which background is last, or left out where it means nothing.
+        by_class: Name in the file and our name of each entry of which the rows of shared classes
+            are loaded.
+        classes: How many those are, in words.
         ignored: Name in the file and reason of each entry that is left out.
         absent: Our name and reason of each entry that the file may lack, and does; it keeps its
             initial value.
@@ -54,6 +58,8 @@ class LoadReport:
     matched: tuple[tuple[str, str], ...]
     resized: tuple[tuple[str, str], ...] = ()
     reordered: tuple[tuple[str, str], ...] = ()
+    by_class: tuple[tuple[str, str], ...] = ()
+    classes: str = ""
     ignored: tuple[tuple[str, str], ...] = ()
     absent: tuple[tuple[str, str], ...] = ()
     missing: tuple[str, ...] = ()
@@ -74,6 +80,9 @@ class LoadReport:
         if self.reordered:
             names = [name for name, _ in self.reordered]
             lines.append(f"{len(names)} of them with background last or left out ({_some(names)})")
+        if self.by_class:
+            names = [name for name, _ in self.by_class]
+            lines.append(f"{len(names)} loaded in part ({_some(names)}): {self.classes}")
         lines += _by_reason("ignored", self.ignored)
         lines += _by_reason("not in the file", self.absent)
         if self.missing:
@@ -107,6 +116,7 @@ def match_entries(
     names: NameMap,
     *,
     reset_classes: bool = False,
+    classes: ClassChange | None = None,
 ) -> LoadReport:
     """Map every entry of a file exactly once.
 
@@ -115,13 +125,14 @@ def match_entries(
         official: Shapes of the file's entries.
         names: How the file's names become ours.
         reset_classes: Leave out entries that differ only in the number of classes.
+        classes: Classes on both sides, by which rows are then carried over.
 
     Raises:
         ZigguratError: If two entries of the file have the same meaning.
     """
     matched: list[tuple[str, str]] = []
     reordered: list[tuple[str, str]] = []
-    resized, ignored, unexpected, wrong_shape = [], [], [], []
+    resized, by_class, ignored, unexpected, wrong_shape = [], [], [], [], []
     targets: list[str] = []
     for name, stored in official.items():
         reason = names.reason_to_ignore(name)
@@ -139,11 +150,14 @@ def match_entries(
         rows = names.rows_of_classes(name)
         if rows is not None:
             shape, fitting = rows.own_shape(shape), rows.official_shape(fitting)
-        if shape == expected:
+        is_of_classes = _is_of_classes(ours) and shape[1:] == expected[1:]
+        if is_of_classes and classes is not None:
+            by_class.append((name, ours))
+        elif shape == expected:
             (matched if rows is None else reordered).append((name, ours))
         elif names.resizing_rule(ours) and shape[:1] + shape[2:] == expected[:1] + expected[2:]:
             resized.append((name, ours))
-        elif reset_classes and _is_of_classes(ours) and shape[1:] == expected[1:]:
+        elif reset_classes and is_of_classes:
             ignored.append((name, "made for other classes, ours keeps its initial values"))
         else:
             wrong_shape.append((name, stored, fitting))
@@ -159,6 +173,8 @@ def match_entries(
         matched=tuple(matched),
         resized=tuple(resized),
         reordered=tuple(reordered),
+        by_class=tuple(by_class),
+        classes="" if classes is None else classes.summary(),
         ignored=tuple(ignored),
         absent=tuple(absent.items()),
         missing=missing,
@@ -191,6 +207,7 @@ def load_entries(
     label: str,
     hint: str,
     reset_classes: bool = False,
+    classes: ClassChange | None = None,
 ) -> LoadReport:
     """Copy weights into a model if all of them fit, and change nothing if one does not.
 
@@ -202,17 +219,21 @@ def load_entries(
         label: How messages call the model.
         hint: What to do if they do not belong together.
         reset_classes: Leave out entries that differ only in the number of classes.
+        classes: Classes on both sides, by which rows are then carried over.
 
     Raises:
         ZigguratError: If anything is missing, unexpected or of another shape or kind.
         ValueError: If the model has no memory to load into.
     """
     own, weights = model.state_dict(), stored.tensors
-    report = match_entries(shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes)
+    report = match_entries(
+        shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes, classes=classes
+    )
     require_complete(report, own, names, source=source, label=label, hint=hint)
     _check_repeated(weights, names, source)
     values: dict[str, Tensor] = {}
-    for official, ours in report.matched + report.resized + report.reordered:
+    copied = report.matched + report.resized + report.reordered + report.by_class
+    for official, ours in copied:
         if own[ours].is_meta:
             raise ValueError(f"cannot load into {label}: it was built on the meta device")
         value = weights[official]
@@ -227,6 +248,8 @@ def load_entries(
         rule = names.resizing_rule(ours)
         if rule is not None and value.shape != own[ours].shape:
             value = rule(value, tuple(own[ours].shape))
+        if classes is not None and (official, ours) in report.by_class:
+            value = classes.rows(ours, value, own[ours])
         values[ours] = value
     with torch.no_grad():
         for ours, value in values.items():

@@ -11,6 +11,7 @@ from torch import nn
 
 from ziggurat import zoo
 from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.checkpoints.class_rows import ClassChange, has_names
 from ziggurat.checkpoints.description import Description
 from ziggurat.checkpoints.mapped import release_of
 from ziggurat.checkpoints.matching import (
@@ -29,6 +30,7 @@ from ziggurat.checkpoints.tensor_file import (
     read_safetensors,
 )
 from ziggurat.errors import ZigguratError
+from ziggurat.models.detector import Detector
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -73,7 +75,8 @@ def save_weights(model: zoo.Model, path: str | Path) -> None:
             f"{model.identity.name} has {model.identity.num_classes} classes but "
             f"{len(model.classes)} class names; give one name a class"
         )
-    description = Description(model.identity, tuple(model.classes), model.preprocessing)
+    skeleton = model.skeleton if isinstance(model, Detector) else None
+    description = Description(model.identity, tuple(model.classes), model.preprocessing, skeleton)
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -122,6 +125,9 @@ def load_weights(path: str | Path) -> zoo.Model:
             "download it again"
         )
     model.preprocessing = description.preprocessing
+    if description.skeleton is not None:
+        assert isinstance(model, Detector)  # with keypoints, no other model could be built
+        model.skeleton = description.skeleton
     return model.eval()
 
 
@@ -134,13 +140,15 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
     Args:
         model: Receives the weights.
         path: A file of `save_weights`.
-        reset_classes: Leave entries that differ only in the number of classes at their initial
-            values.
+        reset_classes: The classes may differ: what belongs to a class of the same name is carried
+            over, other classes keep their initial values; all of them where one side has no names.
 
     Returns:
         What was loaded and what was left, entry by entry.
     """
     description, stored = _read(Path(path))
+    before, now = description.classes, tuple(model.classes)
+    differ = reset_classes and before != now and has_names(before) and has_names(now)
     return load_entries(
         model,
         stored,
@@ -150,6 +158,7 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         hint="choose the model that the file was made for, or `reset_classes` if only the "
         "classes differ",
         reset_classes=reset_classes,
+        classes=ClassChange(before, now) if differ else None,
     )
 
 

@@ -58,7 +58,7 @@ from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
 from ziggurat.necks.fpt import FeaturePyramidTransformer
-from ziggurat.types import CAFFE_PIXELS
+from ziggurat.preprocessing import CAFFE_PIXELS
 
 Names = TypeVar("Names")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from ziggurat.checkpoints.for_timm import save_for_timm
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.checkpoints.official import load_official
+from ziggurat.data.storage import read_class_names
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import create_model
 
@@ -60,7 +61,7 @@ def _from_official(args: argparse.Namespace) -> None:
             f"{args.file} does not say which model it is of; name it with --model, `ziggurat list` "
             "shows the names"
         )
-    names = None if args.classes is None else _read_names(args.classes)
+    names = None if args.classes is None else read_class_names(args.classes)
     num_classes = args.num_classes
     if names is not None:
         if num_classes is not None and num_classes != len(names):
@@ -97,16 +98,3 @@ def _to_timm(args: argparse.Namespace) -> None:
         f"{model.identity.name!r}, num_classes={len(model.classes)}, "
         f"checkpoint_path={str(args.output)!r})"
     )
-
-
-def _read_names(path: Path) -> tuple[str, ...]:
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise ZigguratError(
-            f"cannot read the class names in {path} ({error}); give a text file with one name a "
-            "line"
-        ) from error
-    if not names or not all(names):
-        raise ZigguratError(f"{path} has an empty line or no names; give one class name a line")
-    return names

@@ -1,4 +1,4 @@
-"""`ziggurat data synthesize`, `check` and `convert`: make a data set, check one, convert one."""
+"""`ziggurat data synthesize`, `check`, `convert` and `pack`: make a data set, or work on one."""
 
 import argparse
 import sys
@@ -14,16 +14,21 @@ from ziggurat.data.check import check_layout, find_datasets
 from ziggurat.data.convert import convert_to_coco
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.findings import DatasetCheck, SplitCount, evenly, plural
+from ziggurat.data.pack import pack
 from ziggurat.data.preview import Preview, read_preview
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.data.synthesize import synthesize
 from ziggurat.errors import ZigguratError
 from ziggurat.visualize.contact_sheet import contact_sheet
 
+_SHARD_MEGABYTES = 500
 _MAX_CLASSES = 30
 _MAX_PICTURES = 16
 _LAYOUT_NAMES = {
     "image_folder": "ImageFolder",
+    "image_list": "image list",
+    "image_lmdb": "LMDB",
+    "image_shards": "tar shards",
     "coco": "COCO",
     "class_masks": "masks of classes",
     **{name: layout.title for name, layout in FOREIGN.items()},
@@ -34,7 +39,7 @@ _LAYOUT_NAMES = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the actions and their options."""
     actions = parser.add_subparsers(
-        dest="action", metavar="{synthesize,check,convert}", required=True
+        dest="action", metavar="{synthesize,check,convert,pack}", required=True
     )
     make = actions.add_parser(
         "synthesize",
@@ -76,14 +81,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     turn = actions.add_parser(
         "convert",
-        help="convert Pascal VOC, YOLO or LabelMe to COCO",
-        description="Convert a data set in the layout of Pascal VOC, YOLO or LabelMe to another "
-        "layout; images are copied.",
+        help="convert Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO",
+        description="Convert a data set in the layout of Pascal VOC, SBD, Cityscapes, YOLO or "
+        "LabelMe to another layout; images are copied.",
     )
     turn.add_argument("dir", type=Path, help="folder of the data set")
     turn.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     turn.add_argument(
         "--format", choices=["coco"], default="coco", help="layout to convert to (default coco)"
+    )
+    turn.add_argument(
+        "--masks",
+        action="store_true",
+        help="convert the masks of objects, where a folder has boxes besides, as Pascal VOC's",
+    )
+    bind = actions.add_parser(
+        "pack",
+        help="pack classification images into LMDB or tar shards",
+        description="Pack the images of class folders, lists, LMDB or shards, every file byte for "
+        "byte; what was written is read back and compared.",
+    )
+    bind.add_argument("dir", type=Path, help="folder of the data set")
+    bind.add_argument("-o", "--output", type=Path, required=True, help="folder to make")
+    bind.add_argument("--format", choices=["lmdb", "shards"], required=True, help="what to write")
+    bind.add_argument(
+        "--shard_size",
+        type=int,
+        metavar="MB",
+        help="a shard is closed when it has this many megabytes (default 500)",
     )
 
 
@@ -93,6 +118,8 @@ def run(args: argparse.Namespace) -> None:
         _synthesize(args)
     elif args.action == "convert":
         _convert(args)
+    elif args.action == "pack":
+        _pack(args)
     else:
         _check(args)
 
@@ -127,7 +154,7 @@ def _synthesize(args: argparse.Namespace) -> None:
     )
     print(f"{plural(args.num_images, 'scene')} of {size[0]} x {size[1]} pixels (height x width):")
     print(f"  {args.dir / 'classification'}  (ImageFolder)")
-    print(f"  {args.dir / 'detection'}  (COCO, boxes and masks)")
+    print(f"  {args.dir / 'detection'}  (COCO, boxes, masks and keypoints)")
     print(f"  {args.dir / 'segmentation'}  (ADE20K)")
 
 
@@ -136,11 +163,32 @@ def _convert(args: argparse.Namespace) -> None:
     counts = convert_to_coco(
         args.dir,
         args.output,
+        with_masks=args.masks,
         on_progress=lambda done, total: ticker.show(f"image {done} of {total}"),
     )
     for split, (num_images, num_objects) in counts.items():
         print(f"{split}: {plural(num_images, 'image')}, {plural(num_objects, 'object')}")
     print(f"{args.output}  (COCO)")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    if args.format == "lmdb" and args.shard_size is not None:
+        raise ZigguratError(
+            f"--shard_size {args.shard_size} has no effect on LMDB, which is one file; leave it "
+            "out or choose --format shards"
+        )
+    megabytes = _SHARD_MEGABYTES if args.shard_size is None else args.shard_size
+    ticker = _Ticker()
+    done = pack(
+        args.dir,
+        args.output,
+        args.format,
+        shard_bytes=megabytes * 1_000_000,
+        on_progress=lambda what, count, total: ticker.show(f"{what}: image {count} of {total}"),
+    )
+    for split in done:
+        print(f"{split.name}: {plural(split.num_images, 'image')}, {split.num_bytes / 1e6:.1f} MB")
+    print(f"{args.output}  ({_LAYOUT_NAMES['image_' + args.format]}), read back and compared")
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -72,9 +72,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rules",
-        choices=("coco", "voc"),
+        choices=("coco", "voc", "cityscapes"),
         default="coco",
-        help="whose average precision a detector's is: COCO's (the default) or Pascal VOC's",
+        help="whose average precision a detector's is: COCO's (the default), Pascal VOC's, of "
+        "boxes, or Cityscapes', of masks",
     )
     parser.add_argument(
         "-o",

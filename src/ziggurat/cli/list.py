@@ -1,7 +1,10 @@
-"""`ziggurat list`: every model with size, cost, published accuracy and recipes; or every file."""
+"""`ziggurat list`: every model with size, cost and published accuracy; or every file, or recipe."""
 
 import argparse
+import dataclasses
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from rich import box
@@ -9,8 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ziggurat.cards import MODELS
-from ziggurat.errors import check_known
+from ziggurat.errors import ZigguratError, check_known, did_you_mean
 from ziggurat.inference.cost import count_cost
+from ziggurat.inference.recipes import describe_recipe, recipes_of_task
 from ziggurat.types import Task
 from ziggurat.weights.catalogue import FILES, is_buildable
 from ziggurat.weights.published_file import PublishedFile
@@ -25,33 +29,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights", action="store_true", help="published weight files instead of models"
     )
     parser.add_argument(
+        "--recipes", action="store_true", help="training runs of `ziggurat train` instead of models"
+    )
+    parser.add_argument(
         "--task",
-        help="only one task: classification, detection or instance_segmentation; of files also "
-        "'instance segmentation' or 'semantic segmentation'",
+        help=f"only one task: {', '.join(get_args(Task))}",
+    )
+    parser.add_argument(
+        "--name", metavar="PATTERN", help="only names like this, with * for anything: 'p2t_*'"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the models, or the weight files."""
+    """Print the models, the weight files or the recipes.
+
+    Raises:
+        ZigguratError: If both files and recipes are asked for.
+    """
+    if args.weights and args.recipes:
+        raise ZigguratError("give --weights or --recipes, not both")
     if args.weights:
         if args.task is not None:
             check_known("task", args.task, get_args(Task))
-        files = [file for file in FILES.values() if args.task in (None, file.task)]
-        entries = [_describe_file(file) for file in files]
+        names = [name for name, file in FILES.items() if args.task in (None, file.task)]
+        entries = [_describe_file(FILES[name]) for name in _like(args.name, names)]
+    elif args.recipes:
+        if args.task is not None:
+            check_known("task", args.task, get_args(Task))
+        names = _like(args.name, recipes_of_task(args.task))
+        entries = [dataclasses.asdict(describe_recipe(name)) for name in names]
     else:
-        entries = [_describe_model(name) for name in list_models(task=args.task)]
+        names = _like(args.name, list_models(task=args.task))
+        entries = [_describe_model(name) for name in names]
     if args.json:
         print(json.dumps(entries, indent=2))
         return
     # A table that is piped into a file or another program is not folded.
     console = Console() if Console().is_terminal else Console(width=PIPED_WIDTH)
-    make_table = _file_table if args.weights else _model_table
+    make_table, footnotes = _model_table, _model_footnotes
+    if args.weights:
+        make_table, footnotes = _file_table, _file_footnotes
+    elif args.recipes:
+        make_table, footnotes = _recipe_table, _recipe_footnotes
     for task in dict.fromkeys(entry["task"] for entry in entries):
         console.print(make_table(task, [entry for entry in entries if entry["task"] == task]))
-    footnotes = _file_footnotes(entries) if args.weights else _model_footnotes(entries)
-    for line in footnotes:
+    for line in footnotes(entries):
         console.print(line, style="dim", markup=False, highlight=False)
+
+
+def _like(pattern: str | None, names: Sequence[str]) -> list[str]:
+    """Return the names that a pattern fits.
+
+    Raises:
+        ZigguratError: If it fits none.
+    """
+    if pattern is None:
+        return list(names)
+    found = [name for name in names if fnmatchcase(name, pattern)]
+    if not found:
+        hint = did_you_mean(pattern, names, "use * for any part of a name: '*p2t*'")
+        raise ZigguratError(f"no name is like {pattern!r}; {hint}")
+    return found
 
 
 def _model_table(task: str, entries: list[dict[str, Any]]) -> Table:
@@ -161,3 +200,34 @@ def _describe_file(file: PublishedFile) -> dict[str, Any]:
         "remark": file.remark,
         "is_buildable": is_buildable(file),
     }
+
+
+def _recipe_table(task: str, entries: list[dict[str, Any]]) -> Table:
+    table = Table(title=task, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("recipe", overflow="fold")
+    table.add_column("published", overflow="fold")
+    table.add_column("M param.", justify="right", no_wrap=True)
+    table.add_column("schedule", overflow="fold")
+    table.add_column("data", overflow="fold")
+    table.add_column("command", overflow="fold")
+    for entry in entries:
+        steps, epochs = entry["steps"], entry["epochs"]
+        length = f"{epochs} epochs" if steps is None else f"{steps:,} steps"
+        table.add_row(
+            entry["recipe"],
+            entry["published"] or "-",
+            f"{entry['parameters'] / 1e6:.1f}",
+            f"{length} x {entry['images_per_step']}",
+            entry["data"],
+            entry["command"],
+        )
+    return table
+
+
+def _recipe_footnotes(entries: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{len(entries)} recipes; the schedule is its length and the images of a step, which "
+        "published runs share out over several GPUs.",
+        "On other hardware optimizer.lr follows the images of a step; `ziggurat train RECIPE "
+        "--help` shows all values, and the header of each file what official code does otherwise.",
+    ]

@@ -24,6 +24,7 @@ VERBS = {
     "convert": "turn an official checkpoint into a weight file",
     "verify": "print a certificate of a weight file",
     "bench": "speed and memory on this machine, beside its peak and other libraries",
+    "doctor": "a minute of checks of a run before it begins",
 }
 
 

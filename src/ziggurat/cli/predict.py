@@ -17,8 +17,10 @@ from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.explanation import MIDDLE, explain, transformer_of
-from ziggurat.inference.formats import FORMATS, ResultWriter, Source, choose_format
+from ziggurat.inference.formats import FORMATS, ResultWriter, choose_format
+from ziggurat.inference.output import picture_names
 from ziggurat.inference.predictor import Prediction, load
+from ziggurat.inference.source import Source
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.video import (
     Frame,
@@ -61,7 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=tuple(FORMATS),
         help="coco (the default, but for segmenters): predictions.json, with names of file and "
         "class; category_id counts the model's classes from 1. csv: predictions.csv. yolo: "
-        "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. labels (the "
+        "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. cityscapes: "
+        "what the benchmark's server takes, cityscapes/<image>.txt and a PNG a mask. labels (the "
         "default of segmenters): labels/<image>.png, whose values are the classes. json: "
         "areas.json, the area of each class",
     )
@@ -380,21 +383,3 @@ def _make_folder(folder: Path) -> None:
         raise ZigguratError(
             f"the output folder {folder} cannot be made: {error.strerror}; choose another one"
         ) from error
-
-
-def picture_names(files: Sequence[Path]) -> list[str]:
-    """Return a name ending in .jpg for each file, no two alike even where case is ignored.
-
-    Args:
-        files: The images.
-    """
-    taken: set[str] = set()
-    names = []
-    for file in files:
-        name, number = f"{file.stem}.jpg", 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{file.stem}_{number}.jpg"
-        taken.add(name.lower())
-        names.append(name)
-    return names

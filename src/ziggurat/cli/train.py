@@ -18,19 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ziggurat train RECIPE | --config FILE [--output DIR] [--resume [auto]] "
         "[--SECTION.FIELD VALUE ...]"
     )
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = (
-        f"recipes:\n  {chr(10).join(list_recipes()).replace(chr(10), chr(10) + '  ')}\n\n"
-        "`ziggurat train RECIPE --help` shows the recipe's values as the defaults."
-    )
-    # This --help takes the place of the one that every parser has.
-    parser.add_argument(
-        "-h", "--help", action=_Help, nargs=0, help="show this and every field, then leave"
-    )
-    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name of a recipe, see below")
-    parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="run file to use instead of a recipe"
-    )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="DIR", help="folder of the run (runs/RECIPE)"
     )
@@ -42,6 +29,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         metavar="auto",
         help="go on with the run in --output where it stopped; auto begins one if there is none",
+    )
+    add_run_arguments(parser, "train")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Declare what names a run: a recipe or a file, and every field of every kind of run.
+
+    Args:
+        parser: Parser of the verb.
+        verb: The verb that takes a run.
+    """
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = (
+        f"recipes:\n  {chr(10).join(list_recipes()).replace(chr(10), chr(10) + '  ')}\n\n"
+        f"`ziggurat {verb} RECIPE --help` shows the recipe's values as the defaults."
+    )
+    # This --help takes the place of the one that every parser has.
+    parser.add_argument(
+        "-h", "--help", action=_Help, nargs=0, help="show this and every field, then leave"
+    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="name of a recipe, see below")
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="run file to use instead of a recipe"
     )
     names = dict.fromkeys(name for task in RUNS for name in field_names(task))
     for name in names:
@@ -56,12 +66,7 @@ def run(args: argparse.Namespace) -> None:
     """
     source = _source(args)
     output = args.output if args.output is not None else Path("runs") / Path(source).stem
-    words = [
-        f"--{name}={value}"
-        for name, value in vars(args).items()
-        if "." in name and value is not None
-    ]
-    config = load_run(source, words)
+    config = load_run(source, overrides(args))
     try:
         from ziggurat.engine.train import train
     except ModuleNotFoundError as error:
@@ -80,12 +85,37 @@ def _auto(word: str) -> str:
     return word
 
 
-def _source(args: argparse.Namespace) -> str | Path:
+def overrides(args: argparse.Namespace) -> list[str]:
+    """Return the fields that were set on the command line, as `load_run` takes them.
+
+    Args:
+        args: What a parser with `add_run_arguments` gave.
+    """
+    return [
+        f"--{name}={value}"
+        for name, value in vars(args).items()
+        if "." in name and value is not None
+    ]
+
+
+def named_source(args: argparse.Namespace) -> str | Path | None:
+    """Return the recipe or file that was named, or None.
+
+    Args:
+        args: What a parser with `add_run_arguments` gave.
+
+    Raises:
+        ZigguratError: If both were named.
+    """
     if args.recipe is not None and args.config is not None:
         raise ZigguratError(
             f"give a recipe or --config, not both; got {args.recipe!r} and {str(args.config)!r}"
         )
-    source: str | Path | None = args.recipe if args.recipe is not None else args.config
+    return args.recipe if args.recipe is not None else args.config
+
+
+def _source(args: argparse.Namespace) -> str | Path:
+    source = named_source(args)
     if source is not None:
         return source
     if not args.resume or args.output is None:

@@ -1,14 +1,16 @@
 """A training run as one tree of typed, frozen dataclasses."""
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
+from ziggurat.config.distillation import DistillationConfig
 from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
+from ziggurat.config.schedule import ScheduleConfig
 from ziggurat.config.tree import (
     ClassificationRun,
     DetectionRun,
     InstanceSegmentationRun,
+    KeypointDetectionRun,
     ModelConfig,
     OptimizerConfig,
-    ScheduleConfig,
     SemanticSegmentationRun,
     TrainConfig,
     TrainerConfig,
@@ -19,7 +21,9 @@ __all__ = [
     "ClassificationRun",
     "DetectionData",
     "DetectionRun",
+    "DistillationConfig",
     "InstanceSegmentationRun",
+    "KeypointDetectionRun",
     "ModelConfig",
     "OptimizerConfig",
     "ScheduleConfig",

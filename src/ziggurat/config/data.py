@@ -9,17 +9,19 @@ from ziggurat.config.checks import (
     require_fractions,
 )
 
+Decoder = Literal["exact", "fast"]
+
 
 @dataclass(frozen=True)
 class ClassificationData:
-    """Images in class folders, ROOT/SPLIT/CLASS/*.jpg, and how they are augmented."""
+    """Images with a class each, and how they are decoded and augmented."""
 
     root: str
-    """Folder of the data set."""
+    """Folder of the data set: class folders, lists, LMDB or tar shards, as it is recognised."""
     train_split: str = "train"
-    """Folder below the root to train on."""
+    """Split to train on."""
     val_split: str = "val"
-    """Folder below the root to validate on."""
+    """Split to validate on."""
     image_size: int = 224
     """Side of the square the model sees in training, in pixels."""
     eval_image_size: int | None = None
@@ -32,6 +34,11 @@ class ClassificationData:
     """Validation images per device and batch."""
     workers: int = 8
     """Processes per device that read images; 0 reads in the training process."""
+    augmentation_repeats: int = 1
+    """Times an image is drawn in a row, each time augmented anew; an epoch keeps its length and so
+    sees fewer images; 1 draws every image once."""
+    decoder: Decoder = "exact"
+    """How training images are decoded: exact as in evaluation, or fast with small differences."""
     auto_augment: str | None = "rand-m9-mstd0.5-inc1"
     """Augmentation policy in timm's notation; null for none."""
     color_jitter: float = 0.0
@@ -56,6 +63,7 @@ class ClassificationData:
         require_counts("data", 1, batch_size=self.batch_size, eval_batch_size=self.eval_batch_size)
         sizes = {"image_size": self.image_size, "eval_image_size": self.eval_image_size}
         require_counts("data", 1, **sizes, resize=self.resize)
+        require_counts("data", 1, augmentation_repeats=self.augmentation_repeats)
         require_counts("data", 0, workers=self.workers, max_bad_files=self.max_bad_files)
         name = "image_size" if self.eval_image_size is None else "eval_image_size"
         cropped = sizes[name] or 0
@@ -102,7 +110,7 @@ class DetectionData:
     """Images with boxes or masks, and how large the model sees them."""
 
     root: str
-    """Folder of the data set: COCO, Pascal VOC, YOLO or LabelMe, as it is recognised."""
+    """Folder of the data set: COCO, Pascal VOC, SBD, Cityscapes, YOLO or LabelMe."""
     train_split: str = "train"
     """Split to train on."""
     val_split: str = "val"

@@ -5,11 +5,13 @@ unit below it, which is also what `ziggurat train --help` prints, and is checked
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
-from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
+from ziggurat.config.checks import require, require_counts, require_positive
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
+from ziggurat.config.distillation import DistillationConfig
 from ziggurat.config.loss import LossConfig
+from ziggurat.config.schedule import ScheduleConfig
 
 NoDecay = Literal[
     "vectors",
@@ -46,17 +48,21 @@ class ModelConfig:
     """Most keys that a pixel of a neck fpt or fpt_paper reads in a softmax; null for all."""
     drop_block: float = 0.0
     """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
+    freeze_stages: int | None = None
+    """Stages of the backbone that do not learn, from the input on; null lets all learn."""
     weights: str | None = None
     """File the whole model starts from, ours or an official one; null starts anew."""
     backbone_weights: str | None = None
     """File the backbone starts from, an official one or any of ours; null starts anew."""
     reset_classes: bool = False
-    """Whether weights that belong to other classes are left out instead of refused."""
+    """Whether model.weights may be of other classes: those of the same name are carried over from a
+    file of ours, and the others begin anew, instead of being refused."""
 
     def __post_init__(self) -> None:
         counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}
         require_counts("model", 1, num_classes=self.num_classes, **counts)
         require_counts("model", 0, head_depth=self.head_depth)
+        require_counts("model", 1, freeze_stages=self.freeze_stages)
         rate = self.drop_path_rate
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
         rate = self.drop_block
@@ -104,6 +110,9 @@ class OptimizerConfig:
     """Learning rate of the heads as a multiple of lr."""
     bias_lr_factor: float = 1.0
     """Learning rate of biases as a multiple of that of the weights beside them."""
+    layer_decay: float | None = None
+    """Factor of the learning rate from each block of the backbone to the one before it, counted
+    from the heads; null lets all learn alike."""
 
     def __post_init__(self) -> None:
         require_positive(
@@ -115,6 +124,10 @@ class OptimizerConfig:
         )
         require_counts("optimizer", 1, reference_batch=self.reference_batch)
         require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "at least 0")
+        decay = self.layer_decay
+        require(
+            decay is None or 0 < decay < 1, "optimizer.layer_decay", decay, "above 0 and below 1"
+        )
         require(
             all(0 <= beta < 1 for beta in self.betas or ()),
             "optimizer.betas",
@@ -142,98 +155,6 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class ScheduleConfig:
-    """The learning rate over the run: a linear warm-up, then a cosine, steps or a polynomial."""
-
-    kind: Literal["cosine", "step", "poly"] = "cosine"
-    """Half a cosine down to min_lr, a multiplication by gamma at each milestone, or a power of the
-    share of steps that is left, down to min_lr."""
-    warmup_epochs: float = 0.0
-    """Length of the warm-up in epochs; a tenth of the run if that is no longer."""
-    warmup_steps: int = 0
-    """Length of the warm-up in optimizer steps, instead of warmup_epochs; shortened like it."""
-    warmup_start: float | None = None
-    """Factor of the learning rate at the first step of the warm-up; null for 0.001."""
-    min_lr: float = 0.0
-    """Learning rate at the end of a cosine or polynomial, scaled as lr is."""
-    milestones: tuple[int, ...] = ()
-    """Epochs after which the learning rate is multiplied by gamma."""
-    milestone_steps: tuple[int, ...] = ()
-    """Optimizer steps after which it is multiplied by gamma, instead of milestones."""
-    gamma: float | None = None
-    """Factor of the learning rate at each milestone; null for 0.1."""
-    power: float | None = None
-    """Exponent of a polynomial; null for 1, a straight line."""
-    update: Literal["step", "epoch"] = "step"
-    """Whether it changes every step, or once an epoch to the value of the epoch before."""
-
-    def __post_init__(self) -> None:
-        require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0")
-        require_counts("schedule", 0, warmup_steps=self.warmup_steps)
-        require(
-            self.warmup_epochs == 0 or self.warmup_steps == 0,
-            "schedule.warmup_steps",
-            self.warmup_steps,
-            f"0 where schedule.warmup_epochs = {self.warmup_epochs} is given",
-        )
-        require_fractions("schedule", warmup_start=self.warmup_start, gamma=self.gamma)
-        require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
-        require(
-            self.kind != "step" or self.min_lr == 0,
-            "schedule.min_lr",
-            self.min_lr,
-            "0 where schedule.kind is step",
-        )
-        for name, given in (
-            ("milestones", self.milestones),
-            ("milestone_steps", self.milestone_steps),
-        ):
-            require(
-                tuple(sorted(set(given))) == given and all(number > 0 for number in given),
-                f"schedule.{name}",
-                given,
-                f"rising {'epochs' if name == 'milestones' else 'steps'} above 0",
-            )
-        require(
-            not (self.milestones and self.milestone_steps),
-            "schedule.milestone_steps",
-            self.milestone_steps,
-            "left out where schedule.milestones are given",
-        )
-        require(
-            bool(self.milestones or self.milestone_steps) == (self.kind == "step"),
-            "schedule.milestones",
-            self.milestones,
-            "given where schedule.kind is step, and only there",
-        )
-        require(
-            self.gamma is None or self.kind == "step",
-            "schedule.gamma",
-            self.gamma,
-            f"null where schedule.kind is {self.kind}",
-        )
-        require_positive("schedule", power=self.power)
-        require(
-            self.power is None or self.kind == "poly",
-            "schedule.power",
-            self.power,
-            f"null where schedule.kind is {self.kind}",
-        )
-        require(
-            self.warmup_start is None or self.warmup_epochs > 0 or self.warmup_steps > 0,
-            "schedule.warmup_start",
-            self.warmup_start,
-            "null where neither schedule.warmup_epochs nor schedule.warmup_steps is above 0",
-        )
-        require(
-            self.update == "step" or self.warmup_steps == 0,
-            "schedule.warmup_steps",
-            self.warmup_steps,
-            "0 where schedule.update is epoch (use schedule.warmup_epochs)",
-        )
-
-
-@dataclass(frozen=True)
 class TrainerConfig:
     """How long, on what and how exactly the run computes."""
 
@@ -256,6 +177,10 @@ class TrainerConfig:
     a part of weights, gradients and optimizer (fsdp: classifiers and segmenters)."""
     accumulate: int = 1
     """Batches whose gradients are added up to one optimizer step."""
+    checkpoint_activations: bool = False
+    """Whether blocks are computed again for their gradients, slower and in far less memory."""
+    compile: bool = False
+    """Whether the forward pass of training is compiled, slow to begin and faster then."""
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
     sync_batch_norm: bool = False
@@ -336,6 +261,7 @@ class ClassificationRun:
     model: ModelConfig
     data: ClassificationData
     optimizer: OptimizerConfig
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["classification"] = "classification"
@@ -354,6 +280,9 @@ class DetectionRun:
     task: Literal["detection"] = "detection"
     """What the model does."""
 
+    def __post_init__(self) -> None:
+        _require_one_size(self.trainer)
+
 
 @dataclass(frozen=True)
 class InstanceSegmentationRun:
@@ -366,6 +295,25 @@ class InstanceSegmentationRun:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     task: Literal["instance_segmentation"] = "instance_segmentation"
     """What the model does."""
+
+    def __post_init__(self) -> None:
+        _require_one_size(self.trainer)
+
+
+@dataclass(frozen=True)
+class KeypointDetectionRun:
+    """Training of a detector that also finds the keypoints of each object."""
+
+    model: ModelConfig
+    data: DetectionData
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    task: Literal["keypoint_detection"] = "keypoint_detection"
+    """What the model does."""
+
+    def __post_init__(self) -> None:
+        _require_one_size(self.trainer)
 
 
 @dataclass(frozen=True)
@@ -382,17 +330,19 @@ class SemanticSegmentationRun:
     """What the model does."""
 
 
-TrainConfig = ClassificationRun | DetectionRun | InstanceSegmentationRun | SemanticSegmentationRun
+def _require_one_size(trainer: TrainerConfig) -> None:
+    # Every batch of a detector has another size, for each of which there would be a compilation.
+    require(
+        not trainer.compile,
+        "trainer.compile",
+        trainer.compile,
+        "false in runs whose images differ in size from batch to batch",
+    )
 
-RUNS: dict[
-    str,
-    type[ClassificationRun]
-    | type[DetectionRun]
-    | type[InstanceSegmentationRun]
-    | type[SemanticSegmentationRun],
-] = {
-    "classification": ClassificationRun,
-    "detection": DetectionRun,
-    "instance_segmentation": InstanceSegmentationRun,
-    "semantic_segmentation": SemanticSegmentationRun,
+
+DetectorRun = DetectionRun | InstanceSegmentationRun | KeypointDetectionRun
+TrainConfig = ClassificationRun | DetectorRun | SemanticSegmentationRun
+
+RUNS: dict[str, type[ClassificationRun] | type[DetectorRun] | type[SemanticSegmentationRun]] = {
+    run.task: run for run in get_args(TrainConfig)
 }

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ziggurat.types import FitAligned, FitInside
+from ziggurat.preprocessing import FitAligned, FitInside
 
 
 def normalize_levels(

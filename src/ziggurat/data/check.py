@@ -1,17 +1,21 @@
 """Check a data set before anything is trained on it: recognise the layout, count, name faults.
 
     image_folder   <split>/<class>/*.jpg, whatever the splits are called
+    image_list     <split>_list.txt, <split>.txt or meta/<split>.txt with "path label" lines
+    image_lmdb     <split>/data.mdb, of `ziggurat data pack` or with a list beside it
+    image_shards   <split>/*.tar or *<split>*.tar in the layout of WebDataset
     coco           annotations/instances_<split>.json and <split>/*.jpg
     voc            Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/<split>.txt, or
                    <split>/*.xml beside <split>/*.jpg
     yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
                    <split>/labels
     labelme        <split>/*.json beside <split>/*.jpg
+    masks          those of `voc_instances`, `sbd_format` and `cityscapes_instances`
     label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
                    COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
     class_masks    images/<split>/* with annotations/<split>/<class>/*.png
 
-A folder may hold boxes and label maps of the same images; they are two data sets.
+A folder may hold boxes, masks of objects and label maps of the same images; each is a data set.
 Every image is decoded whole, for a file can be cut short anywhere.
 """
 
@@ -26,14 +30,17 @@ from ziggurat.data.check_image_folder import (
     is_unusual_image_folder,
 )
 from ziggurat.data.check_segmentation import check_segmentation
+from ziggurat.data.check_storage import check_storage, find_storage, stored_splits
 from ziggurat.data.class_masks import is_class_masks
-from ziggurat.data.detection_layouts import FOREIGN, foreign_layout
+from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
 
 _EXPECTED = (
-    "expected <split>/<class>/*.jpg (ImageFolder), annotations/instances_<split>.json with "
+    "expected <split>/<class>/*.jpg (ImageFolder), <split>_list.txt with lines 'path label', "
+    "<split>/data.mdb (LMDB), <split>/*.tar (WebDataset), annotations/instances_<split>.json with "
     "<split>/*.jpg (COCO), Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml "
     "(Pascal VOC), labels/<split>/*.txt with images/<split>/*.jpg (YOLO), <split>/*.json "
     "(LabelMe), images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of "
@@ -53,6 +60,14 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     Raises:
         ZigguratError: If there is none.
     """
+    url = remote_url(root)
+    if url is not None:
+        if not stored_splits(root, "image_shards"):
+            raise ZigguratError(
+                f"{url} has no split with an index; expected train/index.npz, as "
+                "`ziggurat data pack --format shards` makes it"
+            )
+        return ((root, "image_shards"),)
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")
@@ -72,12 +87,15 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
 
 
 def _layouts(root: Path) -> list[Layout]:
-    """Name the layouts that a folder has: one of boxes, one of label maps, or one of classes."""
-    boxes = "coco" if is_coco(root) else foreign_layout(root)
+    """Name the layouts that a folder has: of boxes, masks of objects, label maps; or of classes."""
+    found: list[Layout] = ["coco"] if is_coco(root) else [*foreign_layouts(root)]
     labels = "class_masks" if is_class_masks(root) else segmentation_layout(root)
-    found = [name for name in (boxes, labels) if name is not None]
+    found += [] if labels is None else [labels]
     if found:
         return found
+    storage = find_storage(root)
+    if storage is not None:
+        return [storage]
     return ["image_folder"] if is_image_folder(root) else []
 
 
@@ -116,4 +134,6 @@ def check_layout(
         return check_segmentation(root, layout, on_progress)
     if layout in FOREIGN:
         return check_foreign(root, layout, on_progress)
+    if layout in ("image_list", "image_lmdb", "image_shards"):
+        return check_storage(root, layout, on_progress)
     return check_image_folder(root, on_progress)

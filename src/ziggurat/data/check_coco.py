@@ -1,16 +1,16 @@
 """Check a data set in COCO's layout: annotations/instances_<split>.json and <split>/*.jpg.
 
-Unlike the reader for training, which stops at the first defect, this goes through to the end and
-names them all.
+Keypoints may be in annotations/person_keypoints_<split>.json, too. Unlike the reader for training,
+which stops at the first defect, this goes through to the end and names them all.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ziggurat.data.check_coco_objects import Entry, check_object, read_object
-from ziggurat.data.coco import find_coco
+from ziggurat.data.coco import PREFIXES, find_coco
 from ziggurat.data.coco_file import SOURCE, image_size
 from ziggurat.data.decode import ImageDecodeError, is_image_file
 from ziggurat.data.findings import (
@@ -28,9 +28,10 @@ from ziggurat.data.findings import (
     some,
 )
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Skeleton
+from ziggurat.ops.skeletons import read_sigmas, read_skeleton
 from ziggurat.types import ImageSize
 
-_PREFIX = "instances_"
 _NUM_EXAMPLES = 12
 
 
@@ -40,12 +41,17 @@ def is_coco(root: Path) -> bool:
 
 
 def _annotation_files(root: Path) -> list[Path]:
-    files = sorted((root / "annotations").glob(f"{_PREFIX}*.json"))
+    files = sorted((root / "annotations").glob("*.json"))
+    files = [path for path in files if path.name.startswith(PREFIXES)]
     return sorted(files, key=lambda path: _split_name(path) not in TRAIN_SPLITS)
 
 
 def _split_name(path: Path) -> str:
-    return path.stem.removeprefix(_PREFIX)
+    return path.stem.removeprefix(_prefix(path))
+
+
+def _prefix(path: Path) -> str:
+    return next(prefix for prefix in PREFIXES if path.name.startswith(prefix))
 
 
 @dataclass
@@ -84,19 +90,26 @@ def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     counts: list[SplitCount] = []
     findings: list[Finding] = []
     examples: list[Example] = []
-    trained: dict[int, str] | None = None
-    for path in _annotation_files(root):
+    trained: dict[str, dict[int, str]] = {}
+    files = _annotation_files(root)
+    for path in files:
         split = SplitCheck(root, path.relative_to(root).as_posix(), _split_name(path))
         tables = _read(split, path)
         if tables is not None:
             classes = _classes(split, tables["categories"])
-            if trained is not None:
-                _compare(split, classes, trained)
+            if _prefix(path) in trained:
+                _compare(split, classes, trained[_prefix(path)])
             elif split.name in TRAIN_SPLITS:
-                trained = classes
-            folder = _folder(split)
-            count, shown = check_split(split, tables, classes, folder, on_progress)
-            counts.append(count)
+                trained[_prefix(path)] = classes
+            # Of two files of a split the images are looked at with the first.
+            is_second = (
+                path.with_name(f"{PREFIXES[0]}{split.name}.json") in files[: files.index(path)]
+            )
+            folder = None if is_second else _folder(split)
+            count, shown = check_split(
+                split, tables, classes, folder, on_progress, skeleton=_skeleton(split, tables)
+            )
+            counts.append(replace(count, name=f"{count.name}, keypoints") if is_second else count)
             examples += shown
         findings += split.findings
     return DatasetCheck(root, "coco", tuple(counts), in_order(findings), tuple(examples))
@@ -145,6 +158,26 @@ def _classes(split: SplitCheck, entries: list[object]) -> dict[int, str]:
     return classes
 
 
+def _skeleton(split: SplitCheck, tables: Mapping[str, Sequence[object]]) -> Skeleton | None:
+    """Read what the keypoints are; None where there are none or that is wrong."""
+    categories = [entry for entry in tables["categories"] if isinstance(entry, dict)]
+    labelled = [
+        entry["keypoints"]
+        for entry in tables["annotations"]
+        if isinstance(entry, dict) and entry.get("keypoints")
+    ]
+    if not labelled and not any(entry.get("keypoints") for entry in categories):
+        return None
+    num_values = len(labelled[0]) if labelled and isinstance(labelled[0], list) else None
+    try:
+        skeleton = read_skeleton(categories, num_values)
+        read_sigmas(categories, skeleton)
+    except ValueError as error:
+        split.add(str(error))
+        return None
+    return skeleton
+
+
 def _compare(split: SplitCheck, classes: dict[int, str], trained: dict[int, str]) -> None:
     for number, name in classes.items():
         if number not in trained:
@@ -174,6 +207,8 @@ def check_split(
     on_progress: Progress | None,
     *,
     is_shared: bool = False,
+    skeleton: Skeleton | None = None,
+    is_part: bool = False,
 ) -> tuple[SplitCount, list[Example]]:
     """Look at all entries and images of a split.
 
@@ -184,14 +219,17 @@ def check_split(
         folder: Where the images lie; None where that is not known.
         on_progress: Called as files are looked at.
         is_shared: Whether images of other splits lie in the folder too.
+        skeleton: What the keypoints of the objects are; None where there are none.
+        is_part: Whether the classes are those of a published data set, of which a part need not
+            have all.
 
     Returns:
         What the split holds, and some of its images.
     """
     images = _by_id(split, "images", tables["images"])
     sizes = {number: _size(split, number, entry) for number, entry in images.items()}
-    objects = _check_objects(split, tables["annotations"], images, sizes, classes)
-    _empty_classes(split, objects.per_class)
+    objects = _check_objects(split, tables["annotations"], images, sizes, classes, skeleton)
+    _empty_classes(split, objects.per_class, is_part=is_part)
     bare = [
         str(entry.get("file_name"))
         for number, entry in images.items()
@@ -211,7 +249,8 @@ def check_split(
     for index in evenly(len(good), _NUM_EXAMPLES):
         number = good[index]
         caption = f"{split.name}: {paths[number].name}"
-        examples.append(Example(paths[number], caption, names, tuple(objects.of_image[number])))
+        found = tuple(objects.of_image[number])
+        examples.append(Example(paths[number], caption, names, found, skeleton=skeleton))
     return SplitCount(split.name, len(images), "objects", objects.per_class), examples
 
 
@@ -238,6 +277,7 @@ def _check_objects(
     images: Mapping[int, Entry],
     sizes: Mapping[int, ImageSize | None],
     classes: Mapping[int, str],
+    skeleton: Skeleton | None,
 ) -> _Objects:
     found = _Objects({number: [] for number in images}, dict.fromkeys(classes.values(), 0))
     labels = {number: label for label, number in enumerate(classes)}
@@ -252,13 +292,14 @@ def _check_objects(
             place = f"{place} (image {images[image_id].get('file_name')})"
         found.annotated.add(image_id)
         size = sizes[image_id]
-        reasons = check_object(entry, size)
+        reasons = check_object(entry, size, skeleton)
         if not (type(category_id) is int and category_id in classes):
             reasons.append(f"unknown category id {category_id!r}")
         else:
             found.per_class[classes[category_id]] += 1
             if not reasons and size is not None:
-                found.of_image[image_id].append(read_object(entry, labels[category_id], size))
+                label = labels[category_id]
+                found.of_image[image_id].append(read_object(entry, label, size, skeleton))
         if reasons:
             found.faulty.add(image_id)
         for reason in reasons:
@@ -276,10 +317,10 @@ def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:
     return size
 
 
-def _empty_classes(split: SplitCheck, per_class: dict[str, int]) -> None:
+def _empty_classes(split: SplitCheck, per_class: dict[str, int], *, is_part: bool) -> None:
     for name, count in per_class.items():
         if count == 0:
-            is_note = split.name not in TRAIN_SPLITS
+            is_note = is_part or split.name not in TRAIN_SPLITS
             split.add(f"class {name!r} is empty: no annotation has it", is_note=is_note)
 
 

@@ -1,4 +1,4 @@
-"""Check one annotation of a COCO file: its box, its area and its mask."""
+"""Check one annotation of a COCO file: its box, its area, its mask and its keypoints."""
 
 import math
 from collections.abc import Mapping
@@ -6,22 +6,32 @@ from collections.abc import Mapping
 from ziggurat.data.coordinates import is_coordinate
 from ziggurat.data.findings import ExampleObject
 from ziggurat.data.segments import Segment, read_segment
+from ziggurat.keypoints import Skeleton
+from ziggurat.ops.skeletons import read_points
 from ziggurat.types import ImageSize
 
 Entry = Mapping[str, object]
 
 _TOLERANCE = 1.0
-"""Pixels by which a box or polygon may leave the image: annotation tools round to either side."""
+"""Pixels by which a box, a polygon or a keypoint may leave the image: tools round either way."""
 
 
-def check_object(entry: Entry, size: ImageSize | None) -> list[str]:
+def check_object(
+    entry: Entry, size: ImageSize | None, skeleton: Skeleton | None = None
+) -> list[str]:
     """Name everything that is wrong with an annotation's geometry.
 
     Args:
         entry: The annotation.
         size: Height and width of its image, or None if the file does not say.
+        skeleton: What its keypoints are, or None where the file has none.
     """
-    return [*_check_box(entry.get("bbox"), size), *_check_area(entry), *_check_mask(entry, size)]
+    return [
+        *_check_box(entry.get("bbox"), size),
+        *_check_area(entry),
+        *_check_mask(entry, size),
+        *([] if skeleton is None else _check_keypoints(entry, size, skeleton)),
+    ]
 
 
 def _check_box(box: object, size: ImageSize | None) -> list[str]:
@@ -66,10 +76,37 @@ def _check_mask(entry: Entry, size: ImageSize | None) -> list[str]:
     return [f"a polygon leaves the image by {beyond:g} pixels"] if beyond > _TOLERANCE else []
 
 
-def read_object(entry: Entry, label: int, size: ImageSize) -> ExampleObject:
+def _check_keypoints(entry: Entry, size: ImageSize | None, skeleton: Skeleton) -> list[str]:
+    try:
+        points = read_points(entry.get("keypoints"), len(skeleton))
+    except ValueError as error:
+        return [str(error)]
+    reasons = []
+    num_labelled = int((points[:, 2] > 0).sum())
+    stated = entry.get("num_keypoints", num_labelled)
+    if stated != num_labelled:
+        reasons.append(f"num_keypoints is {stated!r}, but {num_labelled} keypoints are labelled")
+    if size is None:
+        return reasons
+    for name, (x, y, visibility) in zip(skeleton.names, points.tolist(), strict=True):
+        beyond = max(-x, -y, x - (size[1] - 1), y - (size[0] - 1))
+        if visibility and beyond > _TOLERANCE:
+            reasons.append(
+                f"the keypoint {name!r} is outside the image by {beyond:g} pixels: x {x:g}, "
+                f"y {y:g}, image {size[1]} wide and {size[0]} high"
+            )
+    return reasons
+
+
+def read_object(
+    entry: Entry, label: int, size: ImageSize, skeleton: Skeleton | None = None
+) -> ExampleObject:
     """Take over an annotation in which `check_object` found nothing."""
     box, segmentation = entry["bbox"], entry.get("segmentation")
     assert isinstance(box, list)
     x, y, width, height = (float(value) for value in box)
     segment = read_segment(segmentation, size) if segmentation else Segment((), is_runs=False)
-    return ExampleObject(label, (x, y, width, height), segment)
+    points = None
+    if skeleton is not None:
+        points = read_points(entry.get("keypoints"), len(skeleton))
+    return ExampleObject(label, (x, y, width, height), segment, points)

@@ -1,4 +1,4 @@
-"""Check a data set in the layout of Pascal VOC, YOLO or LabelMe.
+"""Check a data set with boxes or masks of objects that is not laid out as COCO's.
 
 What a reader cannot take over is a fault of its file; what it takes over is checked as a COCO
 file is, each fault under the file and the entry that it stands in.
@@ -18,6 +18,7 @@ from ziggurat.data.findings import (
     SplitCount,
     in_order,
 )
+from ziggurat.data.foreign import NAMES_FILE
 from ziggurat.errors import ZigguratError
 
 
@@ -53,6 +54,7 @@ def check_foreign(root: Path, layout: Layout, on_progress: Progress | None = Non
             folder,
             on_progress,
             is_shared=folders.count(folder) > 1,
+            is_part=FOREIGN[layout].is_instances and not (root / NAMES_FILE).is_file(),
         )
         counts.append(count)
         examples += shown

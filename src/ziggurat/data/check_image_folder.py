@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ziggurat.data.decode import ImageDecodeError, is_image_file
 from ziggurat.data.findings import (
+    SPLITS,
     TRAIN_SPLITS,
     DatasetCheck,
     Example,
@@ -21,9 +22,7 @@ from ziggurat.data.findings import (
     plural,
     some,
 )
-
-_SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
-"""Names that tell a split; a folder of another name is one if its content looks like one."""
+from ziggurat.data.image_folder import class_folders
 
 _WHOLE = "."
 _NUM_EXAMPLES = 12
@@ -31,7 +30,7 @@ _NUM_EXAMPLES = 12
 
 def is_image_folder(root: Path) -> bool:
     """Tell whether a folder has splits of the usual names with folders of classes in them."""
-    return any(_classes(root / split) for split in _SPLITS)
+    return any(class_folders(root / split) for split in SPLITS)
 
 
 def is_unusual_image_folder(root: Path) -> bool:
@@ -43,24 +42,24 @@ def is_unusual_image_folder(root: Path) -> bool:
 
 
 def _other_splits(root: Path) -> list[str]:
-    return [name for name in _classes(root) if name not in _SPLITS and _is_split(root / name)]
+    return [name for name in class_folders(root) if name not in SPLITS and _is_split(root / name)]
 
 
 def _is_split(folder: Path) -> bool:
     # A class may have folders too, but then it has images beside them; and images/train of other
     # layouts has no classes below "images".
     return not _has_images(folder) and any(
-        not _is_usual(name) and _has_images(folder / name) for name in _classes(folder)
+        not _is_usual(name) and _has_images(folder / name) for name in class_folders(folder)
     )
 
 
 def _is_flat(root: Path) -> bool:
     # One folder of images is no data set of one class.
-    return sum(not _is_usual(name) and _has_images(root / name) for name in _classes(root)) > 1
+    return sum(not _is_usual(name) and _has_images(root / name) for name in class_folders(root)) > 1
 
 
 def _is_usual(name: str) -> bool:
-    return name.removesuffix("2017") in _SPLITS
+    return name.removesuffix("2017") in SPLITS
 
 
 def _has_images(folder: Path) -> bool:
@@ -69,22 +68,15 @@ def _has_images(folder: Path) -> bool:
 
 def _splits(root: Path) -> list[str]:
     # Toy trains may be a class of a folder without splits.
-    usual = [split for split in _SPLITS if (root / split).is_dir() and is_image_folder(root)]
+    usual = [split for split in SPLITS if (root / split).is_dir() and is_image_folder(root)]
     return [*usual, *_other_splits(root)] or [_WHOLE]
-
-
-def _classes(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        return []
-    names = (entry.name for entry in folder.iterdir() if entry.is_dir())
-    return sorted(name for name in names if not name.startswith("."))
 
 
 def check_image_folder(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     """Look at every image of every split."""
     splits = _splits(root)
     trained = [split for split in splits if split in TRAIN_SPLITS]
-    known = {name for split in trained for name in _classes(root / split)}
+    known = {name for split in trained for name in class_folders(root / split)}
     counts: list[SplitCount] = []
     findings: list[Finding] = []
     if splits == [_WHOLE]:
@@ -94,7 +86,7 @@ def check_image_folder(root: Path, on_progress: Progress | None = None) -> Datas
     for split in splits:
         per_class = {}
         good: list[tuple[Path, str]] = []
-        for name in _classes(root / split):
+        for name in class_folders(root / split):
             if trained and name not in known:
                 reason = f"class {name!r} is unknown in {some(trained)}: no model will predict it"
                 findings.append(Finding((Path(split) / name).as_posix(), reason))

@@ -1,7 +1,5 @@
 """Check images with label maps: pairs, sizes, values, and how many pixels each class has."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from ziggurat.data.decode import ImageDecodeError, without_pillow_warnings
+from ziggurat.data.decode import ImageDecodeError, read_many
 from ziggurat.data.findings import (
     TRAIN_SPLITS,
     DatasetCheck,
@@ -33,7 +31,6 @@ from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 _NUM_EXAMPLES = 12
-_WORKERS = 8
 _OWN: tuple[Layout, ...] = ("ade20k", "label_folder")
 """Layouts in which a file of the data set lists the classes."""
 
@@ -98,7 +95,8 @@ class _SplitCheck:
             if isinstance(size, ImageDecodeError):
                 self._add(files.images[stem], size.reason)
         stems = sorted(files.labels)
-        looks = _look_at_all([files.labels[stem] for stem in stems], files.rule, on_progress)
+        look_at = partial(_look_at, rule=files.rule)
+        looks = read_many(look_at, [files.labels[stem] for stem in stems], on_progress)
         for stem, look in zip(stems, looks, strict=True):
             self._compare(stem, look, size_of.get(stem))
         self._sum_up()
@@ -239,22 +237,6 @@ def check_segmentation(
 def _unnamed_rule() -> LabelRule:
     """Take every value for a class, so that a check can at least count them."""
     return counted_rule(tuple(f"label {value}" for value in range(UNLABELLED)), None)
-
-
-def _look_at_all(
-    paths: Sequence[Path], rule: LabelRule, on_progress: Progress | None
-) -> list[_Look]:
-    looks = []
-    pool = ThreadPoolExecutor(max_workers=_WORKERS)
-    try:
-        with without_pillow_warnings():  # once for all files
-            for look in pool.map(partial(_look_at, rule=rule), paths):
-                looks.append(look)
-                if on_progress is not None:
-                    on_progress(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
-    return looks
 
 
 def _look_at(path: Path, *, rule: LabelRule) -> _Look:

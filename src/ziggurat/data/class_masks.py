@@ -20,10 +20,9 @@ import torch
 from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, read_rule
 from ziggurat.data.segmentation_layouts import SPLIT_NAMES
@@ -37,7 +36,7 @@ _MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), fro
 Mask = Bool[np.ndarray, "H W"]
 
 
-class ClassMaskFolder(Dataset[Item]):
+class ClassMaskFolder(KeyedDataset):
     """Images with a mask for each class.
 
     Args:
@@ -65,9 +64,6 @@ class ClassMaskFolder(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.images)
-
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
         path = self.images[index]

@@ -13,7 +13,8 @@ from torchvision import transforms
 
 from ziggurat.data.randomness import seeded
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Batch, CenterCrop
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Batch
 
 ImageTransform = Callable[[Image.Image], Tensor]
 
@@ -27,7 +28,7 @@ def train_transform(
     scale: tuple[float, float],
     flip: float,
     preprocessing: CenterCrop,
-) -> ImageTransform:
+) -> transforms.Compose:
     """Random resized crop (bicubic), flip, augmentation, normalisation, random erasing.
 
     Args:
@@ -68,8 +69,7 @@ def train_transform(
         ) from error
     for step in transform.transforms:
         _let_posterize_keep_no_bits(step)
-    result: ImageTransform = transform
-    return result
+    return transform
 
 
 def eval_transform(preprocessing: CenterCrop) -> ImageTransform:
@@ -99,14 +99,22 @@ def eval_transform(preprocessing: CenterCrop) -> ImageTransform:
 
 def _let_posterize_keep_no_bits(step: object) -> None:
     """Replace timm's posterize, whose strongest level newer Pillow versions refuse."""
-    operations: list[AugmentOp] = []
-    if isinstance(step, RandAugment | AugMixAugment):
-        operations = list(step.ops)
-    elif isinstance(step, AutoAugment):
-        operations = [operation for policy in step.policy for operation in policy]
-    for operation in operations:
+    for operation in operations_of(step):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterize
+
+
+def operations_of(step: object) -> list[AugmentOp]:
+    """List the operations that a policy of timm draws from; none for other transforms.
+
+    Args:
+        step: One of the transforms.
+    """
+    if isinstance(step, RandAugment | AugMixAugment):
+        return list(step.ops)
+    if isinstance(step, AutoAugment):
+        return [operation for policy in step.policy for operation in policy]
+    return []
 
 
 def _posterize(image: Image.Image, bits: int, fillcolor: object, resample: object) -> Image.Image:
@@ -161,7 +169,8 @@ class MixupCutmix:
 
         Args:
             batch: Images with labels (B,).
-            step: Number of the batch in the run; what is drawn depends on it and the seed only.
+            step: Number of the batch among those of all devices in the run; what is drawn depends
+                on it and the seed only.
 
         Raises:
             ZigguratError: If the number of images is odd, so that they make no pairs.

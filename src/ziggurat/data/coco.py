@@ -1,5 +1,7 @@
 """Detection data in the layout of COCO: annotations/instances_<split>.json and <split>/*.jpg.
 
+Keypoints are in annotations/person_keypoints_<split>.json, or where that is missing in the former.
+
 The file is read once and checked whole: whatever is wrong in it is said before training starts,
 with the file and the id.
 """
@@ -7,24 +9,23 @@ with the file and the id.
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
 from ziggurat.data.copy_paste import paste_objects
 from ziggurat.data.decode import ImageDecodeError, decode_image
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.items import KeyedDataset
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Keypoints
 from ziggurat.types import BadFile, Detections, ImageInfo, ImageSize, Sample
 
 MIN_TRAIN_SIDE = 32
 """Images with a shorter side, in pixels, are left out of training, as officially."""
 
 
-class CocoDetection(Dataset[Item]):
+class CocoDetection(KeyedDataset):
     """Images with their objects; crowds and boxes thinner than a pixel are left out.
 
     Args:
@@ -32,11 +33,13 @@ class CocoDetection(Dataset[Item]):
         images: Folder that its file names are relative to.
         transform: Makes a normalised tensor and boxes in its pixels of an image and its boxes.
         train: Whether another image takes the place of one that cannot be decoded.
-        keep_empty: Whether images without a usable box, and those with a side shorter than 32
-            pixels, stay in: yes for evaluation, where every image counts.
+        keep_empty: Whether images without a usable box, or without a labelled keypoint where
+            those are read, and those with a side shorter than 32 pixels, stay in: yes for
+            evaluation, where every image counts.
         with_masks: Whether the objects have their masks; each needs one in the file then.
         copy_paste: Probability that objects of another image are pasted onto an image; needs
             `with_masks`.
+        with_keypoints: Whether the objects have their keypoints.
         seed: Seed of the random transforms.
 
     Raises:
@@ -54,6 +57,7 @@ class CocoDetection(Dataset[Item]):
         keep_empty: bool,
         with_masks: bool = False,
         copy_paste: float = 0.0,
+        with_keypoints: bool = False,
         seed: int = 0,
     ) -> None:
         if copy_paste and not with_masks:
@@ -61,7 +65,9 @@ class CocoDetection(Dataset[Item]):
         path = annotations if isinstance(annotations, Path) else annotations.path
         if not images.is_dir():
             raise ZigguratError(f"image folder {images} does not exist; {path} needs it")
-        self.file: CocoFile = read_coco_file(annotations, with_masks=with_masks)
+        self.file: CocoFile = read_coco_file(
+            annotations, with_masks=with_masks, with_keypoints=with_keypoints
+        )
         self.folder = images
         self.classes: tuple[str, ...] = self.file.classes
         self.category_ids: tuple[int, ...] = self.file.category_ids
@@ -69,9 +75,11 @@ class CocoDetection(Dataset[Item]):
             row for row in range(len(self.file.image_ids)) if keep_empty or self._is_useful(row)
         ]
         if not self.rows:
+            labelled = ", a labelled keypoint" if with_keypoints else ""
             raise ZigguratError(
                 f"{path} has {len(self.file.image_ids)} images but none with a box of at "
-                f"least 1 x 1 pixel and sides of at least {MIN_TRAIN_SIDE} pixels to train on"
+                f"least 1 x 1 pixel{labelled} and sides of at least {MIN_TRAIN_SIDE} pixels to "
+                "train on"
             )
         self.transform = transform
         self.train = train
@@ -80,9 +88,6 @@ class CocoDetection(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.rows)
-
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     @property
     def sizes(self) -> list[ImageSize]:
@@ -98,11 +103,17 @@ class CocoDetection(Dataset[Item]):
         masks = None
         if segments is not None:
             masks = segments.masks(int(start), int(stop), self.file.sizes[self.rows[index]])
-        return Detections(boxes, torch.ones(len(labels)), labels, masks)
+        keypoints = None
+        if self.file.points is not None and self.file.skeleton is not None:
+            points = torch.from_numpy(self.file.points[start:stop].copy())
+            keypoints = Keypoints(points, self.file.skeleton)
+        return Detections(boxes, torch.ones(len(labels)), labels, masks, keypoints)
 
     def _is_useful(self, row: int) -> bool:
-        has_boxes = bool(np.diff(self.file.offsets[row : row + 2])[0])
-        return has_boxes and min(self.file.sizes[row]) >= MIN_TRAIN_SIDE
+        start, stop = self.file.offsets[row : row + 2]
+        points = self.file.points
+        has_objects = bool(start < stop) if points is None else bool(points[start:stop, :, 2].any())
+        return has_objects and min(self.file.sizes[row]) >= MIN_TRAIN_SIDE
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
         row = self.rows[index]
@@ -131,12 +142,17 @@ class CocoDetection(Dataset[Item]):
         return image
 
 
-def find_coco(root: Path, split: str) -> tuple[Path, Path]:
+PREFIXES = ("instances_", "person_keypoints_")
+"""What the names of annotation files begin with; either kind has boxes."""
+
+
+def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[Path, Path]:
     """Find a split's annotation file and image folder; "train" may be "train2017" on disk.
 
     Args:
         root: Folder of the data set.
         split: Name of the split: "train", "val", or any other.
+        with_keypoints: Whether the file that COCO has keypoints in goes before the other.
 
     Raises:
         ZigguratError: If one of them is missing.
@@ -147,7 +163,8 @@ def find_coco(root: Path, split: str) -> tuple[Path, Path]:
             f"annotations/instances_{split}.json and {split}/"
         )
     names = (split, f"{split}2017")
-    files = [root / "annotations" / f"instances_{name}.json" for name in names]
+    prefixes = reversed(PREFIXES) if with_keypoints else PREFIXES
+    files = [root / "annotations" / f"{prefix}{name}.json" for prefix in prefixes for name in names]
     folders = [root / name for name in names]
     folders += [root / "images" / name for name in names]
     found_files = [file for file in files if file.is_file()]

@@ -12,11 +12,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Float64, Int64
 
 from ziggurat.data.coordinates import is_coordinate
 from ziggurat.data.segments import Segment, SegmentTable, read_segment
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Skeleton
+from ziggurat.ops.skeletons import PIXEL_CENTRE, read_points, read_skeleton
 from ziggurat.types import ImageSize
 
 
@@ -51,6 +53,9 @@ class CocoFile:
         offsets: First box of each image, and the number of all boxes at the end.
         segments: Masks of the boxes' objects, where they were asked for.
         left_out: What was left out, and how often.
+        points: x, y in pixels of the image and visibility of the keypoints of the boxes' objects,
+            where they were asked for.
+        skeleton: What the keypoints are, likewise.
     """
 
     path: Path
@@ -64,11 +69,16 @@ class CocoFile:
     offsets: Int64[np.ndarray, " n"]
     segments: SegmentTable | None
     left_out: Mapping[str, int]
+    points: Float32[np.ndarray, "M P 3"] | None = None
+    skeleton: Skeleton | None = None
 
 
 SOURCE = "ziggurat_source"
 """Key of what was read from another format: of an image its file, of an annotation file and
 entry."""
+
+IGNORED = "ignored"
+"""Key of an image's pixels that the rules of Cityscapes leave out, as run lengths."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +94,19 @@ class Annotations:
     content: Mapping[str, object]
 
 
-def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> CocoFile:
-    """Read the boxes, and the masks where asked.
+def read_coco_file(
+    source: Path | Annotations, *, with_masks: bool = False, with_keypoints: bool = False
+) -> CocoFile:
+    """Read the boxes, and the masks and the keypoints where asked.
 
     Whatever is wrong raises `ZigguratError`: no file, no JSON, no images or categories, ids that
     are doubled or unknown, names that are doubled or no text, boxes and sizes that are no numbers,
-    masks that are none.
+    masks and keypoints that are none.
 
     Args:
         source: The JSON file, or its content.
         with_masks: Whether to read the masks too; every object must have one then.
+        with_keypoints: Whether to read the keypoints too; an object without has none labelled.
     """
     path = source if isinstance(source, Path) else source.path
     tables = _tables(path, _read_json(path) if isinstance(source, Path) else source.content)
@@ -103,7 +116,8 @@ def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> C
     sizes = tuple(_size(path, image) for image in images.values())
     label_of = {category_id: label for label, (category_id, _) in enumerate(categories)}
     row_of = {image_id: row for row, image_id in enumerate(images)}
-    rows, boxes, labels = [], [], []
+    skeleton = _skeleton(path, tables) if with_keypoints else None
+    rows, boxes, labels, points = [], [], [], []
     segments: list[Segment] = []
     left_out: Counter[str] = Counter()
     for annotation in _by_id(path, "annotations", tables["annotations"]).values():
@@ -117,6 +131,8 @@ def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> C
         rows.append(row)
         boxes.append(box)
         labels.append(label)
+        if skeleton is not None:
+            points.append(_points(path, annotation, len(skeleton)))
         if with_masks:
             segment, num_slivers = _segment(path, annotation, sizes[row])
             segments.append(segment)
@@ -135,6 +151,10 @@ def read_coco_file(source: Path | Annotations, *, with_masks: bool = False) -> C
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         segments=SegmentTable.of([segments[i] for i in order]) if with_masks else None,
         left_out=dict(+left_out),
+        points=None
+        if skeleton is None
+        else np.asarray(points, dtype=np.float32).reshape(-1, len(skeleton), 3)[order],
+        skeleton=skeleton,
     )
 
 
@@ -280,6 +300,40 @@ def _segment(path: Path, annotation: Mapping[str, object], size: ImageSize) -> t
         return read_segment(segmentation, size), num_slivers
     except ValueError as error:
         raise ZigguratError(f"{_where(path, annotation)} has no usable mask: {error}") from error
+
+
+def _skeleton(path: Path, tables: Mapping[str, Sequence[object]]) -> Skeleton:
+    """Read what the keypoints are.
+
+    Raises:
+        ZigguratError: If the file does not say it, or has none.
+    """
+    categories = [entry for entry in tables["categories"] if isinstance(entry, dict)]
+    labelled = next(
+        (e for e in tables["annotations"] if isinstance(e, dict) and e.get("keypoints")), None
+    )
+    values = None if labelled is None else labelled["keypoints"]
+    try:
+        return read_skeleton(categories, len(values) if isinstance(values, list) else None)
+    except ValueError as error:
+        raise ZigguratError(f"{path} has no usable keypoints: {error}") from error
+
+
+def _points(
+    path: Path, annotation: Mapping[str, object], num_points: int
+) -> Float64[np.ndarray, "P 3"]:
+    """Read the keypoints of an object, in pixels of the image.
+
+    Raises:
+        ZigguratError: If they are wrong.
+    """
+    try:
+        points = read_points(annotation.get("keypoints"), num_points)
+    except ValueError as error:
+        raise ZigguratError(
+            f"{_where(path, annotation)} has no usable keypoints: {error}"
+        ) from error
+    return points + [PIXEL_CENTRE, PIXEL_CENTRE, 0]
 
 
 def _where(path: Path, annotation: Mapping[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Write a data set in the layout of Pascal VOC, YOLO or LabelMe anew, as COCO."""
+"""Write a data set of boxes or masks of objects in another layout anew, as COCO."""
 
 import json
 import shutil
@@ -21,13 +21,18 @@ _COCO_NAMES = {"training": "train", "valid": "val", "validation": "val"}
 
 
 def convert_to_coco(
-    root: Path, output: Path, *, on_progress: Callable[[int, int], None] | None = None
+    root: Path,
+    output: Path,
+    *,
+    with_masks: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, tuple[int, int]]:
     """Write annotations/instances_<split>.json and copy the images to <split>/, all or nothing.
 
     Args:
         root: Folder of the data set.
         output: Folder to write to, without a data set in it.
+        with_masks: Whether a folder with both boxes and masks of objects gives the masks.
         on_progress: Called with the number of images copied and the number of all.
 
     Returns:
@@ -38,13 +43,18 @@ def convert_to_coco(
     """
     found = find_datasets(root)
     found = tuple(one for one in found if one[1] in FOREIGN) or found  # label maps stay behind
-    if len(found) > 1:
-        names = ", ".join(path.name for path, _ in found)
-        raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); convert one of them")
-    path, name = found[0]
+    paths = list(dict.fromkeys(path for path, _ in found))
+    if len(paths) > 1:
+        names = ", ".join(path.name for path in paths)
+        raise ZigguratError(f"{root} holds {len(paths)} data sets ({names}); convert one of them")
+    path, name = found[-1 if with_masks else 0]  # of two, the masks are the second
     if name not in FOREIGN:
         raise ZigguratError(
             f"{root} has the layout {name!r}; what is converted to COCO is {', '.join(FOREIGN)}"
+        )
+    if with_masks and not FOREIGN[name].is_instances:
+        raise ZigguratError(
+            f"{root} ({FOREIGN[name].title}) has no masks beside its boxes; leave out --masks"
         )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ZigguratError(f"{output} is not empty; name a new folder with -o")

@@ -10,9 +10,11 @@ how the phone was held.
 """
 
 import io
+import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 Taken = TypeVar("Taken")
+Key = TypeVar("Key")
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff"}
@@ -65,29 +68,37 @@ class ImageDecodeError(ZigguratError):
         return f"cannot decode image {self.path}: {self.reason}"
 
 
-def decode_image(source: str | Path | bytes) -> Image.Image:
+def decode_image(source: str | Path | bytes, *, name: str | None = None) -> Image.Image:
     """Read an image as upright 8-bit RGB; of several frames or pages the first.
 
     Args:
         source: A file, or the bytes of one.
+        name: What an error calls bytes.
     """
-    return decode_with(source, to_upright_rgb)
+    return decode_with(source, to_upright_rgb, name=name)
 
 
-def decode_with(source: str | Path | bytes, take: Callable[[Image.Image], Taken]) -> Taken:
+def decode_with(
+    source: str | Path | bytes,
+    take: Callable[[Image.Image], Taken],
+    *,
+    name: str | None = None,
+) -> Taken:
     """Open an image and take something out of it while it is open.
 
     Args:
         source: A file, or the bytes of one.
         take: Is given the image, of whatever mode and not loaded yet; a `ValueError` of it is why
             the file cannot be used.
+        name: What an error calls bytes.
 
     Raises:
         ImageDecodeError: If there is no such file, or it is no whole image.
         MemoryError: If the image does not fit into memory.
     """
-    name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
-    data = source if isinstance(source, bytes) else _read(Path(source))
+    if name is None:
+        name = f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+    data = source if isinstance(source, bytes) else read_file(Path(source))
     if not data:
         raise ImageDecodeError(name, "it is empty (0 bytes)")
     try:
@@ -141,12 +152,50 @@ def without_pillow_warnings() -> Iterator[None]:
                 _quiet.before.__exit__(None, None, None)
 
 
+def read_many(
+    read: Callable[[Key], Taken],
+    keys: Sequence[Key],
+    on_progress: Callable[[int], None] | None = None,
+) -> list[Taken]:
+    """Read many image files, several at a time; returns what was read, in order.
+
+    Args:
+        read: Reads one.
+        keys: What it is given.
+        on_progress: Is told that another one was read.
+    """
+    results = []
+    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
+    try:
+        with without_pillow_warnings():  # once for all files
+            for result in pool.map(read, keys):
+                results.append(result)
+                if on_progress is not None:
+                    on_progress(1)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
+    return results
+
+
 def is_image_file(path: Path) -> bool:
     """Tell an image by its name; hidden files (".", "._" of macOS) are none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return is_image_name(path.name)
 
 
-def _read(path: Path) -> bytes:
+def is_image_name(name: str) -> bool:
+    """Tell an image by its name alone, as `is_image_file`; a million of them take a second."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file whole.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ImageDecodeError: If it cannot be read.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -184,20 +233,25 @@ def upright_size(image: Image.Image) -> ImageSize:
     Args:
         image: An image of any mode.
     """
-    is_on_its_side = _orientation(image) in (5, 6, 7, 8)
+    is_on_its_side = orientation(image) in (5, 6, 7, 8)
     return (image.width, image.height) if is_on_its_side else (image.height, image.width)
 
 
-def _orientation(image: Image.Image) -> object:
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation of an open image, 1 where it is upright or says nothing.
+
+    Args:
+        image: An image of any mode.
+    """
     try:
-        return image.getexif().get(_ORIENTATION_TAG)
+        found = image.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata says nothing, and the pixels are whole
-        return None
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
-    orientation = _orientation(image)
-    operation = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    operation = _UPRIGHT.get(orientation(image))
     return image if operation is None else image.transpose(operation)
 
 

@@ -23,7 +23,8 @@ from torch import Tensor
 from ziggurat.data.channels import normalize_levels
 from ziggurat.data.geometry import Scene, crop_scene, flip_scene, resize_scene
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
-from ziggurat.types import Detections, FitInside, ImageSize
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageSize
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class ScaleJitter:
 
 
 class DetectionTransform:
-    """Makes a normalised tensor of an image, and moves its boxes and masks along.
+    """Makes a normalised tensor of an image, and moves its boxes, masks and keypoints along.
 
     Args:
         preprocessing: The limits of the size, mean and standard deviation.

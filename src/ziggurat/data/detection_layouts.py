@@ -7,12 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ziggurat.data.coco import find_coco
+from ziggurat.data.cityscapes_instances import (
+    cityscapes_instance_splits,
+    is_cityscapes_instances,
+    read_cityscapes_instances,
+)
+from ziggurat.data.coco import PREFIXES, find_coco
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
 from ziggurat.data.labelme_format import is_labelme, labelme_splits, read_labelme
+from ziggurat.data.sbd_format import is_sbd, read_sbd, sbd_splits
 from ziggurat.data.voc_format import is_voc, read_voc, voc_splits
+from ziggurat.data.voc_instances import (
+    is_voc_instances,
+    read_voc_instances,
+    voc_instance_splits,
+)
 from ziggurat.data.yolo_format import is_yolo, read_yolo, yolo_splits
 from ziggurat.errors import ZigguratError
 
@@ -28,12 +39,15 @@ class ForeignLayout:
         is_here: Tells whether a folder has it.
         splits: Names a folder's splits.
         read: Lays a split out as a COCO file; gives its content and the folder of the images.
+        is_instances: Whether every object has a mask; where a folder has masks and boxes of their
+            own besides, a model with masks reads the former and a detector the latter.
     """
 
     title: str
     is_here: Callable[[Path], bool]
     splits: Callable[[Path], tuple[str, ...]]
     read: Callable[[Path, str, Report], tuple[dict[str, object], Path]]
+    is_instances: bool = False
 
     def checked_splits(self, root: Path) -> tuple[str, ...]:
         """Name the splits that together hold every image once.
@@ -50,19 +64,42 @@ FOREIGN: dict[Layout, ForeignLayout] = {
     "voc": ForeignLayout("Pascal VOC", is_voc, voc_splits, read_voc),
     "yolo": ForeignLayout("YOLO", is_yolo, yolo_splits, read_yolo),
     "labelme": ForeignLayout("LabelMe", is_labelme, labelme_splits, read_labelme),
+    "voc_instances": ForeignLayout(
+        "masks of objects of Pascal VOC",
+        is_voc_instances,
+        voc_instance_splits,
+        read_voc_instances,
+        is_instances=True,
+    ),
+    "sbd": ForeignLayout(
+        "Semantic Boundaries Dataset", is_sbd, sbd_splits, read_sbd, is_instances=True
+    ),
+    "cityscapes_instances": ForeignLayout(
+        "objects of Cityscapes",
+        is_cityscapes_instances,
+        cityscapes_instance_splits,
+        read_cityscapes_instances,
+        is_instances=True,
+    ),
 }
 
 
-def foreign_layout(root: Path) -> Layout | None:
-    """Tell which other layout a folder has, if any.
+def foreign_layouts(root: Path) -> tuple[Layout, ...]:
+    """Name the other layouts that a folder has: one of boxes, one of masks, or both.
 
     Args:
         root: Folder of the data set.
     """
-    return next((name for name, layout in FOREIGN.items() if layout.is_here(root)), None)
+    here = [name for name, layout in FOREIGN.items() if layout.is_here(root)]
+    kinds = (
+        [name for name in here if FOREIGN[name].is_instances is kind] for kind in (False, True)
+    )
+    return tuple(names[0] for names in kinds if names)
 
 
-def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
+def find_split(
+    root: Path, split: str, *, with_masks: bool = False, with_keypoints: bool = False
+) -> tuple[Path | Annotations, Path]:
     """Find the annotations and the image folder of a split, whatever the layout.
 
     A COCO file is not read yet, the others are.
@@ -71,22 +108,26 @@ def find_split(root: Path, split: str) -> tuple[Path | Annotations, Path]:
         root: Folder of the data set.
         split: Name of the split: "train" may be "train2017" or "training" on disk, "val" also
             "valid".
+        with_masks: Whether masks of objects are wanted, where a folder has them beside boxes.
+        with_keypoints: Whether of two COCO files the one with keypoints is wanted.
 
     Raises:
         ZigguratError: If there is no such split, or something in it cannot be read.
     """
-    name = None
-    if root.is_dir() and not any((root / "annotations").glob("instances_*.json")):
-        name = foreign_layout(root)
-    if name is None:
+    names: tuple[Layout, ...] = ()
+    if root.is_dir() and not any(
+        path.name.startswith(PREFIXES) for path in (root / "annotations").glob("*.json")
+    ):
+        names = foreign_layouts(root)
+    if not names:
         if root.is_dir() and not (root / "annotations").is_dir():
             titles = ", ".join(layout.title for layout in FOREIGN.values())
             raise ZigguratError(
                 f"{root} has neither annotations/instances_{split}.json (COCO) nor the layout of "
                 f"{titles}; `ziggurat data check {root}` says what it looked for"
             )
-        return find_coco(root, split)
-    layout = FOREIGN[name]
+        return find_coco(root, split, with_keypoints=with_keypoints)
+    layout = FOREIGN[names[-1] if with_masks else names[0]]  # of two, the masks are the second
     splits = layout.splits(root)
     found = [one for one in (split, *_OTHER_NAMES.get(split, ())) if one in splits]
     if not found:

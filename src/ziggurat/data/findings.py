@@ -1,23 +1,31 @@
 """What a check of a data set says: counts, findings, and examples worth looking at."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ziggurat.data.decode import ImageDecodeError, decode_image, without_pillow_warnings
+import numpy as np
+from jaxtyping import Float
+
+from ziggurat.data.decode import ImageDecodeError, decode_image, read_many
 from ziggurat.data.label_rules import LabelRule
 from ziggurat.data.segments import Segment
+from ziggurat.keypoints import Skeleton
 from ziggurat.types import ImageSize
 
 Layout = Literal[
     "image_folder",
+    "image_list",
+    "image_lmdb",
+    "image_shards",
     "coco",
     "voc",
     "yolo",
     "labelme",
+    "voc_instances",
+    "sbd",
+    "cityscapes_instances",
     "label_folder",
     "ade20k",
     "cityscapes",
@@ -30,6 +38,9 @@ Layout = Literal[
     "class_masks",
 ]
 Severity = Literal["fault", "note"]
+
+SPLITS = ("train", "training", "val", "valid", "validation", "test", "testing")
+"""Names that tell a split."""
 
 TRAIN_SPLITS = frozenset({"train", "training", "train2017"})
 """Splits that are trained on: there, a class without a single example is a fault."""
@@ -77,22 +88,24 @@ class Example:
     """An image without fault and where its annotations are, to be drawn.
 
     Attributes:
-        image: The image file.
+        image: The image file, or its bytes where it is packed.
         caption: What to write below it.
         classes: Name of each label.
         objects: Objects in it, for detection.
         label_map: File of the label of each pixel, for segmentation.
         rule: What the values in that file mean.
         masks: File of the mask of each class, where classes may overlap.
+        skeleton: What the keypoints of the objects are, where they have some.
     """
 
-    image: Path
+    image: Path | bytes
     caption: str
     classes: tuple[str, ...]
     objects: "tuple[ExampleObject, ...] | None" = None
     label_map: Path | None = None
     rule: LabelRule | None = None
     masks: dict[int, Path] | None = None
+    skeleton: Skeleton | None = None
 
 
 @dataclass(frozen=True)
@@ -103,11 +116,13 @@ class ExampleObject:
         label: Class, an index into the example's classes.
         box: x, y, width, height in pixels.
         segment: Its mask; without parts where there is none.
+        points: x, y in COCO's pixels and visibility of its keypoints; None where there are none.
     """
 
     label: int
     box: tuple[float, float, float, float]
     segment: Segment
+    points: Float[np.ndarray, "P 3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -143,17 +158,7 @@ def decode_sizes(
     paths: Sequence[Path], on_progress: Progress | None
 ) -> list[ImageSize | ImageDecodeError]:
     """Decode every image whole, several at a time: its height and width, or what is wrong."""
-    results = []
-    pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
-    try:
-        with without_pillow_warnings():  # once for all files
-            for result in pool.map(_decode_size, paths):
-                results.append(result)
-                if on_progress is not None:
-                    on_progress(1)
-    finally:
-        pool.shutdown(cancel_futures=True)  # Ctrl-C does not wait for the files still queued
-    return results
+    return read_many(_decode_size, paths, on_progress)
 
 
 def _decode_size(path: Path) -> ImageSize | ImageDecodeError:

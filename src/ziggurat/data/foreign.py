@@ -1,4 +1,4 @@
-"""What the readers of Pascal VOC, YOLO and LabelMe share: they lay everything out as COCO does.
+"""What the readers of other formats than COCO's share: they lay everything out as COCO does.
 
 A reader names what it cannot take over, with file and entry, and goes on without it: training
 stops at the first such report, a check collects them all. Boxes and masks that are well written
@@ -12,13 +12,16 @@ from pathlib import Path
 
 from PIL import Image
 
-from ziggurat.data.coco_file import SOURCE
+from ziggurat.data.coco_file import IGNORED, SOURCE
 from ziggurat.data.decode import IMAGE_SUFFIXES, upright_size
+from ziggurat.data.object_maps import Region
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 Report = Callable[[str, str], None]
 """Is told of a file, relative to the data set, and of what is the matter with it."""
+
+NAMES_FILE = "classes.txt"
 
 Box = tuple[float, float, float, float]
 
@@ -56,13 +59,16 @@ class ContentBuilder:
         self._ids = {name: number for number, name in enumerate(self.classes, start=1)}
         self._image_of: dict[str, str] = {}
 
-    def add_image(self, file_name: str, size: ImageSize, source: str) -> int | None:
+    def add_image(
+        self, file_name: str, size: ImageSize, source: str, *, ignored: Region | None = None
+    ) -> int | None:
         """Add an image and return its id, or None where it is already there.
 
         Args:
             file_name: File below the image folder.
             size: Height and width.
             source: File that describes it.
+            ignored: Pixels that the rules of Cityscapes leave out.
         """
         if file_name in self._image_of:
             first = self._image_of[file_name]
@@ -77,6 +83,7 @@ class ContentBuilder:
                 "file_name": file_name,
                 "height": height,
                 "width": width,
+                **({IGNORED: ignored.segmentation} if ignored is not None else {}),
                 SOURCE: source,
             }
         )
@@ -90,7 +97,9 @@ class ContentBuilder:
         source: tuple[str, str],
         *,
         polygons: Sequence[Sequence[float]] = (),
+        region: Region | None = None,
         is_difficult: bool = False,
+        is_crowd: bool = False,
     ) -> None:
         """Add an object.
 
@@ -100,7 +109,9 @@ class ContentBuilder:
             box: x1, y1, x2, y2 in pixels.
             source: File and entry that describe it.
             polygons: Its outlines, as flat x, y lists; none where only a box is known.
+            region: Its pixels, in place of outlines.
             is_difficult: Whether VOC's metric leaves it out.
+            is_crowd: Whether it stands for many objects.
         """
         if name not in self._ids:
             known = f"the {len(self.classes)} classes are {', '.join(self.classes[:5])}"
@@ -108,7 +119,13 @@ class ContentBuilder:
             self.report(source[0], f"{source[1]}: unknown class {name!r}; {known}{more}")
             return
         x1, y1, x2, y2 = box
-        area = sum(_area(polygon) for polygon in polygons) if polygons else (x2 - x1) * (y2 - y1)
+        mask: dict[str, object] = {}
+        area = (x2 - x1) * (y2 - y1)
+        if region is not None:
+            mask, area = {"segmentation": region.segmentation}, region.area
+        elif polygons:
+            mask = {"segmentation": [list(polygon) for polygon in polygons]}
+            area = sum(_area(polygon) for polygon in polygons)
         self.annotations.append(
             {
                 "id": len(self.annotations) + 1,
@@ -116,8 +133,8 @@ class ContentBuilder:
                 "category_id": self._ids[name],
                 "bbox": [x1, y1, x2 - x1, y2 - y1],
                 "area": area,
-                "iscrowd": 0,
-                **({"segmentation": [list(polygon) for polygon in polygons]} if polygons else {}),
+                "iscrowd": int(is_crowd),
+                **mask,
                 **({"difficult": 1} if is_difficult else {}),
                 SOURCE: source,
             }
@@ -152,7 +169,7 @@ def class_list(root: Path) -> tuple[str, ...] | None:
     Raises:
         ZigguratError: If a name stands there twice, or none does.
     """
-    path = root / "classes.txt"
+    path = root / NAMES_FILE
     if not path.is_file():
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,11 +1,11 @@
-"""Move an image together with its boxes and masks: resize, flip, crop.
+"""Move an image together with its boxes, masks and keypoints: resize, flip, crop.
 
-Every step moves all three by the same rule, so that a mask stays on its pixels and a box around
-its mask.
+Every step moves all of them by the same rule, so that a mask stays on its pixels, a box around its
+mask and a point on its place.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,23 +49,27 @@ def resize_scene(scene: Scene, size: ImageSize, resize: Resize) -> Scene:
     limits = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
     boxes = (objects.boxes * factors).clamp(min=0).minimum(limits)
     masks = None if objects.masks is None else resize_masks(objects.masks, size)
-    return Scene(
-        resize(scene.pixels, size), Detections(boxes, objects.scores, objects.labels, masks)
-    )
+    points = objects.keypoints
+    if points is not None:
+        points = points.scale((size[1] / old[1], size[0] / old[0]))
+    moved = replace(objects, boxes=boxes, masks=masks, keypoints=points)
+    return Scene(resize(scene.pixels, size), moved)
 
 
 def flip_scene(scene: Scene) -> Scene:
-    """Exchange left and right."""
+    """Exchange left and right, of keypoints also which is which."""
     objects = scene.objects
     x1, y1, x2, y2 = objects.boxes.unbind(dim=1)
     width = scene.size[1]
     boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
     masks = None if objects.masks is None else flip_masks(objects.masks)
-    return Scene(scene.pixels[:, ::-1], Detections(boxes, objects.scores, objects.labels, masks))
+    points = None if objects.keypoints is None else objects.keypoints.flip(width)
+    moved = replace(objects, boxes=boxes, masks=masks, keypoints=points)
+    return Scene(scene.pixels[:, ::-1], moved)
 
 
 def crop_scene(scene: Scene, left: int, top: int, size: ImageSize) -> Scene:
-    """Cut a part out; objects whose box lies outside it are left out.
+    """Cut a part out; objects whose box lies outside it are left out, and points outside forgotten.
 
     Args:
         scene: Image and objects.
@@ -78,7 +82,8 @@ def crop_scene(scene: Scene, left: int, top: int, size: ImageSize) -> Scene:
     limits = torch.tensor([size[1], size[0]] * 2, dtype=torch.float32)
     boxes = (objects.boxes - shift).clamp(min=0).minimum(limits)
     masks = None if objects.masks is None else crop_masks(objects.masks, left, top, size)
-    cut = Detections(boxes, objects.scores, objects.labels, masks)
+    points = None if objects.keypoints is None else objects.keypoints.move(-left, -top).crop(size)
+    cut = replace(objects, boxes=boxes, masks=masks, keypoints=points)
     is_seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     return Scene(
         scene.pixels[top : top + size[0], left : left + size[1]],

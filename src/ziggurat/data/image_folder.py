@@ -1,98 +1,68 @@
 """Classification data in the layout of ImageNet: root/<split>/<class>/<any depth>/*.jpg."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
+import torch
 
-from ziggurat.data.decode import decode_image, is_image_file
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.decode import is_image_name
+from ziggurat.data.names import NameTable
+from ziggurat.data.storage import FileStorage
 from ziggurat.errors import ZigguratError
-from ziggurat.types import BadFile, ImageInfo, Sample
 
 
-class ImageFolder(Dataset[Item]):
-    """Images whose folder is their class.
+def open_image_folder(root: Path, split: str, classes: Sequence[str] | None = None) -> FileStorage:
+    """List images whose folder is their class.
 
     Classes and files are in sorted order, so that a label means the same on every machine.
     Files that are no images by name are left aside.
 
+    Nothing is cached, so that nothing can be out of date: names and kinds come from the folders
+    alone, no file is looked at, and ImageNet takes seconds.
+
     Args:
         root: Folder of the splits.
         split: Name of the split's folder.
-        transform: Makes a normalised tensor of an image.
-        train: Whether another image takes the place of one that cannot be decoded.
         classes: Classes in the order of their labels; by default the folders of the split. An
             evaluation split must be given those of the training split.
-        seed: Seed of the random transforms.
 
     Raises:
         ZigguratError: If a folder is missing, has no images, or is no class.
     """
-
-    def __init__(
-        self,
-        root: Path,
-        split: str,
-        transform: Callable[[Image.Image], Tensor],
-        *,
-        train: bool,
-        classes: Sequence[str] | None = None,
-        seed: int = 0,
-    ) -> None:
-        folder = _split_folder(root, split)
-        found = sorted(
-            entry.name
-            for entry in folder.iterdir()
-            if entry.is_dir() and not entry.name.startswith(".")
-        )
-        if not found:
+    folder = _split_folder(root, split)
+    found = class_folders(folder)
+    if not found:
+        raise ZigguratError(f"{folder} has no class folders; expected {folder}/<class>/<image>.jpg")
+    known = tuple(found if classes is None else classes)
+    _check_known(folder, found, known)
+    label_of = {name: label for label, name in enumerate(known)}
+    files: list[bytes] = []
+    labels: list[int] = []
+    for name in found:
+        images = _images_below(folder, name)
+        if not images and classes is None:
             raise ZigguratError(
-                f"{folder} has no class folders; expected {folder}/<class>/<image>.jpg"
+                f"class folder {folder / name} has no images; add some or remove the folder"
             )
-        self.classes: tuple[str, ...] = tuple(found if classes is None else classes)
-        _check_known(folder, found, self.classes)
-        files: list[bytes] = []
-        labels: list[int] = []
-        for name in found:
-            images = _images_below(folder, name)
-            if not images and classes is None:
-                raise ZigguratError(
-                    f"class folder {folder / name} has no images; add some or remove the folder"
-                )
-            files += images
-            labels += [self.classes.index(name)] * len(images)
-        if not files:
-            raise ZigguratError(f"{folder} has class folders but no images in them")
-        self.folder = folder
-        # Two arrays: a million Python objects would be copied into every worker process, since
-        # looking at one already writes to its memory (the reference count).
-        self._files = np.array(files)
-        self.labels = np.array(labels)
-        self.transform = transform
-        self.train = train
-        self.seed = seed
+        files += (os.fsencode(path) for path in sorted(images))
+        labels += [label_of[name]] * len(images)
+    if not files:
+        raise ZigguratError(f"{folder} has class folders but no images in them")
+    return FileStorage(folder, NameTable.of(files), torch.tensor(labels), known)
 
-    def __len__(self) -> int:
-        return len(self._files)
 
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
+def class_folders(folder: Path) -> list[str]:
+    """Name the folders in a folder that may be classes, in sorted order.
 
-    def path(self, index: int) -> Path:
-        """File of an image."""
-        return self.folder / os.fsdecode(bytes(self._files[index]))
-
-    def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
-        path = self.path(index)
-        image = decode_image(path)
-        info = ImageInfo(index, str(path), (image.height, image.width))
-        return Sample(self.transform(image), int(self.labels[index]), info, skipped)
+    Args:
+        folder: Where to look; may be absent.
+    """
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
 def _split_folder(root: Path, split: str) -> Path:
@@ -112,7 +82,8 @@ def _split_folder(root: Path, split: str) -> Path:
 
 
 def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:
-    unknown = [name for name in found if name not in set(classes)]
+    known = set(classes)
+    unknown = [name for name in found if name not in known]
     if unknown:
         near = get_close_matches(unknown[0], classes, n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -122,12 +93,26 @@ def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> 
         )
 
 
-def _images_below(folder: Path, name: str) -> list[bytes]:
-    """Files of a class, relative to the split's folder and sorted."""
-    found = [
-        (Path(parent) / file).relative_to(folder).as_posix()
-        for parent, _, files in os.walk(folder / name, followlinks=True)
-        for file in files
-        if is_image_file(Path(file))
-    ]
-    return [os.fsencode(path) for path in sorted(found)]
+def _images_below(folder: Path, name: str) -> list[str]:
+    """List the files of a class at any depth, relative to the split's folder.
+
+    Raises:
+        ZigguratError: If a folder cannot be listed.
+    """
+    found, pending = [], [name]
+    while pending:
+        inner = pending.pop()
+        try:
+            with os.scandir(folder / inner) as entries:
+                for entry in entries:
+                    path = f"{inner}/{entry.name}"
+                    # Says a folder without looking at the file, on all but few file systems.
+                    if entry.is_dir():
+                        pending.append(path)
+                    elif is_image_name(entry.name):
+                        found.append(path)
+        except OSError as error:
+            raise ZigguratError(
+                f"cannot list the folder {folder / inner}: {error.strerror}; make it readable"
+            ) from error
+    return found

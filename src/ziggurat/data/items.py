@@ -8,6 +8,8 @@ and `loading.BadFileLedger` counts.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from torch.utils.data import Dataset
+
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.randomness import seeded
 from ziggurat.types import BadFile, Sample
@@ -64,3 +66,24 @@ def read_item(
             except ImageDecodeError as error:
                 skipped += (BadFile(error.path, error.reason),)
     return Unreadable(skipped)
+
+
+class KeyedDataset(Dataset[Item]):
+    """Images that are handed out by epoch and index; says how each is read in `_load`.
+
+    Attributes:
+        train: Whether another image takes the place of one that cannot be decoded.
+        seed: Seed of the random transforms.
+    """
+
+    train: bool
+    seed: int
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, key: ItemKey | int) -> Item:
+        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
+
+    def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
+        raise NotImplementedError

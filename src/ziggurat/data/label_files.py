@@ -22,6 +22,7 @@ from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule
 from ziggurat.types import ImageSize
 
 Labels = UInt8[np.ndarray, "H W"]
+Numbers = Integer[np.ndarray, "H W"]
 
 _LOSSY = ("JPEG", "MPO")
 _SHOWN = 5
@@ -38,6 +39,15 @@ def read_labels(path: Path, rule: LabelRule) -> Labels:
         rule: What the values mean.
     """
     return decode_with(path, partial(_take_labels, rule=rule))
+
+
+def read_numbers(path: Path) -> Numbers:
+    """Read the number of every pixel as it is stored, whatever it means.
+
+    Args:
+        path: A PNG with a palette, or with one channel of 1 to 16 bits.
+    """
+    return decode_with(path, lambda image: _numbers(*_load(image)))
 
 
 def label_mode(path: Path) -> str:
@@ -75,25 +85,34 @@ def unequal_sizes(labels: tuple[int, ...], image: ImageSize) -> str:
 
 
 def _take_labels(image: Image.Image, *, rule: LabelRule) -> Labels:
-    """Give an open file's labels.
+    """Give an open file's labels; what the rule does not know is an error."""
+    image, scale = _load(image)
+    if image.mode in ("RGB", "RGBA"):
+        return _by_colour(image, rule)
+    if image.mode in ("L", "P") and scale == 1:
+        return _by_byte(image, rule)
+    return _by_value(_numbers(image, scale), rule)
+
+
+def _load(image: Image.Image) -> tuple[Image.Image, int]:
+    """Load an open file; returns it, and by what Pillow has multiplied its values.
 
     Raises:
-        ValueError: If it cannot be a label file, or holds what the rule does not know.
+        ValueError: If its compression has changed them.
     """
     if image.format in _LOSSY:
         raise ValueError("it is a JPEG, whose compression changes labels; save labels as PNG")
     scale = _scale(image)
     image.load()
-    if image.mode in ("RGB", "RGBA"):
-        return _by_colour(image, rule)
-    if image.mode in ("LA", "PA"):  # alpha says nothing about labels
-        image = image.getchannel(0)
-    if image.mode in ("L", "P") and scale == 1:
-        return _by_byte(image, rule)
-    if image.mode not in ("1", "L") and not image.mode.startswith("I"):
+    has_alpha = image.mode in ("LA", "PA")  # alpha says nothing about labels
+    return (image.getchannel(0) if has_alpha else image), scale
+
+
+def _numbers(image: Image.Image, scale: int) -> Numbers:
+    if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
         raise ValueError(f"it has the mode {image.mode}; expected one channel with whole numbers")
     values = np.asarray(image)
-    return _by_value(values.astype(np.int32) // scale if scale > 1 else values + 0, rule)
+    return values.astype(np.int32) // scale if scale > 1 else values + 0
 
 
 def _scale(image: Image.Image) -> int:

@@ -5,11 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from ziggurat.data.decode import ImageDecodeError, decode_image
 from ziggurat.data.findings import Layout
-from ziggurat.data.items import Item, ItemKey, read_item
+from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, read_rule
 from ziggurat.data.segmentation_layouts import open_labels
@@ -18,7 +17,7 @@ from ziggurat.types import BadFile, ImageInfo, LabelMap, Sample
 __all__ = ["CLASS_FILE", "LabelFolder", "LabelRule", "Labels", "read_labels", "read_rule"]
 
 
-class LabelFolder(Dataset[Item]):
+class LabelFolder(KeyedDataset):
     """Images with the class of every pixel, in any layout of `SEGMENTATION`.
 
     Args:
@@ -51,9 +50,6 @@ class LabelFolder(Dataset[Item]):
 
     def __len__(self) -> int:
         return len(self.pairs)
-
-    def __getitem__(self, key: ItemKey | int) -> Item:
-        return read_item(self._load, len(self), key, seed=self.seed, replace_bad=self.train)
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
         image_path, label_path = self.pairs[index]

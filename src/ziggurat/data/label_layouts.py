@@ -36,9 +36,10 @@ ADE20K_FILE = "objectInfo150.txt"
 SINGLE_SPLIT = "train"
 """Name of the split where nothing says which images belong to which."""
 _LABEL_PARTS = ("annotations", "labels", "masks")
-_CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Stored number of each of the 19 classes that are evaluated."""
-_CITYSCAPES_VALUES = 34
+CITYSCAPES_VALUES = 34
+"""The numbers of pixels without an object are 0..33."""
 _COCO_VALUES = 182
 _COCO_GONE = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 """Numbers of COCO's things that never got an annotation, counted from 0."""
@@ -148,18 +149,24 @@ def cityscapes_splits(root: Path) -> tuple[str, ...]:
 def cityscapes_files(root: Path, split: str) -> SplitFiles:
     """Find the files of a split in the folders of its cities."""
     known = class_list("cityscapes")
-    images = _in_folders(root / "leftImg8bit" / split, "_leftImg8bit")
-    labels = _in_folders(root / "gtFine" / split, "_gtFine_labelTrainIds")
+    images = in_folders(root / "leftImg8bit" / split, "_leftImg8bit")
+    labels = in_folders(root / "gtFine" / split, "_gtFine_labelTrainIds")
     rule = counted_rule(known.classes, known.palette)
-    original = _in_folders(root / "gtFine" / split, "_gtFine_labelIds")
+    original = in_folders(root / "gtFine" / split, "_gtFine_labelIds")
     if len(original) > len(labels):
         labels = original
-        others = frozenset(range(_CITYSCAPES_VALUES)) - frozenset(_CITYSCAPES_IDS)
-        rule = LabelRule(known.classes, known.palette, _CITYSCAPES_IDS, others | {UNLABELLED})
+        others = frozenset(range(CITYSCAPES_VALUES)) - frozenset(CITYSCAPES_IDS)
+        rule = LabelRule(known.classes, known.palette, CITYSCAPES_IDS, others | {UNLABELLED})
     return SplitFiles(images, labels, rule, f"leftImg8bit/{split}", f"gtFine/{split}")
 
 
-def _in_folders(folder: Path, ending: str) -> dict[str, Path]:
+def in_folders(folder: Path, ending: str) -> dict[str, Path]:
+    """Find the files of all cities by city and name, their ending left out.
+
+    Args:
+        folder: Folder of a split, with one of each city.
+        ending: End of the names, before the suffix.
+    """
     files = (path for path in folder.glob(f"*/*{ending}.*") if is_image_file(path))
     return {f"{path.parent.name}/{path.stem.removesuffix(ending)}": path for path in files}
 
@@ -169,7 +176,7 @@ def _in_folders(folder: Path, ending: str) -> dict[str, Path]:
 
 def voc_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of images with label maps."""
-    return _lists(root, "SegmentationClass", "Segmentation")
+    return listed_splits(root, "SegmentationClass", "Segmentation")
 
 
 def voc_files(root: Path, split: str) -> SplitFiles:
@@ -208,7 +215,7 @@ def _listed_voc(root: Path, parts: list[tuple[str, str]]) -> SplitFiles:
 
 def context_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of Pascal Context."""
-    return _lists(root, "SegmentationClassContext", "SegmentationContext")
+    return listed_splits(root, "SegmentationClassContext", "SegmentationContext")
 
 
 def context_files(root: Path, split: str) -> SplitFiles:
@@ -225,18 +232,37 @@ def context_59_files(root: Path, split: str) -> SplitFiles:
     return _listed(root, "SegmentationContext", split, "SegmentationClassContext", rule)
 
 
-def _lists(root: Path, labels: str, lists: str) -> tuple[str, ...]:
+def listed_splits(root: Path, labels: str, lists: str) -> tuple[str, ...]:
+    """Name the lists of images, where a folder in the layout of Pascal VOC has some.
+
+    Args:
+        root: Folder of the data set.
+        labels: Folder of the label files.
+        lists: Folder of the lists, in ImageSets.
+    """
     if not (root / "JPEGImages").is_dir() or not (root / labels).is_dir():
         return ()
     return tuple(sorted(path.stem for path in (root / "ImageSets" / lists).glob("*.txt")))
 
 
-def _listed(root: Path, lists: str, split: str, labels: str, rule: LabelRule) -> SplitFiles:
-    path = root / "ImageSets" / lists / f"{split}.txt"
+def read_list(path: Path) -> list[str]:
+    """Read the names of images, the first word of each line.
+
+    Args:
+        path: The list.
+
+    Raises:
+        ZigguratError: If it cannot be read.
+    """
     try:
-        names = [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ZigguratError(f"list of images {path} cannot be read: {error}") from error
+
+
+def _listed(root: Path, lists: str, split: str, labels: str, rule: LabelRule) -> SplitFiles:
+    path = root / "ImageSets" / lists / f"{split}.txt"
+    names = read_list(path)
     images = {name: root / "JPEGImages" / f"{name}.jpg" for name in names}
     label_files = {name: root / labels / f"{name}.png" for name in names}
     faults = [

@@ -91,6 +91,7 @@ class TrainingLoader(DataLoader[Item]):
         drop_last: Whether images that fill no whole batch are left out of an epoch; otherwise
             some images come twice.
         group_by_aspect: Whether a batch has only wide or only tall images.
+        repeats: Times an image is drawn in a row.
 
     Raises:
         ZigguratError: If there are too few images for one batch.
@@ -109,6 +110,7 @@ class TrainingLoader(DataLoader[Item]):
         world_size: int = 1,
         drop_last: bool,
         group_by_aspect: bool,
+        repeats: int = 1,
     ) -> None:
         if group_by_aspect and not isinstance(dataset, KnowsSizes):
             raise TypeError(f"group_by_aspect needs a data set with sizes, got {type(dataset)}")
@@ -120,6 +122,7 @@ class TrainingLoader(DataLoader[Item]):
             world_size=world_size,
             drop_last=drop_last,
             sizes=dataset.sizes if group_by_aspect and isinstance(dataset, KnowsSizes) else None,
+            repeats=repeats,
         )
         super().__init__(
             dataset,

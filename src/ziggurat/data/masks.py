@@ -10,6 +10,8 @@ Shapes: H x W an image, P corners of an outline.
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from ziggurat.ops.run_lengths import count_runs
+
 
 def outlines(mask: Bool[np.ndarray, "H W"]) -> tuple[list[list[int]], bool]:
     """Trace the edges of a mask.
@@ -83,7 +85,5 @@ def _follow(
 
 def run_lengths(mask: Bool[np.ndarray, "H W"]) -> list[int]:
     """Count the zeros, then the ones, then the zeros, ... down the columns."""
-    flat = mask.flatten(order="F")
-    changes = np.flatnonzero(np.diff(flat)) + 1
-    counts: list[int] = np.diff(np.concatenate(([0], changes, [flat.size]))).tolist()
-    return [0, *counts] if flat.size and flat[0] else counts
+    counts: list[int] = count_runs(mask, 0, 0, (mask.shape[0], mask.shape[1])).tolist()
+    return counts

@@ -14,6 +14,8 @@ from ziggurat.data.findings import Example, ExampleObject
 from ziggurat.data.label_files import Labels, read_labels
 from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.segments import SegmentTable
+from ziggurat.keypoints import Keypoints, Skeleton
+from ziggurat.ops.skeletons import PIXEL_CENTRE
 from ziggurat.types import Detections, ImageSize
 
 
@@ -43,7 +45,7 @@ def read_preview(example: Example) -> Preview:
     image = decode_image(example.image)
     objects = label_map = palette = None
     if example.objects is not None:
-        objects = _detections(example.objects, (image.height, image.width))
+        objects = _detections(example.objects, (image.height, image.width), example.skeleton)
     if example.label_map is not None and example.rule is not None:
         label_map = read_labels(example.label_map, example.rule)
         palette = example.rule.palette
@@ -61,15 +63,23 @@ def _on_top_of_each_other(masks: dict[int, Path], size: ImageSize) -> Labels:
     return labels
 
 
-def _detections(objects: tuple[ExampleObject, ...], size: ImageSize) -> Detections:
+def _detections(
+    objects: tuple[ExampleObject, ...], size: ImageSize, skeleton: Skeleton | None
+) -> Detections:
     corners = [(x, y, x + w, y + h) for x, y, w, h in (found.box for found in objects)]
     masks = None
     if any(found.segment.parts for found in objects):
         segments = SegmentTable.of([found.segment for found in objects])
         masks = segments.masks(0, len(objects), size)
+    keypoints = None
+    if skeleton is not None:
+        points = [found.points for found in objects if found.points is not None]
+        moved = np.array(points).reshape(-1, len(skeleton), 3) + [PIXEL_CENTRE, PIXEL_CENTRE, 0]
+        keypoints = Keypoints(torch.from_numpy(moved), skeleton)
     return Detections(
         boxes=torch.tensor(corners, dtype=torch.float32).reshape(-1, 4),
         scores=torch.ones(len(objects)),
         labels=torch.tensor([found.label for found in objects], dtype=torch.int64),
         masks=masks,
+        keypoints=keypoints,
     )

@@ -6,6 +6,10 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random import mtrand
+
+_spare: list[np.random.MT19937] = []
+"""Engines that nobody uses now; one for each `seeded` that is inside another."""
 
 
 @contextmanager
@@ -15,7 +19,11 @@ def seeded(*key: int) -> Iterator[None]:
     Args:
         key: Non-negative integers: a seed and what is drawn for (epoch, index, step).
     """
-    python, numpy, torch_cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, torch_cpu = random.getstate(), torch.get_rng_state()
+    # NumPy's global generator gets another engine meanwhile: copying the state of its own out and
+    # in, or making a new engine, takes longer than all the rest.
+    numpy, engine = mtrand.get_bit_generator(), _spare.pop() if _spare else np.random.MT19937()
+    mtrand.set_bit_generator(engine)
     words = np.random.SeedSequence(key).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))
@@ -25,5 +33,6 @@ def seeded(*key: int) -> Iterator[None]:
         yield
     finally:
         random.setstate(python)
-        np.random.set_state(numpy)
+        mtrand.set_bit_generator(numpy)
+        _spare.append(engine)
         torch.set_rng_state(torch_cpu)

@@ -9,10 +9,10 @@ Shapes: H x W the scene.
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float, Float32, UInt8
 from PIL import Image, ImageFilter
 
-from ziggurat.data.shapes import CLASSES, Patch, Pose, cover
+from ziggurat.data.shapes import CLASSES, KEYPOINTS, Patch, Pose, cover, place_keypoints
 from ziggurat.data.textures import clouds, contrasting_colour, random_colour, random_texture
 from ziggurat.types import ImageSize
 
@@ -26,6 +26,7 @@ _CROWD_DIAMETER = (0.05, 0.09)
 # Shapes stand nearly upright, as things in photographs do; in radians.
 _TILT = 0.35
 _CROWD_PROBABILITY = 0.04
+_INWARD = 0.15
 """Diameters are shares of the shorter side of the scene."""
 
 
@@ -38,12 +39,15 @@ class SceneObject:
         mask: Pixels in which it is seen.
         visible: Share of it that is seen; the rest is covered or outside the image.
         is_crowd: Whether it stands for several objects.
+        keypoints: x, y in pixels of the points of `KEYPOINTS` and COCO's visibility: 2 seen, 1
+            covered by another object, 0 outside of the scene, and of a crowd all 0.
     """
 
     label: int
     mask: Bool[np.ndarray, "H W"]
     visible: float
     is_crowd: bool
+    keypoints: Float[np.ndarray, "P 3"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class _Canvas:
         self.labels: list[int] = []
         self.full_areas: list[int] = []
         self.crowds: list[bool] = []
+        self.poses: list[Pose | None] = []
 
     def seen_areas(self) -> np.ndarray:
         """Count the pixels of each object that are seen."""
@@ -93,7 +98,9 @@ class _Canvas:
         ]
         return (slice(top, bottom), slice(left, right)), inside
 
-    def add(self, label: int, patches: list[Patch], *, is_crowd: bool) -> None:
+    def add(
+        self, label: int, patches: list[Patch], pose: Pose | None = None, *, is_crowd: bool
+    ) -> None:
         """Paint one object, or a crowd, over everything that is there."""
         colour = contrasting_colour(self.rng, self.ground)
         index = len(self.labels)
@@ -104,6 +111,7 @@ class _Canvas:
         self.labels.append(label)
         self.full_areas.append(sum(int((patch.coverage >= 0.5).sum()) for patch in patches))
         self.crowds.append(is_crowd)
+        self.poses.append(pose)
 
     def is_place_free(self, patch: Patch, max_hidden: list[float]) -> bool:
         """Tell whether the patch leaves enough of itself and of every object to be seen."""
@@ -194,14 +202,15 @@ def make_scene(
         max_hidden.append(1.0)
     main = len(canvas.labels)
     pose = _random_pose(rng, size, _MAIN_DIAMETER, 1.2)
-    canvas.add(main_label, [cover(main_label, pose)], is_crowd=False)
+    canvas.add(main_label, [cover(main_label, pose)], pose, is_crowd=False)
     max_hidden.append(0.12)
     for _ in range(rng.integers(0, _MAX_OTHERS + 1)):
         label = int(rng.integers(num_classes))
         for _ in range(8):
-            patch = cover(label, _random_pose(rng, size, _DIAMETER, 0.3))
+            pose = _random_pose(rng, size, _DIAMETER, 0.3)
+            patch = cover(label, pose)
             if canvas.is_place_free(patch, max_hidden):
-                canvas.add(label, [patch], is_crowd=False)
+                canvas.add(label, [patch], pose, is_crowd=False)
                 # Most objects stay almost whole; a few end up well hidden.
                 max_hidden.append(float(rng.choice([0.15, 0.4, 0.85], p=[0.6, 0.3, 0.1])))
                 break
@@ -224,8 +233,26 @@ def _finish(canvas: _Canvas, main: int) -> Scene:
             canvas.owner == index,
             float(seen[index] / canvas.full_areas[index]),
             canvas.crowds[index],
+            _keypoints(canvas, index),
         )
         for index in order
         if seen[index] >= MIN_VISIBLE * canvas.full_areas[index]
     )
     return Scene(image, values[canvas.owner + 1], objects)
+
+
+def _keypoints(canvas: _Canvas, index: int) -> Float[np.ndarray, "P 3"]:
+    """Return the points of an object and how visible each is."""
+    pose = canvas.poses[index]
+    if pose is None:
+        return np.zeros((len(KEYPOINTS), 3))
+    height, width = canvas.size
+    points = place_keypoints(canvas.labels[index], pose)
+    # A little inside of the outline, where the object owns the pixel unless something covers it.
+    inner = np.floor(points + _INWARD * ((pose.x, pose.y) - points)).astype(np.int64)
+    x, y = points.T
+    is_inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+    column, row = inner.clip(0, (width - 1, height - 1)).T
+    is_seen = np.equal(canvas.owner[row, column], index)
+    visibility = is_inside * (1 + is_seen)
+    return np.column_stack([points * is_inside[:, None], visibility])

@@ -16,7 +16,8 @@ from torch import Tensor
 from ziggurat.data.channels import normalize_levels
 from ziggurat.data.photometric import distort
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
-from ziggurat.types import FitAligned, ImageSize, LabelMap
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import ImageSize, LabelMap
 
 IGNORED = 255
 """Label of pixels that do not count."""

@@ -74,6 +74,13 @@ def _is_unnamed(root: Path) -> bool:
     )
 
 
+def _is_cityscapes(root: Path) -> bool:
+    """Tell whether a folder has Cityscapes' labels, and not maps of objects alone."""
+    has_labels = any((root / "gtFine").glob("*/*/*_gtFine_label*"))
+    has_objects = any((root / "gtFine").glob("*/*/*_gtFine_instanceIds.png"))
+    return bool(cityscapes_splits(root)) and (has_labels or not has_objects)
+
+
 def _never(root: Path) -> bool:
     del root
     return False
@@ -85,7 +92,7 @@ SEGMENTATION: dict[Layout, SegmentationLayout] = {
     "ade20k": SegmentationLayout("ADE20K", _is_ade20k, own_splits, ade20k_files),
     "cityscapes": SegmentationLayout(
         "Cityscapes",
-        lambda root: bool(cityscapes_splits(root)),
+        _is_cityscapes,
         cityscapes_splits,
         cityscapes_files,
     ),

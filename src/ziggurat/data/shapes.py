@@ -62,8 +62,11 @@ def _corners(radii: list[float]) -> Outline:
     return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.array(radii)[:, None]
 
 
+_ARM = 0.98
+
+
 def _cross() -> Outline:
-    arm, half = 0.98, 0.3
+    arm, half = _ARM, 0.3
     points = [np.array([[half, -arm], [half, -half], [arm, -half]])]
     quarter_turn = np.array([[0.0, 1.0], [-1.0, 0.0]])
     for _ in range(3):
@@ -82,16 +85,50 @@ _OUTLINES: dict[str, tuple[Outline, ...]] = {
 """Outer outline, and the hole of the ring; the radii differ so that the areas are comparable."""
 
 
+KEYPOINTS = ("top", "right", "bottom", "left")
+"""Points that every shape has on its outline; in a mirror left and right change places."""
+
+EDGES = ((0, 1), (1, 2), (2, 3), (3, 0))
+
+
+def place_keypoints(label: int, pose: Pose) -> Outline:
+    """Return x, y in pixels of the points of `KEYPOINTS` on a shape.
+
+    Args:
+        label: Class of the shape.
+        pose: Where it lies.
+    """
+    name = CLASSES[label]
+    outline = _place(_OUTLINES[name][0], pose)
+    if name in ("circle", "ring"):  # nobody sees how they are turned
+        x, y = outline.T
+        return outline[[y.argmin(), x.argmax(), y.argmax(), x.argmin()]]
+    if name == "star":  # the upper and the side tips, the notch between the two lower ones
+        return outline[[0, 2, 5, 8]]
+    if name == "triangle":  # the middle of the lower side between its corners
+        top, right, left = outline
+        return np.stack([top, right, (left + right) / 2, left])
+    if name == "cross":  # the ends of the arms
+        return _place(_corners([_ARM] * 4), pose)
+    return outline
+
+
+def _place(points: Outline, pose: Pose) -> Outline:
+    """Turn points of a shape of radius 1 into pixels of the scene."""
+    cos, sin = math.cos(pose.angle), math.sin(pose.angle)
+    widen = math.sqrt(pose.stretch)
+    scale = pose.radius * np.array([widen, 1 / widen])
+    rotation = np.array([[cos, sin], [-sin, cos]])
+    placed: Outline = points * scale @ rotation + (pose.x, pose.y)
+    return placed
+
+
 def cover(label: int, pose: Pose) -> Patch:
     """Draw a shape with soft edges.
 
     It is drawn four times as large and averaged, whole, even where it leaves the image.
     """
-    cos, sin = math.cos(pose.angle), math.sin(pose.angle)
-    widen = math.sqrt(pose.stretch)
-    scale = pose.radius * np.array([widen, 1 / widen])
-    rotation = np.array([[cos, sin], [-sin, cos]])
-    rings = [outline * scale @ rotation + (pose.x, pose.y) for outline in _OUTLINES[CLASSES[label]]]
+    rings = [_place(outline, pose) for outline in _OUTLINES[CLASSES[label]]]
     left, top = (int(edge) - 1 for edge in np.floor(rings[0].min(axis=0)))
     right, bottom = (int(edge) + 1 for edge in np.ceil(rings[0].max(axis=0)))
     size = ((right - left) * _SUPERSAMPLING, (bottom - top) * _SUPERSAMPLING)

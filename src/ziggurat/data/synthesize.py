@@ -6,8 +6,9 @@
 
 They are those of COCO, of an ImageFolder and of ADE20K (label 0 = other, 1.. = classes).
 
-Boxes with masks serve detection and instance segmentation. A mask is a polygon, or run lengths
-where it has a hole or is a crowd. The same seed gives the same bytes, and a larger number of
+Boxes with masks and keypoints serve detection, instance segmentation and keypoint detection. A mask
+is a polygon, or run lengths where it has a hole or is a crowd. The keypoints are the uppermost
+point of each shape and three others. The same seed gives the same bytes, and a larger number of
 images only adds scenes to those of a smaller one.
 """
 
@@ -24,8 +25,9 @@ from PIL import Image
 
 from ziggurat.data.masks import outlines, run_lengths
 from ziggurat.data.scenes import Scene, SceneObject, make_scene
-from ziggurat.data.shapes import CLASSES
+from ziggurat.data.shapes import CLASSES, EDGES, KEYPOINTS
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.skeletons import PIXEL_CENTRE
 from ziggurat.types import ImageSize
 
 MIN_SIDE = 32
@@ -250,6 +252,8 @@ class _CocoFile:
                     "area": int(found.mask.sum()),
                     "iscrowd": int(found.is_crowd),
                     "segmentation": _segmentation(found),
+                    "keypoints": _keypoints(found),
+                    "num_keypoints": int((found.keypoints[:, 2] > 0).sum()),
                 }
             )
 
@@ -260,10 +264,25 @@ class _CocoFile:
             "images": self.images,
             "annotations": self.annotations,
             "categories": [
-                {"id": label + 1, "name": name, "supercategory": "shape"}
+                {
+                    "id": label + 1,
+                    "name": name,
+                    "supercategory": "shape",
+                    "keypoints": list(KEYPOINTS),
+                    "skeleton": [[first + 1, second + 1] for first, second in EDGES],
+                }
                 for label, name in enumerate(self.classes)
             ],
         }
+
+
+def _keypoints(found: SceneObject) -> list[int | float]:
+    """Write the points as COCO does, which counts pixels."""
+    x, y, visibility = found.keypoints.T
+    is_labelled = visibility > 0
+    shifted = [np.round(side - PIXEL_CENTRE, 2) * is_labelled for side in (x, y)]
+    numbers: list[int | float] = np.column_stack([*shifted, visibility]).ravel().tolist()
+    return [int(number) if number == int(number) else number for number in numbers]
 
 
 def _segmentation(found: SceneObject) -> object:

@@ -12,11 +12,13 @@ The classes are all names that occur, in the order of the alphabet, or those of 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
 from ziggurat.data.foreign import (
+    Box,
     ContentBuilder,
     Report,
     class_list,
@@ -32,6 +34,23 @@ SINGLE_SPLIT = "train"
 _MAX_BYTES = 16 * 2**20
 _WITH_CLASS = ("_train", "_val", "_trainval", "_test")
 """Ends of the names of lists that are about one class."""
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """An object of an XML file.
+
+    Attributes:
+        name: Its class.
+        box: x1, y1, x2, y2 in pixels counted from 0.
+        is_difficult: Whether VOC's metric leaves it out.
+        place: Which one it is, for messages.
+    """
+
+    name: str
+    box: Box
+    is_difficult: bool
+    place: str
 
 
 def is_voc(root: Path) -> bool:
@@ -90,7 +109,15 @@ def read_voc(root: Path, split: str, report: Report) -> tuple[dict[str, object],
             continue
         image_id = builder.add_image(file_name, size, source)
         if image_id is not None:
-            _add_objects(builder, image_id, tree, source)
+            for found in read_objects(tree, source, report):
+                if found is not None:
+                    builder.add_object(
+                        image_id,
+                        found.name,
+                        found.box,
+                        (source, found.place),
+                        is_difficult=found.is_difficult,
+                    )
     return builder.content(), images
 
 
@@ -130,23 +157,35 @@ def _stated_size(tree: Element) -> ImageSize | None:
     return int(height), int(width)
 
 
-def _add_objects(builder: ContentBuilder, image_id: int, tree: Element, source: str) -> None:
-    for number, found in enumerate(tree.findall("object"), start=1):
-        name = (found.findtext("name") or "").strip()
-        place = f"object {number} ({name})" if name else f"object {number}"
-        if not name:
-            builder.report(source, f"{place} has no name")
-            continue
-        texts = {key: found.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
-        corners = {key: to_number(text) for key, text in texts.items()}
-        wrong = [f"{key} {texts[key]!r}" for key, value in corners.items() if value is None]
-        if wrong:
-            builder.report(source, f"{place} has the {wrong[0]}; expected a finite number")
-            continue
-        x1, y1, x2, y2 = (value for value in corners.values() if value is not None)
-        box = (_from_zero(x1), _from_zero(y1), x2, y2)
-        is_difficult = (found.findtext("difficult") or "0").strip() == "1"
-        builder.add_object(image_id, name, box, (source, place), is_difficult=is_difficult)
+def read_objects(tree: Element, source: str, report: Report) -> list[VocObject | None]:
+    """Read the objects of an XML file in its order; None for one that is wrong.
+
+    Args:
+        tree: Content of the file.
+        source: Name of the file.
+        report: Is told of what is wrong.
+    """
+    return [
+        _read_object(found, number, source, report)
+        for number, found in enumerate(tree.findall("object"), start=1)
+    ]
+
+
+def _read_object(found: Element, number: int, source: str, report: Report) -> VocObject | None:
+    name = (found.findtext("name") or "").strip()
+    place = f"object {number} ({name})" if name else f"object {number}"
+    if not name:
+        report(source, f"{place} has no name")
+        return None
+    texts = {key: found.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")}
+    corners = {key: to_number(text) for key, text in texts.items()}
+    wrong = [f"{key} {texts[key]!r}" for key, value in corners.items() if value is None]
+    if wrong:
+        report(source, f"{place} has the {wrong[0]}; expected a finite number")
+        return None
+    x1, y1, x2, y2 = (value for value in corners.values() if value is not None)
+    is_difficult = (found.findtext("difficult") or "0").strip() == "1"
+    return VocObject(name, (_from_zero(x1), _from_zero(y1), x2, y2), is_difficult, place)
 
 
 def _from_zero(value: float) -> float:

@@ -3,15 +3,16 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.engine.nonfinite import first_nonfinite
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
 
@@ -39,7 +40,7 @@ def describe_bad_loss(
 
 
 def find_origin(model: Model, batch: Batch) -> str:
-    """Run the model once more and say which part first gives what is no finite number.
+    """Run the model once more and say where the first number that is not finite appears.
 
     Args:
         model: In the state, and with the random numbers, that the loss was computed with.
@@ -47,30 +48,12 @@ def find_origin(model: Model, batch: Batch) -> str:
     """
     if not batch.images.isfinite().all():
         return "the images themselves are not finite"
-    first: list[str] = []
-    names = {module: name for name, module in model.named_modules() if name}
-
-    def look(module: nn.Module, arguments: Any, output: Any) -> None:  # noqa: ANN401
-        if first or all(_is_finite(tensor) for tensor in _tensors(output)):
-            return
-        parameters = module.named_parameters(recurse=False)
-        bad = [name for name, value in parameters if not _is_finite(value)]
-        reason = ""
-        if bad:
-            reason = f", with its {' and '.join(bad)} not finite"
-        elif not all(_is_finite(tensor) for tensor in _tensors(arguments)):
-            reason = ", which was given such numbers by what is computed before it"
-        first.append(f"the first module whose output is not finite is {names[module]}{reason}")
-
-    handles = [module.register_forward_hook(look) for module in names]
-    try:
-        # To its end even if the origin is found: other processes may wait for this one's part.
-        with torch.no_grad():
-            model(batch.images, batch.image_sizes)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return first[0] if first else "all modules give finite numbers, so that the loss itself fails"
+    # To its end even if the origin is found: other processes may wait for this one's part.
+    with torch.no_grad(), first_nonfinite(model) as watch:
+        model(batch.images, batch.image_sizes)
+    if watch.found is None:
+        return "all modules give finite numbers, so that the loss itself fails"
+    return f"it begins {watch.found}"
 
 
 def save_batch(batch: Batch, step: int, file: Path) -> None:
@@ -106,26 +89,3 @@ def _fields(target: Any, prefix: str) -> dict[str, Tensor]:  # noqa: ANN401  of 
         elif dataclasses.is_dataclass(value):
             found |= _fields(value, f"{prefix}.{field.name}")
     return found
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401  whatever a module takes or gives
-    """Go through a tree.
-
-    Yields:
-        Its tensors.
-    """
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _tensors(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _tensors(entry)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _tensors(getattr(value, field.name))

@@ -11,7 +11,7 @@ import torch
 from ziggurat.bench.machine import processor_name
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import build_data, training_loader
-from ziggurat.engine.model import build_model
+from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.optimizer import build_optimizer
 
 WARM_UP_STEPS = 4
@@ -37,6 +37,7 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
         return limited
     data = build_data(config)
     model = build_model(config, data, say, use_weights=False)
+    prepare_model(model, config, lambda _: None)
     optimizer = build_optimizer(model, config.optimizer, lr=1e-6, is_fused=True)
     loader = training_loader(data, config, rank=0, world_size=1)
     seconds = []

@@ -134,7 +134,8 @@ class Checkpointing(Callback):
         if trainer.world_size == 1:
             return
         steps: list[int | None] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(steps, self.start and self.start.step)
+        own = None if self.start is None else self.start.step
+        torch.distributed.all_gather_object(steps, own)
         if len(set(steps)) > 1:
             raise ZigguratError(
                 f"all processes must go on from the same step, got {steps}, one for each process; "

@@ -1,8 +1,12 @@
 """The data of a run: data sets, what the model must expect of an image, and the metric."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from ziggurat.cards import MODELS
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
@@ -13,17 +17,20 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
-from ziggurat.data.image_folder import ImageFolder
+from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Skeleton
 from ziggurat.metrics.base import Metric
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
-from ziggurat.types import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
+from ziggurat.types import Batch, Task
 from ziggurat.zoo import pixels_of
 
 
@@ -39,15 +46,17 @@ class RunData:
         new_metric: Makes the metric of the validation split for a model with these classes.
         divisor: Height and width of a batch are multiples of this.
         notes: What was left out of the annotations, a sentence each.
+        skeleton: What the keypoints of the objects are; None where the task has none.
     """
 
-    train: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
-    val: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    train: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
+    val: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     new_metric: Callable[[tuple[str, ...]], Metric]
     divisor: int
     notes: tuple[str, ...] = ()
+    skeleton: Skeleton | None = None
 
     @property
     def overlapping(self) -> bool:
@@ -65,12 +74,7 @@ def build_data(config: TrainConfig) -> RunData:
         return _classification(config.data, config.trainer.seed)
     if isinstance(config.data, SegmentationData):
         return _segmentation(config.data, _pixels(config.model), config.trainer.seed)
-    return _detection(
-        config.data,
-        _pixels(config.model),
-        config.trainer.seed,
-        with_masks=config.task == "instance_segmentation",
-    )
+    return _detection(config.data, _pixels(config.model), config.trainer.seed, config.task)
 
 
 def _pixels(model: ModelConfig) -> Pixels:
@@ -104,6 +108,9 @@ def training_loader(
         # Officially a classifier leaves out what fills no batch and the others repeat images.
         drop_last=is_classification,
         group_by_aspect=isinstance(config.data, DetectionData),
+        repeats=(
+            config.data.augmentation_repeats if isinstance(config.data, ClassificationData) else 1
+        ),
     )
 
 
@@ -128,26 +135,42 @@ def validation_loader(
     )
 
 
+def batch_to(batch: Batch, device: torch.device) -> Batch:
+    """Copy images and targets of a batch to a device.
+
+    Args:
+        batch: The batch.
+        device: Where to.
+    """
+    targets: Any = batch.targets  # labels, or what an image shows, of one kind
+    if isinstance(targets, Tensor):
+        targets = targets.to(device, non_blocking=True)
+    elif targets is not None:
+        targets = [target.to(device) for target in targets]
+    return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
+
+
 def _classification(data: ClassificationData, seed: int) -> RunData:
     root = Path(data.root)
     crop = data.eval_image_size or data.image_size
     preprocessing = CenterCrop(resize=data.resize, crop=crop)
-    train = ImageFolder(
+    exact = train_transform(
+        data.image_size,
+        auto_augment=data.auto_augment,
+        color_jitter=data.color_jitter,
+        random_erasing=data.random_erasing,
+        scale=data.crop_scale,
+        flip=data.flip,
+        preprocessing=preprocessing,
+    )
+    train = open_images(
         root,
         data.train_split,
-        train_transform(
-            data.image_size,
-            auto_augment=data.auto_augment,
-            color_jitter=data.color_jitter,
-            random_erasing=data.random_erasing,
-            scale=data.crop_scale,
-            flip=data.flip,
-            preprocessing=preprocessing,
-        ),
+        exact if data.decoder == "exact" else FastTrainTransform(exact),
         train=True,
         seed=seed,
     )
-    val = ImageFolder(
+    val = open_images(
         root,
         data.val_split,
         eval_transform(preprocessing),
@@ -158,16 +181,21 @@ def _classification(data: ClassificationData, seed: int) -> RunData:
     return RunData(train, val, train.classes, preprocessing, ClassificationMetric, divisor=1)
 
 
-def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bool) -> RunData:
+def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> RunData:
+    with_masks, with_keypoints = task == "instance_segmentation", task == "keypoint_detection"
     if data.copy_paste and not with_masks:
+        learned = "keypoints" if with_keypoints else "boxes only"
         raise ZigguratError(
-            f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task detection "
-            "learns boxes only; set it to 0 or train a model with masks (mask_rcnn_...)"
+            f"data.copy_paste = {data.copy_paste} needs masks, and a model of the task {task} "
+            f"learns {learned}; set it to 0 or train a model with masks (mask_rcnn_...)"
         )
     preprocessing = FitInside(
         short_side=data.short_side, long_side=data.long_side, **asdict(pixels)
     )
-    train_files, val_files = (_files(data, split) for split in ("train", "val"))
+    train_files, val_files = (
+        _files(data, split, with_masks=with_masks, with_keypoints=with_keypoints)
+        for split in ("train", "val")
+    )
     train = CocoDetection(
         *train_files,
         _train_transform(data, preprocessing),
@@ -175,6 +203,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         keep_empty=False,
         with_masks=with_masks,
         copy_paste=data.copy_paste,
+        with_keypoints=with_keypoints,
         seed=seed,
     )
     val = CocoDetection(
@@ -183,6 +212,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         train=False,
         keep_empty=True,
         with_masks=with_masks,
+        with_keypoints=with_keypoints,
         seed=seed,
     )
     if train.classes != val.classes:
@@ -190,12 +220,17 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
             f"{_name(train_files[0])} and {_name(val_files[0])} must have the same categories, got "
             f"{_difference(train.classes, val.classes)}; give both files one list"
         )
+    if train.file.skeleton != val.file.skeleton:
+        raise ZigguratError(
+            f"{_name(train_files[0])} and {_name(val_files[0])} must have the same keypoints, "
+            "skeleton and flip_pairs in their categories; give both files the same"
+        )
     truth = val_files[0].content if isinstance(val_files[0], Annotations) else val_files[0]
 
     def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.
         ids = (*val.category_ids, *[None] * (len(classes) - len(val.category_ids)))
-        return CocoMetric(truth, ids, classes, with_masks=with_masks)
+        return CocoMetric(truth, ids, classes, with_masks=with_masks, with_keypoints=with_keypoints)
 
     return RunData(
         train,
@@ -205,6 +240,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, *, with_masks: bo
         new_metric,
         divisor=preprocessing.divisor,
         notes=tuple(note for dataset in (train, val) for note in _notes(dataset)),
+        skeleton=train.file.skeleton,
     )
 
 
@@ -261,14 +297,16 @@ def _train_transform(data: DetectionData, preprocessing: FitInside) -> Detection
     )
 
 
-def _files(data: DetectionData, split: str) -> tuple[Path | Annotations, Path]:
+def _files(
+    data: DetectionData, split: str, *, with_masks: bool, with_keypoints: bool
+) -> tuple[Path | Annotations, Path]:
     annotations, images, name = {
         "train": (data.train_annotations, data.train_images, data.train_split),
         "val": (data.val_annotations, data.val_images, data.val_split),
     }[split]
     root = Path(data.root)
     if annotations is None or images is None:
-        return find_split(root, name)
+        return find_split(root, name, with_masks=with_masks, with_keypoints=with_keypoints)
     return root / annotations, root / images
 
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
+from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.config.loss import LossConfig
@@ -13,14 +15,16 @@ from ziggurat.config.tree import TrainConfig
 from ziggurat.data.class_frequency import class_pixels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
+from ziggurat.engine.depth import freeze_stages
 from ziggurat.errors import ZigguratError
+from ziggurat.layers.checkpointing import set_checkpointing
 from ziggurat.losses.class_balance import median_frequency_weights
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import CenterCrop, FitAligned, FitInside
-from ziggurat.zoo import Model, create_model
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
+from ziggurat.zoo import Model, create_model, task_of
 
 
 def build_model(
@@ -45,6 +49,11 @@ def build_model(
             f"model.num_classes must be at least the {len(data.classes)} classes of "
             f"{config.data.root}, got {num_classes}; leave it out to take the number of the data"
         )
+    if task_of(wanted.name) != config.task:
+        raise ZigguratError(
+            f"model.name of a {config.task} run must be a {config.task} model, got "
+            f"{wanted.name!r}, which does {task_of(wanted.name)}"
+        )
     model = create_model(
         wanted.name,
         backbone=wanted.backbone,
@@ -56,15 +65,13 @@ def build_model(
         overlapping=data.overlapping,
         key_budget=wanted.key_budget,
         drop_block=wanted.drop_block,
+        num_keypoints=None if data.skeleton is None else len(data.skeleton),
     )
-    if model.identity.task != config.task:
-        raise ZigguratError(
-            f"model.name of a {config.task} run must be a {config.task} model, got "
-            f"{wanted.name!r}, which does {model.identity.task}"
-        )
     model.classes = data.classes + tuple(
         f"class_{number}" for number in range(len(data.classes), num_classes)
     )
+    if isinstance(model, Detector) and data.skeleton is not None:
+        model.skeleton = data.skeleton
     _set_preprocessing(model, config, data)
     if isinstance(model, SemanticSegmenter) and config.task == "semantic_segmentation":
         model.training_loss = _training_loss(config.loss, data)
@@ -72,6 +79,30 @@ def build_model(
     if use_weights:
         _load(model, config, say)
     return model.to(memory_format=torch.channels_last).train()
+
+
+def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None]) -> list[nn.Module]:
+    """Set what changes how a model trains, not what it is.
+
+    Args:
+        model: The model of the run.
+        config: The run.
+        say: Is told what is frozen.
+
+    Returns:
+        Parts that do not learn and must stay in evaluation mode.
+
+    A backbone with fewer stages, or without blocks that can be computed again, is a
+    `ZigguratError`.
+    """
+    if config.trainer.checkpoint_activations:
+        if isinstance(model.backbone, TimmBackbone):
+            model.backbone.set_grad_checkpointing()
+        else:
+            set_checkpointing(model, True)
+    if config.model.freeze_stages is None:
+        return []
+    return freeze_stages(model, config.model.freeze_stages, say)
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:

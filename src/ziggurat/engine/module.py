@@ -1,21 +1,21 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
 from ziggurat.engine.bad_loss import describe_bad_loss, find_origin, save_batch
-from ziggurat.engine.data import RunData, training_loader
+from ziggurat.engine.data import RunData, batch_to, training_loader
+from ziggurat.engine.distillation import Distillation
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.schedule import Schedule
 from ziggurat.engine.sharded import FullySharded
@@ -34,6 +34,8 @@ class TrainingModule(LightningModule):
         data: Data of the run.
         ledger: Is told of files that could not be decoded.
         folder: Folder of the run.
+        frozen: Parts of the model that do not learn.
+        distillation: What the model learns from a teacher, or None.
     """
 
     loader: TrainingLoader
@@ -46,9 +48,17 @@ class TrainingModule(LightningModule):
         data: RunData,
         ledger: BadFileLedger,
         folder: Path,
+        frozen: Sequence[nn.Module] = (),
+        distillation: Distillation | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        # Functions and tuples, not modules of this one: their entries would be saved, too.
+        self.forward_pass: Callable[..., Any] = (
+            torch.compile(model.forward) if config.trainer.compile else model.__call__
+        )
+        self.frozen = tuple(frozen)
+        self.distillation = distillation
         self.config = config
         self.data = data
         self.ledger = ledger
@@ -73,6 +83,8 @@ class TrainingModule(LightningModule):
             total_steps,
             steps_per_epoch,
         )
+        if self.distillation is not None:
+            self.distillation.to(self.trainer.strategy.root_device)
 
     def configure_model(self) -> None:
         """Divide the model among the processes where the strategy says so."""
@@ -88,6 +100,16 @@ class TrainingModule(LightningModule):
     def base_lr(self) -> float:
         """Learning rate for the images of a step, before the schedule."""
         return scaled_lr(self.config.optimizer, self.images_per_step)
+
+    def describe_lr(self) -> str:
+        """Say by which rule the learning rate follows the images of a step."""
+        given, images = self.config.optimizer, self.images_per_step
+        if given.reference_batch is None:
+            return f"learning rate {given.lr:.3g}, whatever the {images} images a step"
+        return (
+            f"learning rate {self.base_lr:.3g} for {images} images a step: optimizer.lr "
+            f"{given.lr:.3g} is meant for {given.reference_batch}"
+        )
 
     def train_dataloader(self) -> TrainingLoader:
         """Give the batches of this process."""
@@ -137,6 +159,8 @@ class TrainingModule(LightningModule):
         Both depend on the position in the run only, so that a resumed run repeats a whole one.
         """
         self.ledger.add(batch.skipped)
+        for part in self.frozen:  # validation lets all parts train again
+            part.eval()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.lr * group["lr_factor"]
         self._seed(batch_idx)
@@ -149,10 +173,14 @@ class TrainingModule(LightningModule):
             batch_idx: Number of the batch in its epoch.
         """
         if self.mixing is not None:
-            batch = self.mixing(batch, self._position(batch_idx))
-        raw = self.model(batch.images, batch.image_sizes)
+            # Each device draws its own, as officially.
+            number = self._position(batch_idx) * self.trainer.world_size + self.global_rank
+            batch = self.mixing(batch, number)
+        raw = self.forward_pass(batch.images, batch.image_sizes)
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
+        if self.distillation is not None:
+            losses = self.distillation(batch.images, raw, losses)
         total = torch.stack(list(losses.values())).sum()
         own = torch.stack([total, *losses.values()]).detach().float()
         names = ("loss", *losses)
@@ -186,21 +214,6 @@ class TrainingModule(LightningModule):
         file = self.folder / f"bad_batch_step_{self.global_step}{rank}.safetensors"
         save_batch(batch, self.global_step, file)
         raise ZigguratError(describe_bad_loss(losses, self.global_step, batch, origin, file))
-
-
-def batch_to(batch: Batch, device: torch.device) -> Batch:
-    """Copy images and targets of a batch to a device.
-
-    Args:
-        batch: The batch.
-        device: Where to.
-    """
-    targets: Any = batch.targets  # labels, or what an image shows, of one kind
-    if isinstance(targets, Tensor):
-        targets = targets.to(device, non_blocking=True)
-    elif targets is not None:
-        targets = [target.to(device) for target in targets]
-    return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
 
 
 def _build_mixing(config: TrainConfig, model: Model) -> MixupCutmix | None:

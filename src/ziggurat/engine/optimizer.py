@@ -7,6 +7,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ziggurat.config.tree import NoDecay, OptimizerConfig
+from ziggurat.engine.depth import layer_factors
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.conv_norm import ConvNorm
 
@@ -43,6 +44,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
         ZigguratError: If nothing can be trained.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    layers = {} if config.layer_decay is None else layer_factors(model, config.layer_decay)
     for name, parameter, kinds in _with_kinds(model):
         is_head = name.startswith(("head.", "auxiliary_head."))
         factor = config.head_lr_factor if is_head else 1.0
@@ -50,6 +52,7 @@ def parameter_groups(model: nn.Module, config: OptimizerConfig) -> list[dict[str
             factor = config.backbone_lr_factor
         if "biases" in kinds:
             factor *= config.bias_lr_factor
+        factor *= layers.get(name, 1.0)
         decays = kinds.isdisjoint(config.no_decay) or (is_head and config.head_decays)
         groups.setdefault((factor, decays), []).append(parameter)
     if not groups:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.config.files import load_run, run_to_tree, run_to_yaml
-from ziggurat.config.tree import TrainConfig
+from ziggurat.config.tree import ClassificationRun, TrainConfig
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 
 MAY_CHANGE = {
@@ -122,14 +123,25 @@ class RunFolder:
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     """Return the run with data and weights that are found from anywhere."""
-    data = dataclasses.replace(config.data, root=_absolute(config.data.root))
-    weights, backbone_weights = config.model.weights, config.model.backbone_weights
+    root = config.data.root if remote_url(Path(config.data.root)) else _absolute(config.data.root)
+    data = dataclasses.replace(config.data, root=root)
     model = dataclasses.replace(
         config.model,
-        weights=None if weights is None else _absolute(weights),
-        backbone_weights=None if backbone_weights is None else _absolute(backbone_weights),
+        weights=_absolute_or_none(config.model.weights),
+        backbone_weights=_absolute_or_none(config.model.backbone_weights),
     )
+    if isinstance(config, ClassificationRun):
+        teacher = config.distillation.teacher
+        if config.distillation.is_file:
+            teacher = _absolute_or_none(teacher)
+        weights = _absolute_or_none(config.distillation.weights)
+        distillation = dataclasses.replace(config.distillation, teacher=teacher, weights=weights)
+        config = dataclasses.replace(config, distillation=distillation)
     return dataclasses.replace(config, data=data, model=model)  # type: ignore[arg-type]  # its own kind of data
+
+
+def _absolute_or_none(path: str | None) -> str | None:
+    return None if path is None else _absolute(path)
 
 
 def _absolute(path: str) -> str:

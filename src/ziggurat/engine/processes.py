@@ -80,6 +80,26 @@ def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     return all(environment.get(name, "0") == "0" for name in RANKS)
 
 
+def check_device(config: TrainerConfig, device: str, world_size: int) -> None:
+    """Raise where the kind of device cannot do what the run asks for.
+
+    Args:
+        config: What the run asks for.
+        device: Kind of the devices: "cpu", "cuda", "mps".
+        world_size: Number of processes.
+
+    Raises:
+        ZigguratError: If so.
+    """
+    if config.precision == "fp16" and device == "cpu":
+        raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
+    if config.sync_batch_norm and world_size > 1 and device != "cuda":
+        raise ZigguratError(
+            f"trainer.sync_batch_norm must be false for several processes on a {device}, got "
+            "true; only GPUs can take the images of all devices together"
+        )
+
+
 def _launched_by(environment: Mapping[str, str]) -> tuple[str, int, int, str] | None:
     """Return launcher, processes per machine, machines, and what to do if the counts are wrong."""
     if uses_torchrun(environment):

@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.inference.prediction import Prediction
-from ziggurat.types import Batch, ClassScores, Detections, Preprocessing, Result
+from ziggurat.preprocessing import CenterCrop, Preprocessing
+from ziggurat.types import Batch, ClassScores, Detections, Result
 
 NUM_SAMPLES = 6
 MAX_SIDE = 512
@@ -67,6 +68,8 @@ def _pixels(
     image: Float[Tensor, "3 H W"], preprocessing: Preprocessing
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Return the picture that an image of a batch was made from."""
+    if not isinstance(preprocessing, CenterCrop) and preprocessing.channel_order == "bgr":
+        image = image.flip(0)
     mean, std = (torch.tensor(x)[:, None, None] for x in (preprocessing.mean, preprocessing.std))
     pixels = (image.float().cpu() * std + mean).clamp(0, 1) * 255
     return pixels.round().byte().permute(1, 2, 0).numpy()

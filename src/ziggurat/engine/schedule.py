@@ -6,7 +6,7 @@ Steps are optimizer steps from 0; the factor multiplies the learning rate of eve
 import math
 from dataclasses import dataclass
 
-from ziggurat.config.tree import ScheduleConfig
+from ziggurat.config.schedule import ScheduleConfig
 from ziggurat.errors import ZigguratError
 
 
@@ -61,36 +61,47 @@ class Schedule:
         Args:
             step: Optimizer steps done before.
         """
-        position = float(step)
+        position = self._position(step)
+        warms_up = position < self.warmup_steps
+        if self._warmup_mode == "multiplies":
+            return self._curve(position) * (self._warmup(position) if warms_up else 1.0)
+        return self._warmup(position) if warms_up else self._curve(position)
+
+    @property
+    def _warmup_mode(self) -> str:
+        # As in timm, whose cosines these are, and in MMSegmentation, whose polynomials.
+        usual = "multiplies" if self.config.kind == "poly" else "replaces"
+        return self.config.warmup_mode or usual
+
+    def _position(self, step: int) -> float:
+        """Return the step whose value a step takes."""
+        epoch = step // self.steps_per_epoch
         if self.config.update == "epoch":
             # The official classification code steps its scheduler after an epoch with the number
             # of that epoch: epochs 0 and 1 both run at the start of the warm-up, and every later
             # one at the value of the epoch before.
-            position = float(max(step // self.steps_per_epoch - 1, 0) * self.steps_per_epoch)
-        if self.config.kind == "poly":
-            return self._poly(position) * self._warmup(position)
-        if position < self.warmup_steps:
-            return self._warmup(position)
-        return self._cosine(position) if self.config.kind == "cosine" else self._steps(position)
+            return float(max(epoch - 1, 0) * self.steps_per_epoch)
+        if self.config.update == "epoch_end":
+            # Paddle's schedulers take a step when they are made: the first epoch has the value 1.
+            return float((epoch + 1) * self.steps_per_epoch)
+        return float(step)
 
     def _warmup(self, position: float) -> float:
-        if position >= self.warmup_steps:
-            return 1.0
         start = 0.001 if self.config.warmup_start is None else self.config.warmup_start
         return start + (1.0 - start) * position / self.warmup_steps
 
-    def _cosine(self, position: float) -> float:
-        # Measured from step 0 and not from the end of the warm-up, as officially (timm).
+    def _curve(self, position: float) -> float:
+        """Return the factor without a warm-up."""
+        if self.config.kind == "step":
+            return self._steps(position)
+        # Measured from step 0 and not from the end of the warm-up, except where that precedes it.
+        begin = self.warmup_steps if self._warmup_mode == "precedes" else 0.0
+        progress = min((position - begin) / (self.total_steps - begin), 1.0)
         low = self.config.min_lr / self.lr
-        progress = min(position / self.total_steps, 1.0)
-        return low + 0.5 * (1.0 - low) * (1.0 + math.cos(math.pi * progress))
-
-    def _poly(self, position: float) -> float:
-        # It falls from step 0 on, and the warm-up multiplies it, as in MMSegmentation.
-        low = self.config.min_lr / self.lr
+        if self.config.kind == "cosine":
+            return low + 0.5 * (1.0 - low) * (1.0 + math.cos(math.pi * progress))
         power = 1.0 if self.config.power is None else self.config.power
-        left = max(1.0 - position / self.total_steps, 0.0)
-        return float(low + (1.0 - low) * left**power)
+        return float(low + (1.0 - low) * (1.0 - progress) ** power)
 
     def _steps(self, position: float) -> float:
         passed = sum(position >= epoch * self.steps_per_epoch for epoch in self.config.milestones)

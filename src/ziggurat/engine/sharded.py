@@ -82,7 +82,7 @@ class WholeModel:
     def gather(self) -> Model:
         """Return the model with the weights of now; all processes must ask for it together."""
         state = get_model_state_dict(self._source, options=StateDictOptions(full_state_dict=True))
-        self._copy.to(next(iter(state.values())).device)
+        self._copy.to(next(self._source.parameters()).device)
         self._copy.load_state_dict(state)
         for buffer in self._copy.buffers():
             # Statistics of batch norms differ by process; the first one's count, as in DDP.

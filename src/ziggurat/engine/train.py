@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy, Strategy
@@ -25,14 +23,20 @@ from ziggurat.data.loading import BadFileLedger
 from ziggurat.engine.checkpoint_files import CheckpointFiles, Start
 from ziggurat.engine.checkpointing import Checkpointing, SafeCheckpointIO
 from ziggurat.engine.data import RunData, build_data
+from ziggurat.engine.distillation import build_distillation
 from ziggurat.engine.ema import WeightMean
 from ziggurat.engine.endings import LOST_WORKER, how_to_go_on, what_failed, what_was_lost
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.logs import CsvLog, tensorboard_log
-from ziggurat.engine.model import build_model
+from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
-from ziggurat.engine.processes import cluster_environment, devices_and_nodes, is_first_process
+from ziggurat.engine.processes import (
+    check_device,
+    cluster_environment,
+    devices_and_nodes,
+    is_first_process,
+)
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.sharded import FullySharded, WholeModel
 from ziggurat.engine.slurm import requeue
@@ -136,7 +140,9 @@ class _Run:
             config.data.max_bad_files,
             lambda file: say(f"skipped, cannot be decoded: {file.path}: {file.reason}"),
         )
-        self.module = TrainingModule(model, config, data, ledger, folder.path)
+        frozen = prepare_model(model, config, say)
+        distillation = build_distillation(config, model, say)
+        self.module = TrainingModule(model, config, data, ledger, folder.path, frozen, distillation)
         is_sharded = config.trainer.strategy == "fsdp"
         self.whole = WholeModel(model) if is_sharded else None
         decay = config.trainer.ema_decay
@@ -185,13 +191,7 @@ class _Run:
             callbacks.insert(0, self.mean)
         trainer = self._new_trainer(wanted, callbacks)
         device = trainer.strategy.root_device.type
-        if wanted.precision == "fp16" and device == "cpu":
-            raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
-        if wanted.sync_batch_norm and trainer.world_size > 1 and device != "cuda":
-            raise ZigguratError(
-                f"trainer.sync_batch_norm must be false for several processes on a {device}, got "
-                "true; only GPUs can take the images of all devices together"
-            )
+        check_device(wanted, device, trainer.world_size)
         return trainer
 
     def _new_trainer(self, wanted: TrainerConfig, callbacks: list[Callback]) -> Trainer:
@@ -205,7 +205,7 @@ class _Run:
             CsvLog(self.folder.path / "metrics.csv", resume=self.start is not None),
             tensorboard_log(self.folder.path, None if self.start is None else self.start.step),
         ]
-        plugins: list[CheckpointIO | ClusterEnvironment] = [SafeCheckpointIO(self.files)]
+        plugins: list[Any] = [SafeCheckpointIO(self.files)]
         environment = cluster_environment()
         if environment is not None:
             plugins.append(environment)
@@ -245,6 +245,7 @@ class _Run:
         for path in (self.folder.path, self.folder.checkpoints):
             remove_leftovers(path)
         self.folder.write_run(self.config)
+        self.say(self.module.describe_lr())
         if self.module.schedule.shortening is not None:
             self.say(self.module.schedule.shortening)
 

@@ -15,8 +15,8 @@ from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
 from ziggurat.engine.checkpointing import EPOCHS_DONE, validates_at
-from ziggurat.engine.data import validation_loader
-from ziggurat.engine.module import TrainingModule, batch_to
+from ziggurat.engine.data import batch_to, validation_loader
+from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.samples import Samples
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.zoo import Model

@@ -9,6 +9,8 @@ Suppression would keep one view's box and forget the others; fusion takes all of
 - The fused score is the sum of the scores over the number of views: an object that half of the
   views do not see is half as sure.
 - A pixel belongs to the fused mask where at least half of the weight says so.
+- Of each keypoint the surest one leads, and the mean is taken of those that lie near it, weighted
+  likewise; its score is theirs, over the weight of the whole group.
 
 Shapes: N objects of all views.
 """
@@ -22,6 +24,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.joined_points import mean_points
 from ziggurat.inference.mask_windows import concatenate, join_masks
 from ziggurat.inference.views import Region, View
 from ziggurat.types import Detections
@@ -91,12 +94,16 @@ def fuse(views: Sequence[Detections]) -> Detections:
     masks = found.masks
     if masks is not None:
         masks = join_masks(masks, groups, weights, share=0.5)
+    keypoints = found.keypoints
+    if keypoints is not None:
+        keypoints = mean_points(keypoints, found.boxes, groups, weights)
     leaders = torch.tensor([group[0] for group in groups], dtype=torch.int64)
     fused = Detections(
         torch.stack(boxes) if boxes else found.boxes,
         torch.stack(scores) if scores else found.scores,
         found.labels[leaders],
         masks,
+        keypoints,
     )
     return fused.select(fused.scores.argsort(descending=True, stable=True))
 

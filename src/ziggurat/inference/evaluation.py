@@ -7,22 +7,22 @@ layout of the task. Classes are matched by name, so that ids may differ between 
 from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import DetectionRun, InstanceSegmentationRun, TrainConfig
+from ziggurat.config.tree import DetectorRun, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
-from ziggurat.data.detection import DetectionTransform
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.data.findings import Layout
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages, has_class_names, open_images
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
@@ -34,18 +34,18 @@ from ziggurat.inference.label_evaluation import (
     open_pixels,
 )
 from ziggurat.inference.label_gallery import EvaluatedLabels
+from ziggurat.inference.object_data import open_objects
 from ziggurat.inference.predictor import find_weights, load
+from ziggurat.inference.rules import Rules, check_rules, report_by
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import BadFile, Batch, CenterCrop, FitInside, Result
+from ziggurat.preprocessing import CenterCrop, FitInside
+from ziggurat.types import BadFile, Batch, Result
 from ziggurat.zoo import Model
-
-Rules = Literal["coco", "voc"]
-"""Whose average precision a detector's is."""
 
 Progress = Callable[[int, int], None]
 """Is told how many of how many batches are done."""
@@ -66,7 +66,7 @@ class EvaluationData:
         name: What the data are, for people.
     """
 
-    dataset: ImageFolder | CocoDetection | LabelFolder | ClassMaskFolder
+    dataset: LabelledImages | CocoDetection | LabelFolder | ClassMaskFolder
     metric: ClassificationMetric | CocoMetric | SegmentationMetric | MultiLabelMetric
     divisor: int
     name: str
@@ -189,6 +189,7 @@ def evaluate_run(
     options = options or EvaluationOptions()
     options.check(model)
     data = open_data(model, run, data_root, split, layout=options.layout)
+    check_rules(rules, data.metric, model.identity.name)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
         batch_size = default if run is None else run.data.eval_batch_size
@@ -231,8 +232,7 @@ def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) ->
     metric, dataset = data.metric, data.dataset
     if not isinstance(metric, CocoMetric) or not isinstance(dataset, CocoDetection):
         return evaluation
-    report = evaluation.report
-    report = metric.compute_voc() if rules == "voc" else replace(report, errors=metric.errors())
+    report = report_by(rules, metric, evaluation.report)
     objects = EvaluatedObjects(
         metric.truth,
         metric.found,
@@ -287,7 +287,7 @@ def open_data(
             f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
             "set with --data.root"
         )
-    if not folder.is_dir():
+    if not folder.is_dir() and remote_url(folder) is None:
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
     split = split or ("val" if run is None else run.data.val_split)
     preprocessing = model.preprocessing
@@ -298,52 +298,44 @@ def open_data(
         name = f"{folder}, {split}, {len(dataset)} images"
         return EvaluationData(dataset, metric, model.preprocessing.divisor, name)
     assert isinstance(preprocessing, FitInside)
-    places = _places_of_run(run, folder, split)
+    of_run = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
-    is_there = places is not None and (root is None or places[0].is_file())
-    files = places if places is not None and is_there else find_split(folder, split)
-    with_masks = model.identity.task == "instance_segmentation"
-    return _open_coco(model.classes, preprocessing, *files, with_masks=with_masks)
+    places: tuple[Path | Annotations, Path]
+    if of_run is not None and (root is None or of_run[0].is_file()):
+        places = of_run
+    else:
+        places = find_split(
+            folder,
+            split,
+            with_masks=model.identity.task == "instance_segmentation",
+            with_keypoints=model.identity.task == "keypoint_detection",
+        )
+    objects, objects_metric = open_objects(model, preprocessing, *places)
+    name = f"{objects.file.path}, {len(objects)} images"
+    return EvaluationData(objects, objects_metric, preprocessing.divisor, name)
 
 
 def _open_folder(
     classes: tuple[str, ...], preprocessing: CenterCrop, root: Path, split: str
 ) -> EvaluationData:
     transform = eval_transform(preprocessing)
-    known = None if is_anonymous(classes) else classes
-    dataset = ImageFolder(root, split, transform, train=False, classes=known)
+    # The names of the data are of use to a model that has none.
+    is_named = is_anonymous(classes) and has_class_names(root, split)
+    known = None if is_named else classes
+    dataset = open_images(root, split, transform, train=False, classes=known)
     if len(dataset.classes) != len(classes):
         raise ZigguratError(
             f"the model tells {len(classes)} classes apart and has no names for them, but "
-            f"{root / split} has {len(dataset.classes)} class folders; give data of the same "
+            f"{root / split} has {len(dataset.classes)} classes; give data of the same "
             "classes"
         )
     metric = ClassificationMetric(dataset.classes)
     return EvaluationData(dataset, metric, 1, f"{root / split}, {len(dataset)} images")
 
 
-def _open_coco(
-    classes: tuple[str, ...],
-    preprocessing: FitInside,
-    annotations: Path | Annotations,
-    images: Path,
-    *,
-    with_masks: bool,
-) -> EvaluationData:
-    transform = DetectionTransform(preprocessing, flip=0.0, scales=None, exact_resize=True)
-    # The metric has the true masks; no image needs its own with it.
-    dataset = CocoDetection(annotations, images, transform, train=False, keep_empty=True)
-    names = dataset.classes if is_anonymous(classes) else classes
-    ids = category_ids_of(classes, dataset)
-    content = annotations.content if isinstance(annotations, Annotations) else annotations
-    metric = CocoMetric(content, ids, names, with_masks=with_masks)
-    name = f"{dataset.file.path}, {len(dataset)} images"
-    return EvaluationData(dataset, metric, preprocessing.divisor, name)
-
-
 def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Path, Path] | None:
     """Return annotation file and image folder where the run names them, else None."""
-    if not isinstance(run, DetectionRun | InstanceSegmentationRun):
+    if not isinstance(run, DetectorRun):
         return None
     data = run.data
     for name, annotations, images in (
@@ -353,38 +345,6 @@ def _places_of_run(run: TrainConfig | None, root: Path, split: str) -> tuple[Pat
         if split == name and annotations is not None and images is not None:
             return root / annotations, root / images
     return None
-
-
-def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[int | None]:
-    """Return the category id of each class of the model, None where the data have no such name.
-
-    Args:
-        classes: Names of the model's classes.
-        dataset: The data.
-
-    Raises:
-        ZigguratError: If objects of the data are of a class that the model does not know.
-    """
-    if len(classes) == len(dataset.classes) and (
-        is_anonymous(classes) or classes == dataset.classes
-    ):
-        return list(dataset.category_ids)
-    if is_anonymous(classes):
-        raise ZigguratError(
-            f"the model tells {len(classes)} classes apart and has no names for them, but "
-            f"{dataset.file.path} has {len(dataset.classes)} categories; give data of the same "
-            "classes"
-        )
-    ids = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    present = sorted({dataset.classes[label] for label in dataset.file.labels.tolist()})
-    unknown = [name for name in present if name not in classes]
-    if unknown:
-        raise ZigguratError(
-            f"{dataset.file.path} has objects of {len(unknown)} classes that the model was not "
-            f"trained on ({', '.join(unknown[:5])}); its own are {', '.join(classes[:5])}"
-            f"{', ...' if len(classes) > 5 else ''}; give data of the same classes"
-        )
-    return [ids.get(name) for name in classes]
 
 
 def _say_nothing(file: BadFile) -> None:

@@ -1,11 +1,12 @@
 """Predictions as files: COCO results, CSV, the labels of YOLO and of LabelMe, label maps.
 
-| format | files | boxes | masks | scores |
-|---|---|---|---|---|
-| coco | predictions.json | exact | exact, as run lengths | yes |
-| csv | predictions.csv | exact | no | yes |
-| yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | no: the format has none |
-| labelme | <image>.json | exact | polygons, no holes | yes |
+| format | files | boxes | masks | keypoints | scores |
+|---|---|---|---|---|---|
+| coco | predictions.json | exact | exact, as run lengths | exact, with scores | yes |
+| csv | predictions.csv | exact | no | exact, with scores | yes |
+| yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | exact | has none |
+| labelme | <image>.json | exact | polygons, no holes | exact | of objects |
+| cityscapes | cityscapes/<image>.txt, a PNG a mask | no | exact | no | yes |
 
 Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
 to coco and csv. A segmenter's label maps go to labels/<image>.png whose values are the classes,
@@ -14,42 +15,20 @@ their areas to areas.json ("json") and csv.
 
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import yaml
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.annotation_files import CityscapesWriter, LabelMeWriter, YoloWriter
 from ziggurat.inference.label_files import LabelFileWriter
-from ziggurat.inference.outlines import largest, polygons_of
 from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.source import Source, objects_of
 from ziggurat.metrics.coco import to_coco_json
-from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Task
+from ziggurat.types import ClassMasks, ClassScores, DetectorTask, LabelMap, Task
 from ziggurat.visualize.palettes import class_colours
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where the image of a prediction comes from.
-
-    Attributes:
-        image_id: Counts images and frames from 1.
-        path: The file.
-        stem: Name of the files that are written for it, without their ending.
-        frame: Number of the frame of a video, from 0; None for an image.
-        time: When the frame is shown, in seconds; None for an image.
-    """
-
-    image_id: int
-    path: Path
-    stem: str
-    frame: int | None = None
-    time: float | None = None
 
 
 @runtime_checkable
@@ -84,7 +63,7 @@ class CocoWriter:
             entry = {"image_id": source.image_id, **place, **prediction.to_dict()}
             self.entries.append(entry)
             return
-        found = _objects(prediction)
+        found = objects_of(prediction)
         classes = prediction.classes
         ids = range(1, len(classes) + 1)
         self.entries += [
@@ -123,12 +102,21 @@ class CsvWriter:
             best = result.top(len(prediction.classes))
             self.rows += [(*place, prediction.classes[label], label, s) for label, s in best]
             return
-        result = _objects(prediction)
+        result = objects_of(prediction)
         self.header += ("x1", "y1", "x2", "y2")
+        points: list[list[float]] = [[] for _ in range(len(result))]
+        if result.keypoints is not None:
+            names = result.keypoints.skeleton.names
+            self.header += tuple(f"{name} {part}" for name in names for part in ("x", "y", "score"))
+            points = result.keypoints.points.flatten(1).tolist()
         self.rows += [
-            (*place, prediction.classes[label], label, score, *box)
-            for label, score, box in zip(
-                result.labels.tolist(), result.scores.tolist(), result.boxes.tolist(), strict=True
+            (*place, prediction.classes[label], label, score, *box, *numbers)
+            for label, score, box, numbers in zip(
+                result.labels.tolist(),
+                result.scores.tolist(),
+                result.boxes.tolist(),
+                points,
+                strict=True,
             )
         ]
 
@@ -139,96 +127,6 @@ class CsvWriter:
         writer.writerow(self.header)
         writer.writerows(self.rows)
         return write_bytes(self.output / "predictions.csv", text.getvalue().encode("utf-8"))
-
-
-class YoloWriter:
-    """YOLO labels: a text file for each image, a line for each object, sizes as fractions.
-
-    Args:
-        output: Folder to write to.
-        classes: Name of each label.
-    """
-
-    def __init__(self, output: Path, classes: Sequence[str]) -> None:
-        self.output = output
-        self.classes = classes
-
-    def add(self, prediction: Prediction, source: Source) -> None:
-        """Write the label file of one image; an empty one where nothing was found."""
-        found = _objects(prediction)
-        sides = np.array(prediction.image.size, dtype=np.float64)
-        boxes = found.boxes.double().numpy().reshape(-1, 2, 2).clip(0, sides)
-        polygons = polygons_of(found)
-        lines = []
-        for number, label in enumerate(found.labels.tolist()):
-            if found.masks is None:
-                low, high = boxes[number] / sides
-                values = np.concatenate([(low + high) / 2, high - low])
-            else:
-                values = (largest(polygons[number], boxes[number]) / sides).ravel()
-            lines.append(" ".join([str(label), *(f"{value:.6f}" for value in values)]) + "\n")
-        write_bytes(self.output / "labels" / f"{source.stem}.txt", "".join(lines).encode())
-
-    def close(self) -> Path:
-        """Write data.yaml with the names of the classes."""
-        names = yaml.safe_dump(
-            {"names": dict(enumerate(self.classes))}, allow_unicode=True, sort_keys=False
-        )
-        write_bytes(self.output / "data.yaml", names.encode("utf-8"))
-        return self.output / "labels"
-
-
-class LabelMeWriter:
-    """One JSON file for each image, as the annotation tool LabelMe opens it.
-
-    Args:
-        output: Folder to write to.
-    """
-
-    def __init__(self, output: Path) -> None:
-        self.output = output
-
-    def add(self, prediction: Prediction, source: Source) -> None:
-        """Write the file of one image."""
-        found = _objects(prediction)
-        shapes = []
-        for number, (label, score, box, parts) in enumerate(
-            zip(
-                found.labels.tolist(),
-                found.scores.tolist(),
-                found.boxes.tolist(),
-                polygons_of(found),
-                strict=True,
-            )
-        ):
-            rectangle = [box[:2], box[2:]]
-            for points in [part.tolist() for part in parts] or [rectangle]:
-                shape = {
-                    "label": prediction.classes[label],
-                    "points": points,
-                    # The parts of one object share a number.
-                    "group_id": number if len(parts) > 1 else None,
-                    "description": "",
-                    "shape_type": "polygon" if parts else "rectangle",
-                    "flags": {},
-                    "mask": None,
-                    "score": score,
-                }
-                shapes.append(shape)
-        content: dict[str, Any] = {
-            "version": "5.5.0",
-            "flags": {},
-            "shapes": shapes,
-            "imagePath": _relative(source.path, self.output),
-            "imageData": None,
-            "imageHeight": prediction.image.height,
-            "imageWidth": prediction.image.width,
-        }
-        write_json(self.output / f"{source.stem}.json", content)
-
-    def close(self) -> Path:
-        """Return the folder; every file is written already."""
-        return self.output
 
 
 class LabelPngWriter:
@@ -295,7 +193,7 @@ class Format:
     has_frames: bool = True
 
 
-_DETECTORS: tuple[Task, ...] = ("detection", "instance_segmentation")
+_DETECTORS: tuple[Task, ...] = get_args(DetectorTask)
 FORMATS: dict[str, Format] = {
     "coco": Format(lambda output, _: CocoWriter(output), ("classification", *_DETECTORS)),
     "csv": Format(
@@ -304,6 +202,7 @@ FORMATS: dict[str, Format] = {
     ),
     "yolo": Format(YoloWriter, _DETECTORS, has_frames=False),
     "labelme": Format(lambda output, _: LabelMeWriter(output), _DETECTORS, has_frames=False),
+    "cityscapes": Format(CityscapesWriter, ("instance_segmentation",), has_frames=False),
     "labels": Format(LabelPngWriter, ("semantic_segmentation",), has_frames=False),
     "json": Format(lambda output, _: AreaWriter(output), ("semantic_segmentation",)),
 }
@@ -340,21 +239,8 @@ def choose_format(wanted: str | None, task: Task, video: Path | None) -> Format:
     return FORMATS[name]
 
 
-def _objects(prediction: Prediction) -> Detections:
-    assert isinstance(prediction.result, Detections)  # `choose_format` has made sure
-    return prediction.result
-
-
 def _place(source: Source) -> dict[str, Any]:
     place: dict[str, Any] = {"file_name": str(source.path)}
     if source.frame is not None:
         place |= {"frame": source.frame, "time": source.time}
     return place
-
-
-def _relative(file: Path, folder: Path) -> str:
-    """Path of a file as seen from a folder, with forward slashes."""
-    try:
-        return Path(os.path.relpath(file.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # on another drive
-        return file.resolve().as_posix()

@@ -4,7 +4,7 @@ No model runs again, so that a results file without its model has pictures, too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from jaxtyping import Float, Int64
 
 from ziggurat.data.coco_file import CocoFile
 from ziggurat.data.decode import ImageDecodeError, decode_image
+from ziggurat.keypoints import Keypoints, Skeleton
 from ziggurat.metrics.coco_counts import FoundObjects
 from ziggurat.metrics.coco_truth import CocoTruth
 from ziggurat.metrics.errors import ErrorBreakdown
+from ziggurat.ops.skeletons import PIXEL_CENTRE
 from ziggurat.types import Detections, ImageSize, ObjectMasks
 from ziggurat.visualize.draw import draw_detections
 from ziggurat.visualize.report import Comparison, Gallery
@@ -71,6 +73,10 @@ def draw_worst(objects: EvaluatedObjects, breakdown: ErrorBreakdown) -> Gallery:
             [masks[number] for number in sure] if masks else [],
             size,
         )
+        points = None if found.points is None else found.points[sure]
+        prediction = _add_points(
+            prediction, points, found.rows[sure, 6], objects.category_ids, objects.truth.skeleton
+        )
         mistakes = ", ".join(f"{count} {name}" for name, count in worst.mistakes.items())
         items.append(
             Comparison(
@@ -109,7 +115,8 @@ def true_detections(
     """
     true = truth.by_image[image_id]
     scores = np.ones(len(true.boxes))
-    return _detections(category_ids, true.boxes, scores, true.category_ids, true.masks, size)
+    objects = _detections(category_ids, true.boxes, scores, true.category_ids, true.masks, size)
+    return _add_points(objects, true.points, true.category_ids, category_ids, truth.skeleton)
 
 
 def _detections(
@@ -132,6 +139,21 @@ def _detections(
         torch.tensor(labels, dtype=torch.int64),
         _decode([masks[number] for number in keep], size) if masks else None,
     )
+
+
+def _add_points(
+    objects: Detections,
+    points: Float[np.ndarray, "N P 3"] | None,
+    category_ids: Int64[np.ndarray, " N"] | Float[np.ndarray, " N"],
+    known: Sequence[int | None],
+    skeleton: Skeleton | None,
+) -> Detections:
+    """Give objects their keypoints, which are counted in COCO's pixels."""
+    if points is None or skeleton is None:
+        return objects
+    kept = points[np.isin(category_ids, [number for number in known if number is not None])]
+    moved = torch.from_numpy(kept + [PIXEL_CENTRE, PIXEL_CENTRE, 0])
+    return replace(objects, keypoints=Keypoints(moved, skeleton))
 
 
 def _decode(masks: Sequence[Mapping[str, Any]], size: ImageSize) -> ObjectMasks:

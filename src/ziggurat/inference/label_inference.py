@@ -23,7 +23,8 @@ from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.views import Region, View, whole
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import ClassMasks, FitAligned, LabelMap
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import ClassMasks, LabelMap
 
 BLOCK = 256
 """Side of the squares of pixels that are worked on at once; they depend on few cells each."""

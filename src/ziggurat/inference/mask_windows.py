@@ -4,6 +4,7 @@ Shapes: N objects, P pixels of all windows.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -68,7 +69,9 @@ def join_masks(
 
 
 def concatenate(parts: Sequence[Detections]) -> Detections:
-    """Put the objects of several results for one image into one; all have masks, or none has.
+    """Put the objects of several results for one image into one.
+
+    All have masks, or none has; the same holds for keypoints.
 
     Args:
         parts: At least one result.
@@ -79,9 +82,11 @@ def concatenate(parts: Sequence[Detections]) -> Detections:
         pixels = torch.cat([mask.pixels for mask in masks])
         windows = torch.cat([mask.windows for mask in masks])
         joined = ObjectMasks(pixels, windows, masks[0].size)
+    points = [part.keypoints for part in parts if part.keypoints is not None]
     return Detections(
         torch.cat([part.boxes for part in parts]),
         torch.cat([part.scores for part in parts]),
         torch.cat([part.labels for part in parts]),
         joined,
+        None if not points else replace(points[0], points=torch.cat([p.points for p in points])),
     )

@@ -1,6 +1,7 @@
-"""Write results whole or not at all: JSON and pictures."""
+"""Write results whole or not at all, JSON and pictures, and choose their names."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,3 +32,21 @@ def write_bytes(path: Path, content: bytes) -> Path:
 
     atomic_write(path, write)
     return path
+
+
+def picture_names(files: Sequence[Path]) -> list[str]:
+    """Return a name ending in .jpg for each file, no two alike even where case is ignored.
+
+    Args:
+        files: The images.
+    """
+    taken: set[str] = set()
+    names = []
+    for file in files:
+        name, number = f"{file.stem}.jpg", 1
+        while name.lower() in taken:
+            number += 1
+            name = f"{file.stem}_{number}.jpg"
+        taken.add(name.lower())
+        names.append(name)
+    return names

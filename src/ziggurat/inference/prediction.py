@@ -106,15 +106,20 @@ class Prediction:
                 for label, score in self.result.top(len(self.classes))
             ]
             return {"width": self.image.width, "height": self.image.height, "scores": scores}
-        order = self.result.scores.argsort(descending=True, stable=True)
-        boxes = self.result.boxes[order].tolist()
-        labels = self.result.labels[order].tolist()
+        found = self.result.select(self.result.scores.argsort(descending=True, stable=True))
         objects = [
             {"class": self.classes[label], "label": label, "score": score, "box": box}
             for box, label, score in zip(
-                boxes, labels, self.result.scores[order].tolist(), strict=True
+                found.boxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
             )
         ]
+        if found.keypoints is not None:
+            names = found.keypoints.skeleton.names
+            for entry, points in zip(objects, found.keypoints.points.tolist(), strict=True):
+                entry["keypoints"] = [
+                    {"name": name, "x": x, "y": y, "score": score}
+                    for name, (x, y, score) in zip(names, points, strict=True)
+                ]
         return {"width": self.image.width, "height": self.image.height, "objects": objects}
 
     def _areas(self) -> list[tuple[int, float]]:
@@ -132,7 +137,8 @@ class Prediction:
     def to_supervision(self) -> "supervision.Detections":
         """Return the objects as `supervision.Detections`, for its trackers, zones and annotators.
 
-        Masks become full-size there: N x height x width bytes.
+        Masks become full-size there: N x height x width bytes. Keypoints have a type of their own
+        there, which `to_supervision_keypoints` gives.
 
         Raises:
             ZigguratError: If the library is not installed, or the model is no detector.
@@ -142,13 +148,7 @@ class Prediction:
                 "supervision.Detections hold objects, and this prediction has none; use top() or "
                 "to_dict()"
             )
-        try:
-            import supervision
-        except ImportError as error:
-            raise ZigguratError(
-                f"to_supervision needs supervision, which cannot be imported ({error}); install it "
-                "with `pip install supervision`"
-            ) from error
+        supervision = _import_supervision()
         labels = self.result.labels.numpy()
         masks = self.result.masks
         return supervision.Detections(
@@ -158,6 +158,39 @@ class Prediction:
             mask=None if masks is None else masks.full().numpy(),
             data={"class_name": np.array([self.classes[label] for label in labels], dtype=str)},
         )
+
+    def to_supervision_keypoints(self) -> "supervision.KeyPoints":
+        """Return the keypoints of the objects as `supervision.KeyPoints`, for its annotators.
+
+        Raises:
+            ZigguratError: If the library is not installed, or the model finds no keypoints.
+        """
+        if not isinstance(self.result, Detections) or self.result.keypoints is None:
+            raise ZigguratError(
+                "supervision.KeyPoints hold keypoints, and this prediction has none; predict with "
+                "a model for keypoint_detection"
+            )
+        supervision = _import_supervision()
+        labels = self.result.labels.numpy()
+        points = self.result.keypoints.points.numpy()
+        # The third has had two names.
+        return supervision.KeyPoints(
+            points[..., :2],
+            labels,
+            points[..., 2],
+            data={"class_name": np.array([self.classes[label] for label in labels], dtype=str)},
+        )
+
+
+def _import_supervision() -> Any:  # noqa: ANN401  a module
+    try:
+        import supervision
+    except ImportError as error:
+        raise ZigguratError(
+            f"to_supervision needs supervision, which cannot be imported ({error}); install it "
+            "with `pip install supervision`"
+        ) from error
+    return supervision
 
 
 def _visible(result: LabelMap | ClassMasks) -> UInt8[np.ndarray, "H W"]:

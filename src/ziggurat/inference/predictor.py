@@ -25,16 +25,8 @@ from ziggurat.inference.views import View, whole
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD, Suppression
-from ziggurat.types import (
-    CenterCrop,
-    Detections,
-    FitAligned,
-    FitInside,
-    ImageInfo,
-    Preprocessing,
-    Result,
-    Sample,
-)
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Preprocessing
+from ziggurat.types import Detections, ImageInfo, Result, Sample
 from ziggurat.weights.hub import HUB_PREFIX, pull
 from ziggurat.zoo import Model
 

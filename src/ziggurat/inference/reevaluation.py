@@ -10,8 +10,10 @@ from pathlib import Path
 from ziggurat.data.coco_file import Annotations, read_coco_file
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import Evaluation, Rules
+from ziggurat.inference.evaluation import Evaluation
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
+from ziggurat.inference.rules import Rules
+from ziggurat.metrics.cityscapes import cityscapes_report
 from ziggurat.metrics.coco import count_errors, count_report
 from ziggurat.metrics.coco_results import read_results
 from ziggurat.metrics.coco_truth import read_truth
@@ -38,6 +40,8 @@ def evaluate_results(
             f"{path} says nothing of the true objects; give the data set, or its annotation file, "
             "with --data.root"
         )
+    results = read_results(path)
+    with_masks, with_keypoints = (kind in results.kinds for kind in ("masks", "keypoints"))
     if data_root.is_file():
         if split is not None:
             raise ZigguratError(
@@ -47,19 +51,23 @@ def evaluate_results(
         source: Path | Annotations = data_root
         folder = None
     else:
-        source, folder = find_split(data_root, split or "val")
-    results = read_results(path)
+        source, folder = find_split(
+            data_root, split or "val", with_masks=with_masks, with_keypoints=with_keypoints
+        )
     file = read_coco_file(source)  # checks ids and names, which what follows relies on
     content = source.content if isinstance(source, Annotations) else source
-    truth = replace(read_truth(content, with_masks="masks" in results.kinds), name=str(file.path))
+    truth = read_truth(content, with_masks=with_masks, with_keypoints=with_keypoints)
+    truth = replace(truth, name=str(file.path))
     found = results.objects(truth)
     if rules == "voc":
         if "boxes" not in results.kinds:
             raise ZigguratError(
-                f"{path} has masks only, and Pascal VOC's average precision is one of boxes; "
+                f"{path} has no boxes, and Pascal VOC's average precision is one of boxes; "
                 "evaluate by the rules of COCO"
             )
         report = voc_report(truth, found, file.category_ids, file.classes)
+    elif rules == "cityscapes":
+        report = cityscapes_report(truth, found, file.category_ids, file.classes)
     else:
         report = count_report(truth, found, file.category_ids, file.classes, results.kinds)
         errors = count_errors(truth, found, file.category_ids, results.kinds)

@@ -9,6 +9,7 @@ from PIL import Image
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import decode_image
 from ziggurat.data.label_folder import LabelFolder
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, open_data
 from ziggurat.inference.gallery import draw_worst, true_detections
 from ziggurat.inference.label_evaluation import colours_of
@@ -208,7 +209,10 @@ def compare(
         if not isinstance(sample, Sample):
             continue
         path = Path(sample.info.path)
-        image = decode_image(path)
+        if isinstance(data.dataset, LabelledImages):  # it may be packed, and no file of its own
+            image = data.dataset.picture(place)
+        else:
+            image = decode_image(path)
         threshold = score if isinstance(data.dataset, CocoDetection) else None
         result = predictor(image, score_threshold=threshold).result
         if isinstance(result, ClassScores):

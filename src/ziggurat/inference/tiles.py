@@ -8,7 +8,8 @@ the tiles find is put together by one rule:
 
 Of the same object, a box that ends at a border between tiles is a piece, and a whole one replaces
 it. Where there are pieces only, because the object is larger than the overlap, they are joined,
-from tile to tile: the box and the mask around all of them, with the best score. The view of the
+from tile to tile: the box and the mask around all of them, with the best score and of each keypoint
+the surest. The view of the
 whole image is a tile like the others, without borders, and knows the objects larger than a tile.
 
 The limits of the rule: an object larger than the overlap that no tile recognises by its part, nor
@@ -19,13 +20,14 @@ Shapes: N objects of all tiles.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.joined_points import surest_points
 from ziggurat.inference.mask_windows import concatenate, join_masks
 from ziggurat.inference.views import Region, whole
 from ziggurat.types import Detections, ImageSize
@@ -116,7 +118,10 @@ def merge_tiles(
     masks = objects.masks
     if masks is not None:
         masks = join_masks(masks, groups, objects.scores.clamp(min=1e-12), share=0.0)
-    merged = Detections(boxes, merged.scores, merged.labels, masks)
+    keypoints = objects.keypoints
+    if keypoints is not None:
+        keypoints = surest_points(keypoints, groups)
+    merged = replace(merged, boxes=boxes, masks=masks, keypoints=keypoints)
     return merged.select(merged.scores.argsort(descending=True, stable=True))
 
 

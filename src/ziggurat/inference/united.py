@@ -2,7 +2,8 @@
 
 What `augmented.py` fuses has been suppressed view by view. Here, as in Detectron, the boxes of all
 views are candidates of one image: a soft rule takes score from the boxes of other views, too, and
-all views vote. The masks of what is left are drawn in every view, and their probabilities averaged.
+all views vote. The masks of what is left are drawn in every view, and their probabilities averaged;
+its keypoints are looked for in every view and put together as `augmented.py` does.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,7 +16,10 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.loading import collate
+from ziggurat.heads.keypoint_rcnn import KeypointRCNNHead
+from ziggurat.inference.joined_points import mean_points
 from ziggurat.inference.views import View
+from ziggurat.keypoints import Keypoints
 from ziggurat.models.detector import Detector, MaskHead, RawDetections
 from ziggurat.ops.nms import BoxCandidates, Suppression
 from ziggurat.ops.region_masks import paste_masks
@@ -67,7 +71,7 @@ def detect_united(
         originals = [info.original_size for info in batch.infos]
         found = model.candidates(raw, batch.image_sizes, originals)
         candidates += [_undo(view, one, size) for view, one in zip(some, found, strict=True)]
-        kept = raw if isinstance(model.head, MaskHead) else None
+        kept = raw if isinstance(model.head, MaskHead | KeypointRCNNHead) else None
         looks.append(_Looks(some, kept, batch.image_sizes, originals))
     objects = BoxCandidates(
         torch.cat([one.boxes for one in candidates]),
@@ -80,6 +84,9 @@ def detect_united(
         drawn = [mask for look in looks for mask in _draw(model.head, look, objects)]
         masks = paste_masks(torch.stack(drawn).mean(dim=0), objects.boxes, size)
         objects = replace(objects, masks=masks)
+    if isinstance(model.head, KeypointRCNNHead):
+        seen = [part for look in looks for part in _find(model.head, look, objects, size)]
+        objects = replace(objects, keypoints=_together(seen, objects))
     return objects.to("cpu")
 
 
@@ -101,6 +108,28 @@ def _batches(
 def _undo(view: View, found: BoxCandidates, size: ImageSize) -> BoxCandidates:
     boxes = view.undo(Detections(found.boxes, found.scores, found.labels), size).boxes
     return replace(found, boxes=boxes)
+
+
+def _find(
+    head: KeypointRCNNHead, looks: _Looks, objects: Detections, size: ImageSize
+) -> list[Keypoints]:
+    """Return the keypoints in each view, in pixels of the image."""
+    shown = [replace(objects, boxes=view.redo(objects.boxes)) for view in looks.views]
+    found = head.find(looks.raw, shown, looks.image_sizes, looks.original_sizes)  # type: ignore[arg-type]
+    undone = [
+        view.undo(replace(one, keypoints=points), size).keypoints
+        for view, one, points in zip(looks.views, shown, found, strict=True)
+    ]
+    return [points for points in undone if points is not None]
+
+
+def _together(seen: Sequence[Keypoints], objects: Detections) -> Keypoints:
+    """Join what the views say of the keypoints of the same objects."""
+    count = len(objects)
+    groups = [[count * view + number for view in range(len(seen))] for number in range(count)]
+    everything = replace(seen[0], points=torch.cat([part.points for part in seen]))
+    boxes = objects.boxes.repeat(len(seen), 1)
+    return mean_points(everything, boxes, groups, torch.ones_like(boxes[:, 0]))
 
 
 def _draw(head: MaskHead, looks: _Looks, objects: Detections) -> list[Float[Tensor, "N 28 28"]]:

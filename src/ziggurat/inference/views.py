@@ -15,7 +15,8 @@ from torch import Tensor
 from ziggurat.data.detection import eval_image
 from ziggurat.inference.mask_windows import move_masks
 from ziggurat.ops.object_masks import flip_masks
-from ziggurat.types import Detections, FitInside, ImageInfo, ImageSize, Sample
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageInfo, ImageSize, Sample
 
 Region = tuple[int, int, int, int]
 """left, top, width, height of a part of an image, in pixels."""
@@ -62,15 +63,17 @@ class View:
             found: Objects in pixels of the region, mirrored where the view is.
             image_size: Height and width of the image.
         """
-        left, top, _, _ = self.region
-        boxes, masks = found.boxes, found.masks
+        left, top, width, _ = self.region
+        boxes, masks, keypoints = found.boxes, found.masks, found.keypoints
         if self.is_mirrored:
             boxes = self._mirror(boxes)
             masks = None if masks is None else flip_masks(masks)
+            keypoints = None if keypoints is None else keypoints.flip(width)
         boxes = boxes + boxes.new_tensor([left, top, left, top])
         if masks is not None:
             masks = move_masks(masks, left, top, image_size)
-        return Detections(boxes, found.scores, found.labels, masks)
+        keypoints = None if keypoints is None else keypoints.move(left, top)
+        return replace(found, boxes=boxes, masks=masks, keypoints=keypoints)
 
     def redo(self, boxes: Float[Tensor, "N 4"]) -> Float[Tensor, "N 4"]:
         """Turn boxes in pixels of the image into boxes in pixels of the view's region.

@@ -1,4 +1,4 @@
-"""Average precision as COCO defines it, of boxes and of masks, over the images evaluated.
+"""Average precision as COCO defines it, of boxes, masks and keypoints, over the images evaluated.
 
 Masks are kept as run lengths, made from their windows as the results arrive: never is there a mask
 of a whole image.
@@ -6,6 +6,7 @@ of a whole image.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,21 @@ from hotcoco import mask as coco_mask
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import ClassRow, Report
-from ziggurat.metrics.coco_counts import NUMBERS, SIZES, CocoArrays, FoundObjects, Kind, count
+from ziggurat.metrics.cityscapes import cityscapes_report
+from ziggurat.metrics.coco_counts import SIZES, CocoArrays, FoundObjects, Kind, count
 from ziggurat.metrics.coco_truth import CocoTruth, read_truth
 from ziggurat.metrics.errors import ErrorBreakdown, ImageObjects, break_down
 from ziggurat.metrics.voc import voc_report
 from ziggurat.ops.run_lengths import encode_masks
+from ziggurat.ops.skeletons import PIXEL_CENTRE
 from ziggurat.types import Batch, Detections, Result, check_same_length
 
-PREFIXES: dict[Kind, str] = {"boxes": "", "masks": "mask_"}
+PREFIXES: dict[Kind, str] = {"boxes": "", "masks": "mask_", "keypoints": "keypoint_"}
 """What the names of the numbers begin with."""
 
 
 class CocoMetric:
-    """Counts the twelve COCO numbers and the AP of each class, for boxes and for masks.
+    """Counts the COCO numbers and the AP of each class, for boxes, masks and keypoints.
 
     Args:
         annotations: COCO annotation file, or its content.
@@ -35,6 +38,7 @@ class CocoMetric:
         classes: Names of the K classes.
         with_masks: Whether masks are evaluated, too; their numbers are called "mask_AP" and so on,
             and "mask_AP" is the primary one.
+        with_keypoints: Likewise for keypoints, called "keypoint_AP" and so on.
 
     Attributes:
         truth: True objects.
@@ -51,6 +55,7 @@ class CocoMetric:
         classes: Sequence[str],
         *,
         with_masks: bool = False,
+        with_keypoints: bool = False,
     ) -> None:
         check_same_length("CocoMetric", category_ids=category_ids, classes=classes)
         if not any(category is not None for category in category_ids):
@@ -60,9 +65,10 @@ class CocoMetric:
             )
         self.classes = tuple(classes)
         self.category_ids = tuple(category_ids)
-        self.with_masks = with_masks
-        self.primary = "mask_AP" if with_masks else "AP"
-        self.truth = read_truth(annotations, with_masks=with_masks)
+        more: dict[Kind, bool] = {"masks": with_masks, "keypoints": with_keypoints}
+        self.kinds: tuple[Kind, ...] = ("boxes", *(kind for kind in more if more[kind]))
+        self.primary = f"{PREFIXES[self.kinds[-1]]}AP"
+        self.truth = read_truth(annotations, with_masks=with_masks, with_keypoints=with_keypoints)
         self.reset()
 
     def reset(self) -> None:
@@ -77,18 +83,23 @@ class CocoMetric:
             batch: Where the images come from; its `image_id`s are those of the annotations.
 
         Raises:
-            TypeError: If a result holds no detections, or no masks where those are evaluated.
+            TypeError: If a result holds no detections, or no masks or keypoints where those are
+                evaluated.
         """
         check_same_length("update", results=results, images=batch.infos)
         for result, info in zip(results, batch.infos, strict=True):
             if not isinstance(result, Detections):
                 raise TypeError(f"a COCO metric needs detections, got {type(result)}")
-            if self.with_masks and result.masks is None:
-                raise TypeError("a COCO metric of masks needs masks, got detections without")
-            objects = _to_objects(result, info.image_id, self.category_ids)
-            if not self.with_masks:
-                objects = FoundObjects(objects.rows)
-            self.found[info.image_id] = objects
+            parts: dict[Kind, object] = {"masks": result.masks, "keypoints": result.keypoints}
+            for kind in self.kinds[1:]:
+                if parts[kind] is None:
+                    raise TypeError(f"a COCO metric of {kind} needs {kind}, got detections without")
+            wanted = replace(
+                result,
+                masks=result.masks if "masks" in self.kinds else None,
+                keypoints=result.keypoints if "keypoints" in self.kinds else None,
+            )
+            self.found[info.image_id] = _to_objects(wanted, info.image_id, self.category_ids)
 
     def state(self) -> dict[int, FoundObjects]:
         """Return what was found in each image id."""
@@ -115,17 +126,19 @@ class CocoMetric:
                 "no image was evaluated, so there is no AP: check that the split has images "
                 "that can be decoded"
             )
-        kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
-        return count_report(self.truth, self.found, self.category_ids, self.classes, kinds)
+        return count_report(self.truth, self.found, self.category_ids, self.classes, self.kinds)
 
     def compute_voc(self) -> Report:
         """Return Pascal VOC's average precision of the boxes instead of COCO's numbers."""
         return voc_report(self.truth, self.found, self.category_ids, self.classes)
 
+    def compute_cityscapes(self) -> Report:
+        """Return Cityscapes' average precision of the masks instead of COCO's numbers."""
+        return cityscapes_report(self.truth, self.found, self.category_ids, self.classes)
+
     def errors(self) -> tuple[ErrorBreakdown, ...]:
         """Sort the mistakes of boxes and, where they are evaluated, of masks."""
-        kinds: tuple[Kind, ...] = ("boxes", "masks") if self.with_masks else ("boxes",)
-        return count_errors(self.truth, self.found, self.category_ids, kinds)
+        return count_errors(self.truth, self.found, self.category_ids, self.kinds)
 
 
 def count_report(
@@ -167,12 +180,14 @@ def count_report(
         row = {"size": size, "objects": number}
         for kind, arrays in counted.items():
             for key in ("AP", "AR"):
-                row[PREFIXES[kind] + key] = _or_none(arrays.value(f"{key}_{size}"))
+                is_counted = f"{key}_{size}" in arrays.numbers  # small objects have no keypoints
+                value = arrays.value(f"{key}_{size}") if is_counted else np.nan
+                row[PREFIXES[kind] + key] = _or_none(value)
         per_size.append(row)
     numbers = {
         PREFIXES[kind] + key: arrays.value(key)
         for kind, arrays in counted.items()
-        for key in NUMBERS
+        for key in arrays.numbers
     }
     return Report(f"{PREFIXES[kinds[-1]]}AP", numbers, rows, len(found), per_size=per_size)
 
@@ -183,10 +198,12 @@ def count_errors(
     category_ids: Sequence[int | None],
     kinds: Sequence[Kind],
 ) -> tuple[ErrorBreakdown, ...]:
-    """Sort the mistakes, a breakdown for each kind of overlap; arguments as of `count_report`."""
+    """Sort the mistakes of boxes and masks, a breakdown each; arguments as of `count_report`."""
     known = _known(category_ids)
     return tuple(
-        break_down(_images(truth, found, known, kind), len(known), of=kind) for kind in kinds
+        break_down(_images(truth, found, known, kind), len(known), of=kind)
+        for kind in kinds
+        if kind != "keypoints"  # the six kinds of mistakes are told apart by overlaps of areas
     )
 
 
@@ -225,7 +242,8 @@ def to_coco_json(
 
     Returns:
         One entry an object with `image_id`, `category_id`, `bbox` (x, y, width, height), `score`
-        and, where there are masks, `segmentation` (compressed run lengths).
+        and, where there are masks, `segmentation` (compressed run lengths), where there are
+        keypoints, `keypoints` (x, y, score of each).
     """
     return _to_json(_to_objects(detections, image_id, category_ids))
 
@@ -249,10 +267,14 @@ def _to_objects(
     rows[:, 3:5] = boxes[keep, 2:] - boxes[keep, :2]
     rows[:, 5] = scores[keep]
     rows[:, 6] = [categories[index] for index in keep]
+    points = None
+    if detections.keypoints is not None:
+        points = detections.keypoints.points.detach().double().cpu().numpy()[keep]
+        points = points - [PIXEL_CENTRE, PIXEL_CENTRE, 0]
     if detections.masks is None:
-        return FoundObjects(rows)
+        return FoundObjects(rows, points=points)
     texts = encode_masks(detections.masks)
-    return FoundObjects(rows, tuple(texts[index] for index in keep), detections.masks.size)
+    return FoundObjects(rows, tuple(texts[index] for index in keep), detections.masks.size, points)
 
 
 def _to_json(objects: FoundObjects) -> list[dict[str, Any]]:
@@ -268,6 +290,8 @@ def _to_json(objects: FoundObjects) -> list[dict[str, Any]]:
         }
         if masks:
             entry["segmentation"] = masks[number]
+        if objects.points is not None:
+            entry["keypoints"] = objects.points[number].ravel().tolist()
         entries.append(entry)
     return entries
 

@@ -1,8 +1,13 @@
-"""The twelve COCO numbers, of boxes or of masks.
+"""The COCO numbers: twelve of boxes or of masks, ten of keypoints.
 
 The matching is done by hotcoco; the numbers are those of pycocotools to the last digit. The size
 of a found object, for the numbers of small, medium and large ones, is that of its mask where masks
-are evaluated, as officially (pycocotools takes that of its box where a results file has both).
+are evaluated, as officially (pycocotools takes that of its box where a results file has both), and
+that of the box around its points where keypoints are.
+
+Keypoints overlap by COCO's object keypoint similarity: the mean of exp(-d^2 / (2 s k^2)) over the
+labelled points, d being a point's distance from the truth, s the object's area and k twice the
+point's sigma. Objects without a labelled point need not be found, like crowds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +21,7 @@ from jaxtyping import Float
 
 from ziggurat.metrics.coco_truth import CocoTruth
 
-Kind = Literal["boxes", "masks"]
+Kind = Literal["boxes", "masks", "keypoints"]
 Rows = Float[np.ndarray, "N 7"]
 """Found objects: image id, x, y, width, height, score, category id."""
 
@@ -36,6 +41,19 @@ NUMBERS: dict[str, tuple[str, float | None, int, int]] = {
     "AR_medium": ("recall", None, 2, 2),
     "AR_large": ("recall", None, 3, 2),
 }
+KEYPOINT_NUMBERS: dict[str, tuple[str, float | None, int, int]] = {
+    "AP": ("precision", None, 0, 0),
+    "AP50": ("precision", 0.5, 0, 0),
+    "AP75": ("precision", 0.75, 0, 0),
+    "AP_medium": ("precision", None, 1, 0),
+    "AP_large": ("precision", None, 2, 0),
+    "AR": ("recall", None, 0, 0),
+    "AR50": ("recall", 0.5, 0, 0),
+    "AR75": ("recall", 0.75, 0, 0),
+    "AR_medium": ("recall", None, 1, 0),
+    "AR_large": ("recall", None, 2, 0),
+}
+"""Likewise of keypoints, where the area ranges are (all, medium, large) and the limit is 20."""
 SIZES: dict[str, tuple[float, float]] = {
     "small": (0.0, 32.0**2),
     "medium": (32.0**2, 96.0**2),
@@ -52,11 +70,13 @@ class FoundObjects:
         rows: Boxes, scores and categories of N objects.
         masks: Compressed run lengths of their masks; empty where only boxes are evaluated.
         size: Height and width of the masks.
+        points: x, y in COCO's pixels and score of their keypoints; None where there are none.
     """
 
     rows: Rows
     masks: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
+    points: Float[np.ndarray, "N P 3"] | None = None
 
     def run_lengths(self) -> list[dict[str, Any]]:
         """Return the masks as hotcoco and COCO's result format have them."""
@@ -71,21 +91,23 @@ class CocoArrays:
         precision: (T, R, K, A, M): T IoU thresholds, R recalls, K categories, A area ranges and M
             limits of detections an image; -1 without truth.
         recall: (T, K, A, M).
-        thresholds: The T IoU thresholds.
+        thresholds: The T thresholds of the overlap.
+        numbers: What can be asked for.
     """
 
     precision: Float[np.ndarray, "T R K A M"]
     recall: Float[np.ndarray, "T K A M"]
     thresholds: Float[np.ndarray, " T"]
+    numbers: Mapping[str, tuple[str, float | None, int, int]]
 
     def value(self, name: str, category: int | None = None) -> float:
         """Return a number, of all categories or of one; NaN where there is nothing to count.
 
         Args:
-            name: One of `NUMBERS`.
+            name: One of `numbers`.
             category: Position of the category.
         """
-        which, threshold, area, limit = NUMBERS[name]
+        which, threshold, area, limit = self.numbers[name]
         values = self.precision if which == "precision" else self.recall
         values = values[..., area, limit]  # views up to here: cheap with a thousand categories
         if category is not None:
@@ -120,6 +142,10 @@ def count(
     rows = np.concatenate([objects.rows for objects in found.values()])
     if not len(rows):
         results = true_objects.load_res([])
+    elif kind == "keypoints":
+        results = true_objects.load_res(
+            [entry for objects in found.values() for entry in _with_points(objects)]
+        )
     elif kind == "boxes":
         results = true_objects.load_res(rows)
     else:
@@ -128,7 +154,10 @@ def count(
         rows[:, 1:5] = [0, 0, 0, 1]
         rows[:, 3] = coco_mask.area(masks)
         results = true_objects.load_res(rows, segmentation=[*masks])
-    evaluation = hotcoco.COCOeval(true_objects, results, "bbox" if kind == "boxes" else "segm")
+    names: dict[Kind, str] = {"boxes": "bbox", "masks": "segm", "keypoints": "keypoints"}
+    evaluation = hotcoco.COCOeval(true_objects, results, names[kind])
+    if kind == "keypoints":
+        evaluation.params.kpt_oks_sigmas = list(truth.sigmas)
     evaluation.params.img_ids = sorted(found)
     evaluation.params.cat_ids = list(category_ids)
     evaluation.evaluate()
@@ -136,4 +165,20 @@ def count(
     arrays = evaluation.eval
     assert arrays is not None  # it was accumulated
     thresholds = np.asarray(evaluation.params.iou_thrs)
-    return CocoArrays(arrays["precision"], arrays["recall"], thresholds)
+    numbers = KEYPOINT_NUMBERS if kind == "keypoints" else NUMBERS
+    return CocoArrays(arrays["precision"], arrays["recall"], thresholds, numbers)
+
+
+def _with_points(objects: FoundObjects) -> list[dict[str, Any]]:
+    """Return what counts of the found objects of an image: their points, without their boxes."""
+    if objects.points is None:
+        return []
+    return [
+        {
+            "image_id": int(row[0]),
+            "category_id": int(row[6]),
+            "score": float(row[5]),
+            "keypoints": points.ravel().tolist(),
+        }
+        for row, points in zip(objects.rows, objects.points, strict=True)
+    ]

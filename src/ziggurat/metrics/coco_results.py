@@ -12,10 +12,13 @@ from typing import Any, TypeGuard
 
 import numpy as np
 from hotcoco import mask as coco_mask
+from jaxtyping import Float64
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.coco_counts import FoundObjects, Kind
 from ziggurat.metrics.coco_truth import CocoTruth, checked_run_lengths
+
+Points = Float64[np.ndarray, "P 3"]
 
 _TOO_FAR = 1e9
 """No box is so many pixels away; NaN and infinity are not below it either."""
@@ -28,7 +31,7 @@ class CocoResults:
     Attributes:
         path: The file.
         entries: The list, as it was read.
-        kinds: What its entries have: boxes, masks, or both.
+        kinds: What its entries have: boxes, masks, keypoints, or several of them.
     """
 
     path: Path
@@ -39,7 +42,7 @@ class CocoResults:
         """Check all entries and sort them by image; images without detections are there, too.
 
         Args:
-            truth: The annotations, with masks if the results have some.
+            truth: The annotations, with masks or keypoints if the results have some.
 
         Raises:
             ZigguratError: If an entry is wrong or of other data.
@@ -48,6 +51,8 @@ class CocoResults:
         sizes = {
             image["id"]: (image.get("height", 0), image.get("width", 0)) for image in truth.images
         }
+        num_points = 0 if truth.skeleton is None else len(truth.skeleton)
+        points: dict[int, list[Points]] = {image_id: [] for image_id in sizes}
         rows: dict[int, list[list[float]]] = {image_id: [] for image_id in sizes}
         masks: dict[int, list[str]] = {image_id: [] for image_id in sizes}
         for position, entry in enumerate(self.entries):
@@ -62,6 +67,9 @@ class CocoResults:
                 mask = _mask(what, entry, sizes[image_id])
                 masks[image_id].append(mask["counts"])
                 box = coco_mask.to_bbox(mask).tolist() if box is None else box
+            if "keypoints" in self.kinds:
+                points[image_id].append(_points(what, entry, num_points))
+                box = _around(points[image_id][-1]) if box is None else box
             assert box is not None  # there is one kind at least
             rows[image_id].append([image_id, *box, score, category])
         return {
@@ -69,6 +77,7 @@ class CocoResults:
                 np.array(table, dtype=np.float64).reshape(-1, 7),
                 tuple(masks[image_id]),
                 sizes[image_id],
+                np.array(points[image_id]).reshape(-1, num_points, 3) if num_points else None,
             )
             for image_id, table in rows.items()
         }
@@ -78,7 +87,8 @@ def read_results(path: Path) -> CocoResults:
     """Read a results file; `CocoResults.objects` checks its entries.
 
     Args:
-        path: A JSON list of objects with image_id, category_id, score, and bbox or segmentation.
+        path: A JSON list of objects with image_id, category_id, score, and bbox, segmentation or
+            keypoints.
 
     Raises:
         ZigguratError: If it cannot be read or is no such list.
@@ -95,19 +105,20 @@ def read_results(path: Path) -> CocoResults:
             hint = "; it looks like annotations, that is, the truth"
         raise ZigguratError(
             f"{path} is no COCO results file: expected a list of detections with image_id, "
-            f"category_id, score, and bbox or segmentation{hint}"
+            f"category_id, score, and bbox, segmentation or keypoints{hint}"
         )
     for position, entry in enumerate(entries):
         if not isinstance(entry, dict):
             raise ZigguratError(
                 f"{path}: entry {position} is {entry!r:.40}; expected an object with image_id, "
-                "category_id, score, and bbox or segmentation"
+                "category_id, score, and bbox, segmentation or keypoints"
             )
-    keys: dict[Kind, str] = {"boxes": "bbox", "masks": "segmentation"}
+    keys: dict[Kind, str] = {"boxes": "bbox", "masks": "segmentation", "keypoints": "keypoints"}
     kinds = [kind for kind, key in keys.items() if any(key in entry for entry in entries)]
     if entries and not kinds:
         raise ZigguratError(
-            f"{path}: entry 0 has neither bbox nor segmentation, so there is nothing to compare"
+            f"{path}: entry 0 has neither bbox, segmentation nor keypoints, so there is nothing to "
+            "compare"
         )
     return CocoResults(path, entries, tuple(kinds or ["boxes"]))
 
@@ -148,6 +159,23 @@ def _mask(what: str, entry: Mapping[str, Any], size: tuple[int, int]) -> dict[st
             f"has {size[0]} x {size[1]} (height x width): the results are of other images"
         )
     return found
+
+
+def _points(what: str, entry: Mapping[str, Any], num_points: int) -> Points:
+    values = entry.get("keypoints")
+    is_list = isinstance(values, list) and all(_is_number(value) for value in values)
+    if not isinstance(values, list) or not is_list or len(values) != 3 * num_points:
+        raise ZigguratError(
+            f"{what} has keypoints that are not {3 * num_points} finite numbers: x, y and score of "
+            f"the {num_points} points of the annotations"
+        )
+    return np.array(values, dtype=np.float64).reshape(-1, 3)
+
+
+def _around(points: Points) -> list[float]:
+    """Return x, y, width, height of the box around all points."""
+    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:

@@ -1,11 +1,11 @@
-"""What an evaluation reads of a COCO annotation file: images, objects, categories, masks.
+"""What an evaluation reads of a COCO annotation file: images, objects, masks, keypoints.
 
 The masks become run lengths once, when the file is read: polygons are filled by COCO's own rule.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from hotcoco import mask as coco_mask
 from jaxtyping import Bool, Float, Int64
 
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Skeleton
 from ziggurat.ops.run_lengths import read_counts
+from ziggurat.ops.skeletons import read_points, read_sigmas, read_skeleton
 
 Table = list[dict[str, Any]]
 
@@ -30,6 +32,8 @@ class TrueObjects:
         masks: Run lengths as hotcoco reads them; empty where the evaluation reads no masks.
         is_crowd: Whether it stands for many objects, which need not be found.
         is_difficult: Whether it need not be found by the rules of Pascal VOC.
+        points: x, y in COCO's pixels and visibility of its keypoints; without any where the
+            evaluation reads none.
     """
 
     category_ids: Int64[np.ndarray, " G"]
@@ -37,6 +41,7 @@ class TrueObjects:
     masks: list[dict[str, Any]]
     is_crowd: Bool[np.ndarray, " G"]
     is_difficult: Bool[np.ndarray, " G"]
+    points: Float[np.ndarray, "G P 3"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,10 @@ class CocoTruth:
         objects: All annotations, numbered anew from 1.
         categories: id and name.
         has_masks: Whether every object has run lengths in "segmentation".
+        skeleton: What the keypoints in "keypoints" of every object are; None where there are none.
+        sigmas: How far apart people put each point, as a share of the object's size.
+        ignored: Run lengths, by image id, of pixels that the rules of Cityscapes leave out; read
+            with the masks, where the file has them.
     """
 
     name: str
@@ -56,6 +65,9 @@ class CocoTruth:
     objects: Table
     categories: Table
     has_masks: bool
+    skeleton: Skeleton | None = None
+    sigmas: tuple[float, ...] = ()
+    ignored: Mapping[int, dict[str, Any]] = field(default_factory=dict)
 
     @cached_property
     def by_image(self) -> dict[int, TrueObjects]:
@@ -63,15 +75,19 @@ class CocoTruth:
         entries: dict[int, Table] = {image["id"]: [] for image in self.images}
         for entry in self.objects:
             entries.setdefault(entry["image_id"], []).append(entry)
-        return {image_id: _arrays(table) for image_id, table in entries.items()}
+        num_points = 0 if self.skeleton is None else len(self.skeleton)
+        return {image_id: _arrays(table, num_points) for image_id, table in entries.items()}
 
 
-def read_truth(annotations: Path | Mapping[str, Any], *, with_masks: bool) -> CocoTruth:
+def read_truth(
+    annotations: Path | Mapping[str, Any], *, with_masks: bool, with_keypoints: bool = False
+) -> CocoTruth:
     """Read an annotation file.
 
     Args:
         annotations: The file, or its content.
         with_masks: Whether the masks are read; every object needs one then.
+        with_keypoints: Whether the keypoints are read.
 
     Raises:
         ZigguratError: If it cannot be read or lacks what is needed.
@@ -87,7 +103,8 @@ def read_truth(annotations: Path | Mapping[str, Any], *, with_masks: bool) -> Co
                 "with images, annotations and categories"
             ) from error
     try:
-        return _keep(name, content, with_masks)
+        truth = _keep(name, content, with_masks)
+        return _keep_keypoints(truth, content) if with_keypoints else truth
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ZigguratError(
             f"{name} has no COCO layout ({type(error).__name__}: {error}): expected images, "
@@ -123,7 +140,57 @@ def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN4
         kept["area"] = entry.get("area", area)
         objects.append(kept)
     categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
-    return CocoTruth(name, images, objects, categories, with_masks)
+    ignored = {
+        entry["id"]: _ignored(name, entry)
+        for entry in content["images"]
+        if with_masks and "ignored" in entry
+    }
+    return CocoTruth(name, images, objects, categories, with_masks, ignored=ignored)
+
+
+def _ignored(name: str, image: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the pixels of an image that are left out.
+
+    Raises:
+        ZigguratError: If they are no run lengths of the size of the image.
+    """
+    mask, size = image["ignored"], [image["height"], image["width"]]
+    found = checked_run_lengths(mask) if isinstance(mask, dict) else None
+    if found is None or list(found["size"]) != size:
+        raise ZigguratError(
+            f"{name}: 'ignored' of image {image['id']} cannot be read; expected the run lengths of "
+            f"a mask of {size[0]} x {size[1]} pixels (height x width)"
+        )
+    return found
+
+
+def _keep_keypoints(truth: CocoTruth, content: Any) -> CocoTruth:  # noqa: ANN401  any JSON
+    """Add the keypoints; an object without has none labelled.
+
+    Raises:
+        ZigguratError: If the file does not say what they are, or some are wrong.
+    """
+    labelled = next((e["keypoints"] for e in content["annotations"] if e.get("keypoints")), None)
+    what = truth.name
+    objects = []
+    try:
+        num_values = len(labelled) if isinstance(labelled, list) else None
+        skeleton = read_skeleton(content["categories"], num_values)
+        sigmas = read_sigmas(content["categories"], skeleton)
+        for kept, entry in zip(truth.objects, content["annotations"], strict=True):
+            what = f"{truth.name}: annotation {entry.get('id')} of image {entry['image_id']}"
+            points = read_points(entry.get("keypoints"), len(skeleton))
+            num_labelled = int((points[:, 2] > 0).sum())
+            objects.append(
+                kept
+                | {
+                    "keypoints": points.ravel().tolist(),
+                    "num_keypoints": entry.get("num_keypoints", num_labelled),
+                }
+            )
+    except ValueError as error:
+        raise ZigguratError(f"{what} has no usable keypoints: {error}") from error
+    return replace(truth, objects=objects, skeleton=skeleton, sigmas=sigmas)
 
 
 def _run_lengths(
@@ -188,11 +255,14 @@ def _is_outline(part: Sequence[Any]) -> bool:
     return is_number and len(part) % 2 == 0
 
 
-def _arrays(table: Table) -> TrueObjects:
+def _arrays(table: Table, num_points: int) -> TrueObjects:
     return TrueObjects(
         category_ids=np.array([entry["category_id"] for entry in table], dtype=np.int64),
         boxes=np.array([entry["bbox"] for entry in table], dtype=np.float64).reshape(-1, 4),
         masks=[entry["segmentation"] for entry in table if "segmentation" in entry],
         is_crowd=np.array([entry["iscrowd"] for entry in table], dtype=bool),
         is_difficult=np.array([entry["difficult"] for entry in table], dtype=bool),
+        points=np.array(
+            [entry["keypoints"] for entry in table] if num_points else [], dtype=np.float64
+        ).reshape(len(table), num_points, 3),
     )

@@ -12,7 +12,8 @@ from ziggurat.backbones.pvt_v2 import PVTv2
 from ziggurat.backbones.topformer import TopFormer
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.linear import LinearHead
-from ziggurat.types import CenterCrop, ClassScores, ImageSize, ModelIdentity, full_sizes
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import ClassScores, ImageSize, ModelIdentity, full_sizes
 
 Trunk = PVT | PVTv2 | P2T | TopFormer | GPViT
 """Backbones that classify: they have `forward_features`, what the head reads."""

@@ -11,11 +11,14 @@ from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
 from ziggurat.heads.detr import DETRHead, DETROutput
 from ziggurat.heads.faster_rcnn import FasterRCNNHead, TwoStageOutput
 from ziggurat.heads.gfl import GFLHead, GFLOutput
+from ziggurat.heads.keypoint_rcnn import KeypointRCNNHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead, SparseRCNNOutput
+from ziggurat.keypoints import Skeleton
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
-from ziggurat.types import Detections, FitInside, ImageSize, ModelIdentity, full_sizes
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ImageSize, ModelIdentity, full_sizes
 
 SetHead = DETRHead | SparseRCNNHead
 """Heads that predict a set; their `forward` needs the sizes of the images."""
@@ -26,6 +29,7 @@ Head = (
     | GFLHead
     | FasterRCNNHead
     | MaskRCNNHead
+    | KeypointRCNNHead
     | CascadeMaskRCNNHead
     | SetHead
 )
@@ -41,7 +45,7 @@ RawDetections = (
 
 
 class Detector(nn.Module):
-    """Images to boxes with classes and scores, and masks where the head predicts them.
+    """Images to boxes with classes and scores, and masks or keypoints where the head finds them.
 
     Args:
         backbone: Images to maps.
@@ -72,6 +76,25 @@ class Detector(nn.Module):
         self.identity = identity
         self.classes = classes
         self.preprocessing = preprocessing
+
+    @property
+    def skeleton(self) -> Skeleton | None:
+        """What the keypoints are; None for a detector that finds none.
+
+        It is set as `classes` are; a skeleton of other points than the head finds, or one for a
+        head that finds none, is a `ZigguratError`.
+        """
+        return self.head.skeleton if isinstance(self.head, KeypointRCNNHead) else None
+
+    @skeleton.setter
+    def skeleton(self, skeleton: Skeleton) -> None:
+        num_keypoints = self.identity.num_keypoints
+        if not isinstance(self.head, KeypointRCNNHead) or len(skeleton) != num_keypoints:
+            raise ZigguratError(
+                f"{self.identity.name} finds {num_keypoints or 'no'} keypoints, got a skeleton of "
+                f"{len(skeleton)}; build the model with as many"
+            )
+        self.head.skeleton = skeleton
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None

@@ -10,14 +10,8 @@ from ziggurat.errors import ZigguratError
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.ops.class_masks import class_masks
 from ziggurat.ops.label_maps import label_map
-from ziggurat.types import (
-    ClassMasks,
-    FitAligned,
-    ImageSize,
-    LabelMap,
-    ModelIdentity,
-    full_sizes,
-)
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import ClassMasks, ImageSize, LabelMap, ModelIdentity, full_sizes
 
 AUXILIARY_WEIGHT = 0.4
 """Weight of the loss of an auxiliary head (Zhao et al., arXiv:1612.01105, section 4)."""

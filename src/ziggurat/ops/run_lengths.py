@@ -29,10 +29,10 @@ def encode_masks(masks: ObjectMasks) -> list[str]:
     crops = [crop.numpy() for crop in masks.to("cpu").crops()]
     windows = masks.windows.tolist()
     runs = [
-        _runs(crop, left, top, masks.size)
+        count_runs(crop, left, top, masks.size)
         for crop, (left, top, _, _) in zip(crops, windows, strict=True)
     ]
-    return _compress(runs)
+    return compress_counts(runs)
 
 
 def read_counts(text: str) -> Int64[np.ndarray, " R"]:
@@ -62,10 +62,17 @@ def read_counts(text: str) -> Int64[np.ndarray, " R"]:
     return counts
 
 
-def _runs(
+def count_runs(
     crop: Bool[np.ndarray, "h w"], left: int, top: int, size: ImageSize
 ) -> Int64[np.ndarray, " r"]:
-    """Count zeros and ones, by turns, down the columns of the image."""
+    """Count zeros and ones, by turns, down the columns of the image.
+
+    Args:
+        crop: Pixels of a window; unset outside of it.
+        left: First column of the window.
+        top: First row of the window.
+        size: Height and width of the image.
+    """
     height, width = size
     # An unset pixel above each column, and one behind the last, end every run in its column.
     step = crop.shape[0] + 1
@@ -80,19 +87,28 @@ def _runs(
     if crop.shape[0] == height:
         goes_on = np.flatnonzero(places[1:-1:2] == places[2::2])
         places = np.delete(places, np.concatenate([2 * goes_on + 1, 2 * goes_on + 2]))
-    if not len(places):
-        return np.array([height * width])
-    counts = np.empty(len(places) + 1, dtype=np.int64)
-    counts[0], counts[-1] = places[0], height * width - places[-1]
-    counts[1:-1] = places[1:] - places[:-1]
-    return counts[:-1] if counts[-1] == 0 else counts
+    return count_between(places, height * width)
 
 
-def _compress(runs: Sequence[Int64[np.ndarray, " _"]]) -> list[str]:
-    """Write counts as COCO does, those of all objects at once.
+def count_between(places: Int64[np.ndarray, " p"], num_pixels: int) -> Int64[np.ndarray, " r"]:
+    """Return the counts of runs that are told by their ends.
+
+    Args:
+        places: Where the first run of ones begins, where it has ended, and so on, down the columns.
+        num_pixels: Pixels of the image.
+    """
+    counts = np.diff(places, prepend=0, append=num_pixels)
+    return counts[:-1] if len(places) and counts[-1] == 0 else counts
+
+
+def compress_counts(runs: Sequence[Int64[np.ndarray, " _"]]) -> list[str]:
+    """Write counts as COCO does, those of all objects at once; `read_counts` undoes it.
 
     From the fourth on, a count is the difference to the last but one. It is written in digits of
     5 bits, the lowest first; the sixth bit of a character says that another follows.
+
+    Args:
+        runs: Counts of each of N > 0 objects.
     """
     lengths = np.array([len(counts) for counts in runs])
     flat = np.concatenate(runs)

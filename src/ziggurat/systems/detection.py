@@ -16,10 +16,13 @@ from ziggurat.heads.dense import Selection
 from ziggurat.heads.detr import DETRHead
 from ziggurat.heads.faster_rcnn import FasterRCNNHead
 from ziggurat.heads.gfl import GFL_SELECTION, GFLHead
+from ziggurat.heads.keypoint_rcnn import KeypointRCNNHead
 from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RETINANET_SELECTION, RetinaNetHead
 from ziggurat.heads.roi_box import POOLED_SIDE as BOX_SIDE
 from ziggurat.heads.roi_box import BoxHead
+from ziggurat.heads.roi_keypoint import POOLED_SIDE as KEYPOINT_SIDE
+from ziggurat.heads.roi_keypoint import KeypointHead
 from ziggurat.heads.roi_mask import POOLED_SIDE as MASK_SIDE
 from ziggurat.heads.roi_mask import MaskHead
 from ziggurat.heads.rpn import RPN, RPNSettings
@@ -177,6 +180,19 @@ def mask_rcnn_panet(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     return DetectionParts(levels, panet_masks(boxes, strides, plan))
 
 
+def keypoint_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
+    """Keypoint R-CNN (He et al., arXiv:1703.06870, section 5): Faster R-CNN and a keypoint branch.
+
+    It is trained on 2000 proposals of an image, as published by its authors.
+    """
+    assert plan.num_keypoints is not None  # the zoo sees to it
+    levels, strides = _region_pyramid(pyramid, plan)
+    boxes = _faster_rcnn_head(strides, plan, num_proposals=2000)
+    branch = KeypointHead(plan.channels, plan.num_keypoints)
+    pooling = RoIPooling(strides[:-1], KEYPOINT_SIDE)
+    return DetectionParts(levels, KeypointRCNNHead(boxes, branch, pooling))
+
+
 def cascade_mask_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """Cascade Mask R-CNN (Cai and Vasconcelos, arXiv:1906.09756), as published with PVT v2."""
     levels, strides = _region_pyramid(pyramid, plan)
@@ -206,10 +222,13 @@ def _region_pyramid(pyramid: Pyramid, plan: Plan) -> tuple[Neck, tuple[int, ...]
     return levels, levels.out_strides
 
 
-def _faster_rcnn_head(strides: tuple[int, ...], plan: Plan) -> FasterRCNNHead:
+def _faster_rcnn_head(
+    strides: tuple[int, ...], plan: Plan, *, num_proposals: int = 1000
+) -> FasterRCNNHead:
     convs, linears = (4, 1) if plan.edition == "2.25" else (0, 2)
     box_head = BoxHead(plan.channels, plan.num_classes, num_convs=convs, num_linears=linears)
-    rpn = RPN(plan.channels, strides, RPNSettings(drops_empty=plan.edition != "2.14"))
+    settings = RPNSettings(num_proposals_trained=num_proposals, drops_empty=plan.edition != "2.14")
+    rpn = RPN(plan.channels, strides, settings)
     return FasterRCNNHead(rpn, box_head, RoIPooling(strides[:-1], BOX_SIDE))
 
 
@@ -245,6 +264,7 @@ DETECTION_SYSTEMS: dict[str, DetectionSystem] = {
     "faster_rcnn_panet": DetectionSystem(faster_rcnn_panet, "detection"),
     "faster_rcnn_panet_2fc": DetectionSystem(faster_rcnn_panet_2fc, "detection"),
     "mask_rcnn_panet": DetectionSystem(mask_rcnn_panet, "instance_segmentation"),
+    "keypoint_rcnn": DetectionSystem(keypoint_rcnn, "keypoint_detection"),
     "cascade_mask_rcnn": DetectionSystem(cascade_mask_rcnn, "instance_segmentation"),
     "atss": DetectionSystem(atss, "detection", DENSE_STRIDES, has_depth=True),
     "gfl": DetectionSystem(gfl, "detection", DENSE_STRIDES, has_depth=True),

@@ -20,6 +20,7 @@ class Plan:
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
             None for all.
         drop_block: Share of what its transformers found that training sets to 0.
+        num_keypoints: Points of each object; None where a system finds none.
     """
 
     backbone: str
@@ -29,6 +30,7 @@ class Plan:
     neck: str | None = None
     key_budget: int | None = None
     drop_block: float = 0.0
+    num_keypoints: int | None = None
 
     @property
     def edition(self) -> Edition:

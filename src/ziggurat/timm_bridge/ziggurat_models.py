@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ziggurat.cards import MODELS
-from ziggurat.types import CenterCrop
+from ziggurat.preprocessing import CenterCrop
 from ziggurat.weights import gpvit, p2t, pvt, topformer
 
 if TYPE_CHECKING:

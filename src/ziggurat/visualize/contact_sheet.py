@@ -4,6 +4,7 @@ Shapes: H x W a picture.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -117,7 +118,8 @@ def _resize(objects: Detections, scale: float, size: tuple[int, int]) -> Detecti
     masks = objects.masks
     if masks is not None:
         masks = _resize_masks(masks, scale, size)
-    return Detections(objects.boxes * scale, objects.scores, objects.labels, masks)
+    points = None if objects.keypoints is None else objects.keypoints.scale((scale, scale))
+    return replace(objects, boxes=objects.boxes * scale, masks=masks, keypoints=points)
 
 
 def _resize_masks(masks: ObjectMasks, scale: float, size: tuple[int, int]) -> ObjectMasks:

@@ -1,5 +1,7 @@
 """Draw what a model found onto the image: boxes with names and scores, or a list of classes.
 
+Masks and keypoints are drawn with their boxes.
+
 Every class has its own colour, the same in every picture. Text and lines grow with the image, a
 small image is enlarged by a whole factor so that its labels can be read, and no label covers
 another: where there is no room left, the surest objects keep theirs.
@@ -12,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ziggurat.types import ClassScores, Detections
 from ziggurat.visualize import text
+from ziggurat.visualize.keypoint_overlay import lay_keypoints
 from ziggurat.visualize.mask_overlay import Colour, lay_mask
 
 Rectangle = tuple[int, int, int, int]
@@ -57,7 +60,7 @@ def draw_detections(
     *,
     show_scores: bool = True,
 ) -> Image.Image:
-    """Draw boxes, masks where there are some, and labels.
+    """Draw boxes, masks and keypoints where there are some, and labels.
 
     Args:
         image: Picture in RGB.
@@ -86,6 +89,11 @@ def draw_detections(
     draw = ImageDraw.Draw(canvas)
     for index in reversed(order):
         _outline(draw, boxes[index], class_colour(labels[index]), line)
+    if detections.keypoints is not None:
+        points = detections.keypoints.points.tolist()
+        skeleton = detections.keypoints.skeleton
+        for index in reversed(order):
+            lay_keypoints(draw, points[index], skeleton, factor, line, is_true=not show_scores)
     font = text.font(_text_height(canvas))
     taken: list[Rectangle] = []
     for index in order:

@@ -29,7 +29,10 @@ MAX_CELL_NUMBERS = 25
 """Up to this many classes the cells of a confusion matrix show their number."""
 MAX_BARS = 30
 """With more classes only the best and the worst half of this many are shown as bars."""
-_CURVES = ("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "mIoU", "aAcc", "mAcc", "top1", "top5")
+_CURVES = (
+    *("AP", "AP50", "AP75", "mask_AP", "mask_AP50", "keypoint_AP", "keypoint_AP50"),
+    *("mIoU", "aAcc", "mAcc", "top1", "top5"),
+)
 """What of the validations of a run is drawn."""
 _NO_LOSS = {
     "train/lr": "learning rate",

@@ -20,6 +20,9 @@ MEANINGS: dict[str, str] = {
     "AP_small": "AP of objects below 32 x 32 pixels",
     "AP_medium": "AP of objects from 32 x 32 to 96 x 96 pixels",
     "AP_large": "AP of objects above 96 x 96 pixels",
+    "AR": "average recall, mean over IoU 0.50 to 0.95",
+    "AR50": "recall at IoU 0.50",
+    "AR75": "recall at IoU 0.75",
     "AR_1": "recall with 1 detection an image",
     "AR_10": "recall with 10 detections an image",
     "AR_100": "recall with 100 detections an image",
@@ -35,8 +38,9 @@ MEANINGS: dict[str, str] = {
     "boundary_mIoU": "IoU of what is within 2 % of the diagonal of a contour, mean over classes",
     "mIoU_all": "mIoU over all classes, one that does not occur counting 0 (ADE20K's own rule)",
 }
-"""What each number of a report says; `meaning` knows those of masks, too."""
+"""What each number of a report says; `meaning` knows those of masks and keypoints, too."""
 _OF_MASKS = "mask_"
+_OF_KEYPOINTS = "keypoint_"
 
 _OF_CLASSES = ("IoU", "accuracy", "class")
 """What orders the classes of a report whose primary number no single class has."""
@@ -54,6 +58,9 @@ def meaning(name: str) -> str:
     """
     if name.startswith(_OF_MASKS):
         return f"masks: {MEANINGS.get(name.removeprefix(_OF_MASKS), '')}"
+    if name.startswith(_OF_KEYPOINTS):
+        of_boxes = MEANINGS.get(name.removeprefix(_OF_KEYPOINTS), "")
+        return f"keypoints: {of_boxes.replace('IoU', 'OKS')}"
     return MEANINGS.get(name, "")
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from huggingface_hub import EvalResult, ModelCardData
 
 from ziggurat.cards import MODELS
-from ziggurat.types import CenterCrop, Task
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Task
 from ziggurat.zoo import Model
 
 SHOWN_CLASSES = 20
@@ -15,6 +16,7 @@ PIPELINES: dict[Task, str] = {
     "classification": "image-classification",
     "detection": "object-detection",
     "instance_segmentation": "image-segmentation",
+    "keypoint_detection": "keypoint-detection",
 }
 """What the hub calls the tasks."""
 

@@ -14,7 +14,7 @@ from ziggurat.zoo.backbones import (
     create_linear_head,
     pixels_of,
 )
-from ziggurat.zoo.models import NUM_CLASSES, Model, build, create_model, list_models
+from ziggurat.zoo.models import NUM_CLASSES, Model, build, create_model, list_models, task_of
 
 __all__ = [
     "BACKBONES",
@@ -30,4 +30,5 @@ __all__ = [
     "create_model",
     "list_models",
     "pixels_of",
+    "task_of",
 ]

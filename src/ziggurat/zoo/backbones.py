@@ -26,7 +26,7 @@ from ziggurat.heads.linear import (
     NormalizedAveragePool,
 )
 from ziggurat.models.classifier import Trunk
-from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, Pixels
+from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, Pixels
 
 Backbone = Trunk | gpvit_adapter.GPViTAdapter | resnet.ResNet | TimmBackbone
 

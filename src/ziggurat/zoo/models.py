@@ -11,12 +11,13 @@ from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.stride_pyramid import StridePyramid
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
 from ziggurat.systems.detection import DENSE_STRIDES
 from ziggurat.systems.necks import FPT_FORMULAS, NECKS
 from ziggurat.systems.plan import Plan
 from ziggurat.systems.segmentation import PYRAMID_STRIDES
-from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Task
+from ziggurat.types import ModelIdentity, Task
 from ziggurat.zoo.backbones import (
     BACKBONES,
     SINGLE_STAGE_ADAPTERS,
@@ -36,9 +37,12 @@ NUM_CLASSES: dict[Task, int] = {
     "classification": 1000,
     "detection": 80,
     "instance_segmentation": 80,
+    "keypoint_detection": 1,
     "semantic_segmentation": 150,
 }
-"""Classes of ImageNet-1k, COCO and ADE20K, which the published models have."""
+"""Classes of ImageNet-1k, COCO, COCO's persons and ADE20K, which the published models have."""
+
+NUM_KEYPOINTS = 17
 
 HEAD_CHANNELS = 256
 HEAD_DEPTH = 4
@@ -51,8 +55,8 @@ def list_models(*, task: str | None = None) -> list[str]:
     """Return the names of the published models, of one task if given.
 
     Args:
-        task: "classification", "detection", "instance_segmentation" or "semantic_segmentation"; an
-            unknown task is a `ZigguratError`.
+        task: "classification", "detection", "instance_segmentation", "keypoint_detection" or
+            "semantic_segmentation"; an unknown task is a `ZigguratError`.
     """
     if task is not None:
         check_known("task", task, NUM_CLASSES)
@@ -71,6 +75,7 @@ def create_model(
     overlapping: bool = False,
     key_budget: int | None = None,
     drop_block: float = 0.0,
+    num_keypoints: int | None = None,
 ) -> Model:
     """Build a model with fresh weights.
 
@@ -79,7 +84,7 @@ def create_model(
             together with `backbone`.
         backbone: Backbone of a system; a published name has its own.
         neck: Neck of a system, by default the one that it was published with.
-        num_classes: Number of classes; by default as published, 1000, 80 or 150.
+        num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
         head_channels: Width of neck and head; by default as published.
         head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
@@ -89,14 +94,14 @@ def create_model(
             default all. It bounds the cost, and changes results.
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
+        num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
 
     Raises:
         ZigguratError: If a name is unknown, a number is out of range, or an option does not
             belong to the model.
     """
+    task = task_of(name)
     published = MODELS.get(name)
-    if published is None and name not in SYSTEMS:
-        check_known("model", name, [*MODELS, *SYSTEMS])
     if published is not None and backbone is not None:
         raise ZigguratError(
             f"{name!r} has its own backbone, got backbone={backbone!r} as well; name the system "
@@ -107,7 +112,6 @@ def create_model(
             f"{name!r} is a system and needs backbone=..., for example "
             f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
         )
-    task: Task = SYSTEMS[name].task if published is None else published.task
     system = name if published is None else published.system
     chosen = backbone if published is None else published.backbone
     assert chosen is not None
@@ -122,6 +126,10 @@ def create_model(
             head_depth = HEAD_DEPTH if head_depth is None else head_depth
         else:
             _refuse(name, "model without towers", head_depth=head_depth)
+    if task == "keypoint_detection":
+        num_keypoints = NUM_KEYPOINTS if num_keypoints is None else num_keypoints
+    else:
+        _refuse(name, "model without keypoints", num_keypoints=num_keypoints)
     if drop_path_rate is None:
         # Transformers are trained with it; ResNets and most networks of timm are not.
         usual = 0.1 if chosen in TRUNKS else 0.0
@@ -139,8 +147,22 @@ def create_model(
         head_depth=head_depth,
         overlapping=overlapping,
         key_budget=key_budget,
+        num_keypoints=num_keypoints,
     )
     return build(identity, drop_path_rate=drop_path_rate, drop_block=drop_block)
+
+
+def task_of(name: str) -> Task:
+    """Return what a published model or a system does.
+
+    Args:
+        name: Its name; an unknown one is a `ZigguratError`.
+    """
+    if name in MODELS:
+        return MODELS[name].task
+    if name not in SYSTEMS:
+        check_known("model", name, [*MODELS, *SYSTEMS])
+    return SYSTEMS[name].task
 
 
 def build(
@@ -186,6 +208,13 @@ def build(
             f"{identity.system} does {system.task} with neck={system.neck!r}, got "
             f"{identity.task} with neck={identity.neck!r}"
         )
+    num_keypoints, has_keypoints = identity.num_keypoints, system.task == "keypoint_detection"
+    is_none = num_keypoints is None
+    if has_keypoints == is_none or (num_keypoints is not None and num_keypoints < 1):
+        raise ZigguratError(
+            f"{identity.system} needs num_keypoints {'>= 1' if has_keypoints else 'None'}, got "
+            f"{num_keypoints}"
+        )
     plan = Plan(
         identity.backbone,
         identity.num_classes,
@@ -194,6 +223,7 @@ def build(
         neck=identity.neck,
         key_budget=identity.key_budget,
         drop_block=drop_block,
+        num_keypoints=num_keypoints,
     )
     if isinstance(system, SegmentationSystem):
         return _segmenter(identity, system, plan, classes, drop_path_rate)

@@ -19,6 +19,7 @@ from ziggurat.bench.parts import POST_PROCESSING, time_parts
 from ziggurat.bench.results import Setting
 from ziggurat.bench.subjects import find_subject
 from ziggurat.bench.work import count_flops, make_ready, make_step
+from ziggurat.keypoints import COCO_PERSON
 from ziggurat.models.detector import Detector
 from ziggurat.zoo import create_model
 
@@ -78,6 +79,16 @@ def test_objects_lie_inside_and_their_masks_fill_their_boxes() -> None:
         assert target.masks is not None
         area = (target.boxes[:, 2:] - target.boxes[:, :2]).prod(dim=1)
         assert torch.equal(target.masks.full().sum(dim=(1, 2)).float(), area)
+
+
+def test_keypoints_lie_in_their_boxes() -> None:
+    (objects,) = draw_objects(torch.zeros(1, 3, 40, 60), num_classes=1, skeleton=COCO_PERSON)
+    assert objects.keypoints is not None
+    places = objects.keypoints.points[..., :2]
+    assert places.shape == (NUM_OBJECTS, 17, 2)
+    assert (places >= objects.boxes[:, None, :2]).all()
+    assert (places <= objects.boxes[:, None, 2:]).all()
+    assert (objects.keypoints.points[..., 2] == 2).all()
 
 
 def test_losses(model: Detector) -> None:

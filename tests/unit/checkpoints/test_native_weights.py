@@ -25,7 +25,8 @@ from ziggurat.checkpoints.native import is_native, load_into, load_weights, save
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
-from ziggurat.types import CenterCrop, FitAligned, FitInside, ModelIdentity, Preprocessing
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Preprocessing
+from ziggurat.types import ModelIdentity
 
 
 def _equal(one: nn.Module, other: nn.Module) -> bool:

@@ -14,8 +14,8 @@ from ziggurat.checkpoints.official import load_official_backbone
 from ziggurat.checkpoints.resnet import saw_levels
 from ziggurat.data.channels import normalize_levels
 from ziggurat.errors import ZigguratError
+from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitAligned, FitInside, Pixels
 from ziggurat.pretrained import create_backbone
-from ziggurat.types import CAFFE_PIXELS, IMAGENET_PIXELS, FitAligned, FitInside, Pixels
 
 
 def photos() -> np.ndarray:

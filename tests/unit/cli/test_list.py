@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 
 import ziggurat.cli.list
+import ziggurat.inference.recipes
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
+from ziggurat.config import list_recipes
 from ziggurat.inference.cost import Cost, count_cost
 from ziggurat.weights.catalogue import FILES
 from ziggurat.zoo import list_models
@@ -76,7 +78,84 @@ def test_weights_of_a_task_as_a_table(capsys: pytest.CaptureFixture[str]) -> Non
     assert "upernet_gpvit_l1" in text and "(upernet_gpvit_l1)" not in text
 
 
-@pytest.mark.parametrize("words", [["list"], ["list", "--weights"]])
+def test_recipes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--recipes", "--name", "topformer_*", "--json"]) == 0
+    entries = {entry["recipe"]: entry for entry in json.loads(capsys.readouterr().out)}
+    assert list(entries) == [name for name in list_recipes() if name.startswith("topformer_")]
+    assert entries["topformer_seg_tiny_160k_4x8_ade20k"] == {
+        "recipe": "topformer_seg_tiny_160k_4x8_ade20k",
+        "task": "semantic_segmentation",
+        "model": "topformer_seg_tiny",
+        "published": "34.6 mIoU, ADE20K val",
+        "source": MODELS["topformer_seg_tiny"].source,
+        "parameters": 1_389_654,
+        "epochs": None,
+        "steps": 160_000,
+        "images_per_step": 32,
+        "devices": 8,
+        "data": "ADE20K",
+        "command": "ziggurat train topformer_seg_tiny_160k_4x8_ade20k --data.root DIR",
+    }
+    base = entries["topformer_base_300e_paddlevit_imagenet"]
+    assert base["published"] == "74.2 % top-1, ImageNet-1k val, by PaddleViT"
+    assert (base["epochs"], base["images_per_step"], base["data"]) == (300, 2048, "ImageNet-1k")
+    assert entries["topformer_seg_tiny_from_scratch"]["published"] == ""
+    assert entries["topformer_seg_base_80k_pascal_context"]["data"] == "Pascal Context, 60 classes"
+
+
+def test_every_recipe_is_listed_with_its_data(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ziggurat.inference.recipes, "_count_parameters", lambda *parts: 1_000_000)
+    assert main(["list", "--recipes"]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    for name in list_recipes():
+        (line,) = (line for line in lines if line.split()[:1] == [name])
+        assert f"ziggurat train {name} --data.root DIR" in line
+    (line,) = (line for line in lines if line.split()[:1] == ["mask_rcnn_gpvit_l1_3x_coco"])
+    assert "50.2 box AP, 44.3 mask AP, COCO val2017" in line
+    assert "36 epochs x 32" in line and " 1.0 " in line
+    assert f"{len(list_recipes())} recipes" in text
+
+
+def test_recipes_of_a_task(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ziggurat.inference.recipes, "_count_parameters", lambda *parts: 1)
+    assert main(["list", "--recipes", "--task", "detection", "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert entries and {entry["task"] for entry in entries} == {"detection"}
+    assert {entry["recipe"].split("_")[0] for entry in entries} == {
+        *("atss", "detr", "faster", "gfl", "retinanet", "sparse")
+    }
+
+
+@pytest.mark.usefixtures("_counted")
+def test_names_like_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--name", "pvt_v2_b?", "--json"]) == 0
+    names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
+    assert names == [f"pvt_v2_b{number}" for number in range(6)]
+    assert main(["list", "--weights", "--name", "pvt_v2_b0*", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "pvt_v2_b0.pth"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--name", "p2t_tny"], "no name is like 'p2t_tny'; did you mean 'p2t_tiny'?"),
+        (["--recipes", "--name", "xyz"], "no name is like 'xyz'; use * for any part"),
+        (["--recipes", "--weights"], "give --weights or --recipes, not both"),
+    ],
+)
+def test_what_cannot_be_listed(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["list", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["list"], ["list", "--weights"], ["list", "--recipes"]])
 def test_unknown_task(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--task", "detecion"]) == 1
     assert "did you mean 'detection'?" in capsys.readouterr().err

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ziggurat.cli.predict import find_images, picture_names
+from ziggurat.cli.predict import find_images
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.output import picture_names
 
 
 def touch(folder: Path, *names: str) -> None:

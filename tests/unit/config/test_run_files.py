@@ -121,6 +121,7 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--schedule.milestones=[8,8]", ["schedule.milestones", "rising"]),
         ("--schedule.warmup_epochs=1", ["schedule.warmup_steps", "warmup_epochs"]),
         ("--schedule.kind=cosine", ["schedule.milestones", "step"]),
+        ("--schedule.warmup_mode=precedes", ["schedule.warmup_mode", "null", "step"]),
         ("--schedule.milestone_steps=[9]", ["schedule.milestone_steps", "left out where"]),
         ("--optimizer.momentum=0.9", ["optimizer.momentum", "null where optimizer.kind is adamw"]),
         ("--optimizer.kind=sgd", ["optimizer.betas", "null where optimizer.kind is sgd"]),
@@ -138,6 +139,11 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--data.flip=2", ["data.flip", "between 0 and 1"]),
         ("--data.train_images=train", ["train_annotations", "together"]),
         ("--data.root=", ["data.root", "folder"]),
+        ("--optimizer.layer_decay=1", ["optimizer.layer_decay", "below 1", "1"]),
+        ("--model.freeze_stages=0", ["model.freeze_stages", "at least 1", "0"]),
+        ("--trainer.compile=true", ["trainer.compile", "differ in size", "True"]),
+        ("--trainer.checkpoint_activations=2", ["trainer.checkpoint_activations", "bool", "2"]),
+        ("--distillation.teacher=p2t_base", ["distillation.teacher", "classification"]),
         ("--model.reset_classes=true", ["model.reset_classes", "weights"]),
         ("optimizer.lr=1", ["--section.field=value"]),
     ],
@@ -153,6 +159,7 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--data.image_size=300", ["data.image_size", "256", "300"]),
         ("--data.eval_image_size=257", ["data.eval_image_size", "256", "257"]),
         ("--data.eval_image_size=0", ["data.eval_image_size", "at least 1"]),
+        ("--data.augmentation_repeats=0", ["data.augmentation_repeats", "at least 1", "0"]),
         ("--data.batch_size=5", ["data.batch_size", "even", "5"]),
         ("--data.color_jitter=0.4", ["data.color_jitter", "auto_augment"]),
         ("--data.crop_scale=[0.5,0.1]", ["data.crop_scale", "low <= high"]),
@@ -162,10 +169,31 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--schedule.min_lr=-1", ["schedule.min_lr", "at least 0"]),
         ("--schedule.gamma=0.1", ["schedule.gamma", "null", "cosine", "0.1"]),
         ("--schedule.warmup_epochs=0", ["schedule.warmup_start", "null", "0.001"]),
+        ("--schedule.warmup_mode=follows", ["schedule.warmup_mode", "'replaces'", "'follows'"]),
+        ("--schedule.update=epoch_start", ["schedule.update", "'epoch_end'", "'epoch_start'"]),
     ],
 )
 def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -> None:
     message = message_of(CLASSIFICATION, ROOT, override)
+    assert all(part in message for part in parts), message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["kind=soft"], ["distillation.kind", "null where distillation.teacher is not given"]),
+        (["alpha=0.5"], ["distillation.alpha", "null", "0.5"]),
+        (["weights=x.pth"], ["distillation.weights", "null", "x.pth"]),
+        (["teacher="], ["distillation.teacher", "timm:NAME", "''"]),
+        (["teacher=t.safetensors", "weights=x.pth"], ["distillation.weights", "a file itself"]),
+        (["teacher=p2t_base", "alpha=0"], ["distillation.alpha", "above 0 and at most 1", "0"]),
+        (["teacher=p2t_base", "kind=firm"], ["distillation.kind", "'hard' or 'soft'", "firm"]),
+        (["teacher=p2t_base", "temperature=2"], ["distillation.temperature", "soft", "2"]),
+        (["teacher=p2t_base", "kind=soft", "temperature=0"], ["distillation.temperature", "0"]),
+    ],
+)
+def test_bad_distillation(overrides: list[str], parts: list[str]) -> None:
+    message = message_of(CLASSIFICATION, ROOT, *(f"--distillation.{word}" for word in overrides))
     assert all(part in message for part in parts), message
 
 

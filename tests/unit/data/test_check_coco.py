@@ -183,7 +183,7 @@ def test_faulty_image(root: Path, content: bytes | str | None, reason: str) -> N
     (fault,) = check.faults
     assert fault.file == "train/2.png"
     assert reason in fault.reason
-    assert [example.image.name for example in check.examples] == ["1.png"]
+    assert [example.image for example in check.examples] == [root / "train" / "1.png"]
 
 
 def test_a_missing_image_folder_is_named(root: Path) -> None:

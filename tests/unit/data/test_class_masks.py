@@ -16,7 +16,8 @@ from ziggurat.data.loading import collate
 from ziggurat.data.preview import read_preview
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
 from ziggurat.errors import ZigguratError
-from ziggurat.types import ClassMasks, FitAligned, LabelMap, Sample
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import ClassMasks, LabelMap, Sample
 
 SMALL = FitAligned(short_side=16, long_side=64, divisor=4)
 EVAL = EvalSegmentation(SMALL)

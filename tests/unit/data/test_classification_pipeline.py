@@ -17,7 +17,8 @@ from ziggurat.data.classification import (
 )
 from ziggurat.data.randomness import seeded
 from ziggurat.errors import ZigguratError
-from ziggurat.types import Batch, CenterCrop, ImageInfo
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Batch, ImageInfo
 
 
 def noise(width: int, height: int) -> Image.Image:

@@ -16,7 +16,8 @@ from ziggurat.data.detection import (
     normalize,
 )
 from ziggurat.data.randomness import seeded
-from ziggurat.types import Detections, FitInside, ObjectMasks
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ObjectMasks
 
 PLAIN = FitInside(
     short_side=64, long_side=96, divisor=32, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)

@@ -11,10 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.classification import eval_transform
-from ziggurat.data.image_folder import ImageFolder
 from ziggurat.data.items import MAX_REPLACEMENTS, Unreadable
+from ziggurat.data.labelled_images import LabelledImages, open_images
 from ziggurat.errors import ZigguratError
-from ziggurat.types import BadFile, CenterCrop, Sample
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import BadFile, Sample
 
 TRANSFORM = eval_transform(CenterCrop(resize=16, crop=16))
 
@@ -37,13 +38,15 @@ def sample(item: object) -> Sample:
     return item
 
 
+def path(dataset: LabelledImages, index: int) -> Path:
+    return Path(dataset.storage.name(index))
+
+
 def test_classes_and_files_are_sorted(root: Path) -> None:
-    dataset = ImageFolder(root, "train", TRANSFORM, train=True)
+    dataset = open_images(root, "train", TRANSFORM, train=True)
     assert dataset.classes == ("ant", "zebra")
-    assert dataset.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert [
-        path.relative_to(root / "train").as_posix() for path in map(dataset.path, range(6))
-    ] == [
+    assert dataset.storage.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [path(dataset, index).relative_to(root / "train").as_posix() for index in range(6)] == [
         "ant/0.PNG",
         "ant/1.PNG",
         "ant/deep/2.PNG",
@@ -54,7 +57,7 @@ def test_classes_and_files_are_sorted(root: Path) -> None:
 
 
 def test_an_item_knows_where_it_comes_from(root: Path) -> None:
-    item = sample(ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))[3])
+    item = sample(open_images(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))[3])
     assert item.target == 1
     assert item.info.image_id == 3
     assert item.info.path.endswith("val/zebra/1.PNG")
@@ -71,21 +74,21 @@ def test_other_files_are_left_aside(root: Path) -> None:
     (root / "train" / "ant" / "._0.png").write_bytes(b"macOS")
     (root / "train" / ".cache").mkdir()
     (root / "train" / "readme.md").write_text("layout")
-    assert len(ImageFolder(root, "train", TRANSFORM, train=True)) == 6
+    assert len(open_images(root, "train", TRANSFORM, train=True)) == 6
 
 
 def test_names_of_any_script(root: Path) -> None:
     folder = root / "train" / "ant"
     (folder / "0.PNG").rename(folder / "Ameise\u0308 \u8681 .png")
-    dataset = ImageFolder(root, "train", TRANSFORM, train=True)
+    dataset = open_images(root, "train", TRANSFORM, train=True)
     assert {sample(dataset[i]).info.path for i in range(6)} >= {
         str(folder / "Ameise\u0308 \u8681 .png")
     }
 
 
 def test_an_evaluation_class_may_be_without_images(root: Path) -> None:
-    dataset = ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "bee", "zebra"))
-    assert dataset.labels.tolist() == [0, 0, 2, 2]
+    dataset = open_images(root, "val", TRANSFORM, train=False, classes=("ant", "bee", "zebra"))
+    assert dataset.storage.labels.tolist() == [0, 0, 2, 2]
 
 
 def noisy(image: Image.Image) -> Tensor:
@@ -95,7 +98,7 @@ def noisy(image: Image.Image) -> Tensor:
 
 def test_randomness_is_a_function_of_seed_epoch_and_index(root: Path) -> None:
     def draw(key: tuple[int, int] | int, seed: int = 0) -> tuple[float, ...]:
-        dataset = ImageFolder(root, "train", noisy, train=True, seed=seed)
+        dataset = open_images(root, "train", noisy, train=True, seed=seed)
         return tuple(sample(dataset[key]).image[:, 0, 0].tolist())
 
     first = draw((2, 3))
@@ -117,7 +120,7 @@ def test_the_global_generators_are_left_as_they_were(root: Path) -> None:
     def states() -> tuple[object, ...]:
         return random.getstate(), numpy_key(), torch.get_rng_state().tolist()
 
-    dataset = ImageFolder(root, "train", noisy, train=True)
+    dataset = open_images(root, "train", noisy, train=True)
     before = states()
     _ = dataset[0]
     assert states() == before
@@ -126,21 +129,21 @@ def test_the_global_generators_are_left_as_they_were(root: Path) -> None:
 def test_the_next_image_replaces_a_damaged_one_in_training(root: Path) -> None:
     damaged = root / "train" / "ant" / "1.PNG"
     damaged.write_bytes(b"text")
-    item = sample(ImageFolder(root, "train", TRANSFORM, train=True)[1])
+    item = sample(open_images(root, "train", TRANSFORM, train=True)[1])
     assert item.info.path.endswith("ant/deep/2.PNG")
     assert item.skipped == (BadFile(str(damaged), "it is text, not an image"),)
 
 
 def test_the_last_image_is_replaced_by_the_first(root: Path) -> None:
     (root / "train" / "zebra" / "deep" / "2.PNG").write_bytes(b"")
-    item = sample(ImageFolder(root, "train", TRANSFORM, train=True)[5])
+    item = sample(open_images(root, "train", TRANSFORM, train=True)[5])
     assert item.info.path.endswith("ant/0.PNG")
 
 
 def test_nothing_replaces_a_damaged_image_in_evaluation(root: Path) -> None:
     (root / "val" / "ant" / "0.PNG").unlink()
-    dataset = ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
-    gone = dataset.path(0)
+    dataset = open_images(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
+    gone = path(dataset, 0)
     gone.unlink()
     item = dataset[0]
     assert isinstance(item, Unreadable)
@@ -148,16 +151,16 @@ def test_nothing_replaces_a_damaged_image_in_evaluation(root: Path) -> None:
 
 
 def test_a_wholly_unreadable_training_set_is_tried_once(root: Path) -> None:
-    dataset = ImageFolder(root, "train", TRANSFORM, train=True)
+    dataset = open_images(root, "train", TRANSFORM, train=True)
     for index in range(len(dataset)):
-        dataset.path(index).unlink()
+        path(dataset, index).unlink()
     item = dataset[(0, 2)]
     assert isinstance(item, Unreadable)
     assert len(item.skipped) == 6 <= MAX_REPLACEMENTS
 
 
 def test_index_outside(root: Path) -> None:
-    dataset = ImageFolder(root, "train", TRANSFORM, train=True)
+    dataset = open_images(root, "train", TRANSFORM, train=True)
     for key in (6, -1, (0, 6)):
         with pytest.raises(IndexError, match="6 images"):
             _ = dataset[key]
@@ -196,32 +199,32 @@ def test_a_wrong_layout_is_explained(
 ) -> None:
     spoil(root)
     with pytest.raises(ZigguratError, match=message):
-        ImageFolder(root, "val", TRANSFORM, train=False)
+        open_images(root, "val", TRANSFORM, train=False)
 
 
 def test_no_images_for_known_classes(root: Path) -> None:
     _no_images(root)
     with pytest.raises(ZigguratError, match="class folders but no images"):
-        ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
+        open_images(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
 
 
 def test_unknown_class_has_the_nearest_name(root: Path) -> None:
     (root / "val" / "ant").rename(root / "val" / "ants")
     with pytest.raises(ZigguratError, match=r"val/ants is none of the 2 .*did you mean 'ant'\?"):
-        ImageFolder(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
+        open_images(root, "val", TRANSFORM, train=False, classes=("ant", "zebra"))
 
 
 def test_missing_root_and_a_file_as_root(tmp_path: Path) -> None:
     with pytest.raises(ZigguratError, match="absent does not exist"):
-        ImageFolder(tmp_path / "absent", "train", TRANSFORM, train=True)
+        open_images(tmp_path / "absent", "train", TRANSFORM, train=True)
     (tmp_path / "file").write_text("")
     with pytest.raises(ZigguratError, match="file is a file"):
-        ImageFolder(tmp_path / "file", "train", TRANSFORM, train=True)
+        open_images(tmp_path / "file", "train", TRANSFORM, train=True)
 
 
 @pytest.mark.shared_data
 def test_real_photos_of_groceries(shared_data: Path) -> None:
-    train = ImageFolder(shared_data / "grocery", "train", TRANSFORM, train=True)
-    val = ImageFolder(shared_data / "grocery", "val", TRANSFORM, train=False, classes=train.classes)
+    train = open_images(shared_data / "grocery", "train", TRANSFORM, train=True)
+    val = open_images(shared_data / "grocery", "val", TRANSFORM, train=False, classes=train.classes)
     assert (len(train), len(val), len(train.classes)) == (771, 223, 43)
     assert sample(val[0]).image.shape == (3, 16, 16)

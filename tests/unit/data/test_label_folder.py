@@ -10,7 +10,8 @@ from PIL import Image
 from ziggurat.data.items import Unreadable
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.segmentation import EvalSegmentation, SegmentationTransform
-from ziggurat.types import FitAligned, LabelMap, Sample
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import LabelMap, Sample
 
 SMALL = FitAligned(short_side=16, long_side=64, divisor=4)
 TRAIN = SegmentationTransform(SMALL, (16, 16))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from timm.data.distributed_sampler import RepeatAugSampler
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -53,6 +54,7 @@ def training(
     world_size: int = 1,
     drop_last: bool = True,
     group_by_aspect: bool = False,
+    repeats: int = 1,
 ) -> TrainingLoader:
     return TrainingLoader(
         dataset,
@@ -64,6 +66,7 @@ def training(
         world_size=world_size,
         drop_last=drop_last,
         group_by_aspect=group_by_aspect,
+        repeats=repeats,
     )
 
 
@@ -388,3 +391,67 @@ def test_bad_arguments() -> None:
         )
     with pytest.raises(TypeError, match="a data set with a length"):
         EvaluationLoader(Dataset[Item](), batch_size=2, divisor=1, workers=0)
+
+
+# repeated augmentation
+
+
+def first_seen(values: Iterable[int]) -> list[int]:
+    """Numbers in the order of their first appearance, so that two orders can be compared."""
+    seen: dict[int, int] = {}
+    return [seen.setdefault(value, len(seen)) for value in values]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_repeated_draws_come_as_in_timm(world_size: int) -> None:
+    shares = []
+    for rank in range(world_size):
+        sampler = RepeatAugSampler(
+            Numbers(26), world_size, rank, num_repeats=3, selected_round=0, selected_ratio=0
+        )
+        shares.append(list(sampler))
+    length = 24 // world_size  # what fills no whole batch is left out
+    official = [shares[i % world_size][i // world_size] for i in range(length * world_size)]
+    loaders = [
+        training(Numbers(26), 12 // world_size, rank=rank, world_size=world_size, repeats=3)
+        for rank in range(world_size)
+    ]
+    batches = list(zip(*(ids(loader) for loader in loaders), strict=True))
+    assert len(batches) == 2
+    found = [image for parts in batches for row in zip(*parts, strict=True) for image in row]
+    assert first_seen(found) == first_seen(official)
+
+
+def test_repeated_draws_are_augmented_anew() -> None:
+    loader = training(Numbers(12), repeats=3)
+    seen: dict[int, set[float]] = {}
+    for epoch in (0, 1):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            for image, info in zip(batch.images, batch.infos, strict=True):
+                seen.setdefault(info.image_id, set()).add(float(image[1, 0, 0]))
+        assert sum(len(draws) for draws in seen.values()) == 12 * (epoch + 1)
+
+
+def test_repeated_draws_go_on_where_a_run_stopped() -> None:
+    whole = training(Numbers(26), repeats=3)
+    whole.set_epoch(1)
+    expected = list(whole)
+    stopped = training(Numbers(26), repeats=3)
+    stopped.set_epoch(1)
+    iterator = iter(stopped)
+    for _ in range(2):
+        next(iterator)
+    resumed = training(Numbers(26), repeats=3)
+    resumed.load_state_dict(stopped.state_dict())
+    rest = list(resumed)
+    assert len(rest) == len(expected) - 2
+    for batch, other in zip(rest, expected[2:], strict=True):
+        assert torch.equal(batch.images, other.images)
+
+
+def test_repeats_are_counts_and_for_ungrouped_batches() -> None:
+    with pytest.raises(ValueError, match="repeats >= 1"):
+        training(Numbers(12), repeats=0)
+    with pytest.raises(ValueError, match="not grouped"):
+        training(Numbers(12), repeats=2, group_by_aspect=True)

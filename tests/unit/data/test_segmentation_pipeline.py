@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from ziggurat.data.segmentation import normalize, resize_labels
-from ziggurat.types import FitAligned
+from ziggurat.preprocessing import FitAligned
 
 
 def test_the_memory_of_the_image_does_not_matter() -> None:

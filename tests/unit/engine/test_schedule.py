@@ -1,6 +1,7 @@
 """The learning rate by hand: warm-up, cosine, steps, and the official once-an-epoch update."""
 
 import math
+from typing import Literal
 
 import pytest
 
@@ -101,6 +102,41 @@ def test_defaults_of_warmup_start_and_gamma_are_those_that_help_names() -> None:
     config = ScheduleConfig("step", warmup_steps=10, warmup_start=0.5, milestones=(2,), gamma=0.2)
     schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=20)
     assert [schedule.factor(step) for step in (0, 10, 40)] == pytest.approx([0.5, 1.0, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("mode", "factors"),
+    [
+        # Cosine over 8 steps, 2 of them warm-up from 0.5, without a least learning rate.
+        ("replaces", [0.5, 0.75, (1 + math.cos(math.pi / 4)) / 2, 0.5]),
+        ("multiplies", [0.5, 0.75 * (1 + math.cos(math.pi / 8)) / 2, None, 0.5]),
+        ("precedes", [0.5, 0.75, 1.0, (1 + math.cos(math.pi / 3)) / 2]),
+    ],
+)
+def test_how_a_warmup_and_a_cosine_go_together(
+    mode: Literal["replaces", "multiplies", "precedes"], factors: list[float | None]
+) -> None:
+    config = ScheduleConfig("cosine", warmup_steps=2, warmup_start=0.5, warmup_mode=mode)
+    schedule = Schedule(config, lr=1.0, total_steps=8, steps_per_epoch=4)
+    for step, factor in zip((0, 1, 2, 4), factors, strict=True):
+        expected = (1 + math.cos(math.pi * step / 8)) / 2 if factor is None else factor
+        assert schedule.factor(step) == pytest.approx(expected), step
+
+
+def test_update_at_the_end_of_an_epoch_runs_ahead_by_one() -> None:
+    config = ScheduleConfig(
+        "cosine",
+        warmup_epochs=3.0,
+        warmup_start=0.1,
+        warmup_mode="precedes",
+        min_lr=0.1,
+        update="epoch_end",
+    )
+    schedule = Schedule(config, lr=1.0, total_steps=100, steps_per_epoch=10)
+    factors = [schedule.factor(10 * epoch + 3) for epoch in range(10)]
+    assert factors[:3] == pytest.approx([0.4, 0.7, 1.0])
+    assert factors[3] == pytest.approx(0.1 + 0.45 * (1 + math.cos(math.pi / 7)))
+    assert factors[9] == pytest.approx(0.1)
 
 
 def test_min_lr_above_lr_is_refused() -> None:

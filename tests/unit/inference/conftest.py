@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from ziggurat.checkpoints.native import save_weights
-from ziggurat.types import CenterCrop, FitInside
+from ziggurat.preprocessing import CenterCrop, FitInside
 from ziggurat.zoo import create_model
 
 CLASSES = ("cell", "star", "tree")

@@ -11,7 +11,8 @@ from ziggurat.data.detection import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.views import View, whole
-from ziggurat.types import Detections, FitInside, ObjectMasks
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections, ObjectMasks
 
 PREPROCESSING = FitInside(short_side=40, long_side=80)
 

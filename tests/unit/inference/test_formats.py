@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ import yaml
 from PIL import Image, ImageDraw
 
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.formats import FORMATS, Source, choose_format
+from ziggurat.inference.formats import FORMATS, choose_format
 from ziggurat.inference.outlines import polygons_of, simplify
 from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.source import Source
 from ziggurat.types import ClassScores, Detections, LabelMap, ObjectMasks
 
 CLASSES = ("cat", "lion, big")
@@ -66,6 +68,27 @@ def test_frames_are_named(tmp_path: Path) -> None:
         else:
             (entry,) = csv.DictReader(text.splitlines())
         assert (int(entry["frame"]), float(entry["time"])) == (3, 0.25)
+
+
+def test_cityscapes(tmp_path: Path) -> None:
+    writer = FORMATS["cityscapes"].new(tmp_path, ("car", "person"))
+    found = prediction(has_masks=True)
+    assert isinstance(found.result, Detections) and found.result.masks is not None
+    empty = ObjectMasks.from_full(torch.zeros(2, 80, 120, dtype=torch.bool))
+    writer.add(found, Source(1, tmp_path / "a.png", "aachen_000000_000019"))
+    nothing = Prediction(found.image, replace(found.result, masks=empty), found.classes)
+    writer.add(nothing, Source(2, tmp_path / "b.png", "bonn_000000_000019"))
+    folder = writer.close()
+    assert folder == tmp_path / "cityscapes"
+    lines = (folder / "aachen_000000_000019.txt").read_text().splitlines()
+    assert lines == ["aachen_000000_000019_0.png 24 0.75", "aachen_000000_000019_1.png 26 0.5"]
+    for place, mask in enumerate(found.result.masks.full()):
+        with Image.open(folder / f"aachen_000000_000019_{place}.png") as image:
+            assert np.array_equal(np.array(image), mask.numpy() * 255)
+    assert (folder / "bonn_000000_000019.txt").read_text() == ""
+    assert len(list(folder.iterdir())) == 4
+    with pytest.raises(ZigguratError, match="is for models of Cityscapes' classes .* knows 'cat'"):
+        FORMATS["cityscapes"].new(tmp_path, CLASSES)
 
 
 def test_csv(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD
-from ziggurat.types import BadFile, Batch, ClassMasks, FitAligned, ImageInfo, LabelMap, Sample
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import BadFile, Batch, ClassMasks, ImageInfo, LabelMap, Sample
 from ziggurat.zoo import create_model
 
 CLASSES = ("sky", "sea", "ship")

@@ -14,7 +14,8 @@ from ziggurat.inference.label_inference import Look, _Part, segment
 from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.types import FitAligned, LabelMap
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import LabelMap
 
 CPU = torch.device("cpu")
 

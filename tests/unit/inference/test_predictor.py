@@ -17,7 +17,9 @@ from ziggurat.inference.fast import optimize
 from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.inference.tiles import Tiles
-from ziggurat.types import Batch, CenterCrop, ClassScores, Detections, Result
+from ziggurat.ops.nms import HARD, Suppression
+from ziggurat.preprocessing import CenterCrop
+from ziggurat.types import Batch, ClassScores, Detections, Result
 from ziggurat.zoo import Model
 
 
@@ -149,9 +151,11 @@ def test_images_of_one_size_go_together(
 ) -> None:
     sizes: list[int] = []
 
-    def infer(model: Model, batch: Batch, device: torch.device) -> list[Result]:
+    def infer(
+        model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+    ) -> list[Result]:
         sizes.append(len(batch.infos))
-        return forward.infer(model, batch, device)
+        return forward.infer(model, batch, device, suppression)
 
     monkeypatch.setattr(predictor, "infer", infer)
     images = [photo, photo.rotate(180), photo.resize((90, 200)), photo, photo, photo]

@@ -18,7 +18,8 @@ from ziggurat.inference.views import View
 from ziggurat.models.detector import Detector
 from ziggurat.ops.box_voting import Voting
 from ziggurat.ops.nms import Suppression
-from ziggurat.types import Detections, FitInside
+from ziggurat.preprocessing import FitInside
+from ziggurat.types import Detections
 from ziggurat.zoo import create_model
 
 SOFT = Suppression("soft-gaussian", voting=Voting())

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ziggurat.errors import ZigguratError
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.semantic_segmenter import SemanticSegmenter, TrainingLogits
-from ziggurat.types import ClassMasks, FitAligned, LabelMap, ModelIdentity
+from ziggurat.preprocessing import FitAligned
+from ziggurat.types import ClassMasks, LabelMap, ModelIdentity
 
 K = 3
 

@@ -11,8 +11,8 @@ from timm.models import get_pretrained_cfg, is_model_pretrained, model_entrypoin
 from torch import nn
 
 from ziggurat.cards import MODELS
+from ziggurat.preprocessing import CenterCrop
 from ziggurat.timm_bridge.ziggurat_models import register
-from ziggurat.types import CenterCrop
 from ziggurat.weights.catalogue import FILES
 
 CLASSIFIERS = [name for name, card in MODELS.items() if card.task == "classification"]

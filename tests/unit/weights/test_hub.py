@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import ziggurat
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.predictor import find_weights
-from ziggurat.types import CAFFE_PIXELS, FitInside
+from ziggurat.preprocessing import CAFFE_PIXELS, FitInside
 from ziggurat.weights import hub
 from ziggurat.weights.hub import pull, push
 from ziggurat.weights.model_card import SHOWN_CLASSES, Results, model_card
