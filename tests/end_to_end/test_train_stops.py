@@ -5,6 +5,7 @@ import errno
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -200,7 +201,7 @@ def poison(patch: pytest.MonkeyPatch, name: str) -> None:
     patch.setattr(TrainingModule, "training_step", step)
 
 
-@pytest.mark.parametrize("module", ["head.fc", "backbone.stages.1.blocks.0.attn.q"])
+@pytest.mark.parametrize("module", ["head.fc", "backbone.stages.1.blocks.0.attn.proj"])
 def test_a_loss_that_is_no_number_names_step_term_images_and_module(
     module: str,
     tmp_path: Path,
@@ -242,13 +243,14 @@ def test_a_lost_worker_is_one_sentence(
 
     with monkeypatch.context() as patch:
         after_step(patch, 4, kill_workers)
-        assert train_classifier(output, "--data.workers=1") == 1
+        assert train_classifier(output, "--data.workers=1", "--trainer.max_epochs=3") == 1
     error = capsys.readouterr().err.strip()
     assert error.startswith("ziggurat: error: ") and "\n" not in error
     assert "lost a process that reads data (DataLoader worker (pid" in error
-    assert "the checkpoint of step 3 remains, --resume goes on from there" in error
+    # What the worker had read before may be enough for the epoch.
+    assert re.search(r"the checkpoint of step [36] remains, --resume goes on from there", error)
     assert main(["train", "--output", str(output), "--resume"]) == 0
-    assert step_of(output) == 6
+    assert step_of(output) == 9
 
 
 def test_a_signal_to_all_processes_leaves_the_workers_to_the_main_one(
