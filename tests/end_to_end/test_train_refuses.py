@@ -103,7 +103,8 @@ def test_bad_files_are_named_and_skipped_up_to_the_limit(
 ) -> None:
     for name in ("train/red/0.png", "val/blue/1.png"):
         (image_folder / name).write_bytes(b"no image")
-    words = ("--trainer.max_epochs=1",)
+    # Every image once: repeated, an epoch would see a third of them.
+    words = ("--trainer.max_epochs=1", "--data.augmentation_repeats=1")
     assert train_classifier(tmp_path / "two", *words, "--data.max_bad_files=2") == 0
     said = capsys.readouterr().out
     assert said.count("skipped, cannot be decoded") == 2

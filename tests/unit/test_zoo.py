@@ -23,7 +23,7 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
-        ("p2t_tiny", {"key_budget": 9}, "without the neck fpt or fpt_paper and has no key_budget"),
+        ("p2t_tiny", {"key_budget": 9}, "without the neck fpt or .* and has no key_budget"),
         ("retinanet_p2t_tiny", {"drop_block": 0.1}, "and has no drop_block"),
         ("mask_rcnn_fpt_p2t_small", {"key_budget": 0}, "key_budget must be at least 1, got 0"),
         ("mask_rcnn_fpt_p2t_small", {"drop_block": 1.0}, "at least 0 and below 1, got 1.0"),

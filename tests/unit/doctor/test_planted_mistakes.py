@@ -360,7 +360,7 @@ def test_images_whose_annotations_are_missing(opened: Opened, scenes: Path) -> N
 def test_rare_class(opened: Opened) -> None:
     subject = opened("classification")
     labels = np.repeat([0, 1, 2, 3, 4, 5], [500, 500, 500, 500, 500, 3])
-    subject.data.train.labels = labels  # type: ignore[union-attr]
+    subject.data.train.storage.labels = torch.from_numpy(labels)  # type: ignore[union-attr]
     finding = found(check_balance, subject)["class balance"]
     assert finding.verdict == "warning"
     assert subject.data.classes[5] in finding.evidence

@@ -109,7 +109,7 @@ def test_masks_are_read_where_they_are_learned(root: Path) -> None:
         assert isinstance(item, Sample) and isinstance(item.target, Detections)
         assert item.target.masks is not None
         assert item.target.masks.size == tuple(item.image.shape[1:])
-    assert built.new_metric(("cat",)).with_masks  # type: ignore[attr-defined]
+    assert "masks" in built.new_metric(("cat",)).kinds  # type: ignore[attr-defined]
     boxes = build_data(run(replace(data, copy_paste=0.0)))
     item = boxes.train[0]
     assert isinstance(item, Sample) and isinstance(item.target, Detections)

@@ -107,7 +107,7 @@ def test_voc(data: Path, tmp_path: Path) -> None:
     assert evaluation.report.numbers["VOC_AP"] == 0.5
     assert evaluation.report.errors == ()
     entry = {"image_id": 1, "category_id": 3, "segmentation": MASK, "score": 0.9}
-    with pytest.raises(ZigguratError, match="has masks only"):
+    with pytest.raises(ZigguratError, match="has no boxes"):
         evaluate_results(results(tmp_path, entry), data_root=data, rules="voc")
 
 

@@ -120,7 +120,7 @@ def test_files_that_are_no_results(tmp_path: Path) -> None:
         (TRUTH, "looks like annotations"),
         ({"AP": 1}, "expected a list of detections"),
         ([[1, 2]], r"entry 0 is \[1, 2\]"),
-        ([{"image_id": 1, "category_id": 5, "score": 1}], "neither bbox nor segmentation"),
+        ([{"image_id": 1, "category_id": 5, "score": 1}], "neither bbox, segmentation nor key"),
     ):
         with pytest.raises(ZigguratError, match=message):
             read_results(write(tmp_path, content))
