@@ -50,7 +50,8 @@ CLASSIFIER = [
     *("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=10"),
     *("--data.auto_augment=null", "--schedule.warmup_epochs=1", "--trainer.ema_decay=null"),
     *("--data.eval_batch_size=2", "--model.drop_path_rate=0", "--data.mixup=0"),
-    *("--data.cutmix=0", "--trainer.precision=32"),
+    # Repeated images come in another order for two processes.
+    *("--data.cutmix=0", "--data.augmentation_repeats=1", "--trainer.precision=32"),
 ]
 DETECTOR = [
     *("retinanet_p2t_tiny_1x_coco", "--data.short_side=72", "--data.long_side=96"),
