@@ -1,7 +1,7 @@
 """Recipes run two steps on a dozen images, whatever warm-up and milestones they are made for.
 
-One recipe for each system, and among the slow tests for each schedule: others differ in numbers, which
-`test_detection_recipes.py` compares with the official ones.
+One recipe for each system, and among the slow tests for each schedule. Others differ in numbers,
+which the tests of recipes compare with the official ones.
 """
 
 import json
