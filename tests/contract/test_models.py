@@ -4,6 +4,7 @@ What costs nothing on the meta device is tested on all of them. What computes is
 one listed of each family and system, which should be its smallest: larger ones run the same code.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -44,6 +45,13 @@ SMALLEST_MODELS = list(
 """Every backbone and every head once: what both do alone they do together."""
 BOXES_ALONE = ("faster_rcnn_fpt_resnet50", "faster_rcnn_panet_fpt_resnet50_caffe")
 """What learns in these learns in the models with masks, too."""
+
+
+def slow_unless(name: str, quick: Collection[str]) -> Any:
+    """Leave a larger variant, which runs the same code, to the slow tests."""
+    return pytest.param(name, marks=[] if name in quick else pytest.mark.slow)
+
+
 EXPORTED = [
     pytest.param(name, marks=[] if MODELS[name].task == "classification" else pytest.mark.slow)
     for name in SMALLEST_MODELS
@@ -110,7 +118,7 @@ def is_unused(name: str, parameter: str) -> bool:
     return is_dense and "pvt_v2" in name and parameter.startswith("backbone.stages.0.norm.")
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [slow_unless(name, SMALLEST_BACKBONES) for name in BACKBONES])
 @pytest.mark.parametrize("size", SIZES)
 def test_backbone_maps_have_the_promised_channels_strides_and_layout(
     name: str, size: tuple[int, int]
@@ -127,7 +135,7 @@ def test_backbone_maps_have_the_promised_channels_strides_and_layout(
         assert features.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [slow_unless(name, SMALLEST_MODELS) for name in MODELS])
 def test_identity_and_state_build_the_same_model_again(name: str) -> None:
     with torch.device("meta"):
         model = ziggurat.create_model(name, num_classes=7)
