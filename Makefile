@@ -5,6 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 # A process for each core, a thread for each process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# Shapes and types are checked at run time where parts are tested one by one. Whole systems, which
+# are made of these, are tested without: that takes a third of the time away.
+CHECKED := --jaxtyping-packages=ziggurat,beartype.beartype \
+	tests/unit tests/contract tests/property tests/repo
+WHOLE := tests/golden tests/end_to_end
 
 .PHONY: demo test test-all check format benchmark-real-data benchmark-backbones
 
@@ -13,11 +18,13 @@ demo: .venv/ready
 
 # What the continuous integration runs.
 test: check
-	$(PYTEST)
+	$(PYTEST) $(CHECKED)
+	$(PYTEST) $(WHOLE)
 
 # The slow tests too.
 test-all: check
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) $(CHECKED) -m "slow or not slow"
+	$(PYTEST) $(WHOLE) -m "slow or not slow"
 
 check: .venv/ready
 	$(BIN)/ruff check .
