@@ -84,9 +84,7 @@ def test_two_steps_of_a_recipe(
             words.append("--data.train_short_sides=[64,72]")
         if "crop_first" in tree["data"]:
             words += ["--data.crop_first_short_sides=[64]", "--data.crop_first_sides=[48,64]"]
-    # Two images are enough of a detector, whose second stage takes hundreds of regions of each.
-    batch = 2 if str(coco_folder) in words[0] else 4
-    small = ["--data.workers=0", f"--data.batch_size={batch}", "--trainer.accelerator=cpu"]
+    small = ["--data.workers=0", "--data.batch_size=4", "--trainer.accelerator=cpu"]
     output = tmp_path / "run"
     command = ["train", recipe, "--output", str(output), *words, *small, "--trainer.max_steps=2"]
     assert main(command) == 0
