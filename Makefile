@@ -8,8 +8,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist l
 # Shapes and types are checked at run time where parts are tested one by one. Whole systems, which
 # are made of these, are tested without: that takes a third of the time away.
 CHECKED := --jaxtyping-packages=ziggurat,beartype.beartype \
-	tests/unit tests/contract tests/property tests/repo
-WHOLE := tests/golden tests/end_to_end
+	tests/unit tests/property tests/repo
+WHOLE := tests/contract tests/golden tests/end_to_end
 
 .PHONY: demo test test-all check format benchmark-real-data benchmark-backbones
 
