@@ -3,6 +3,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# What is imported is compiled once, whatever the environment says: thousands of modules, in each of
+# many processes. Installing compiles nothing: most of it is never imported.
+unexport PYTHONDONTWRITEBYTECODE
 # A process for each core, a thread for each process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 # Shapes and types are checked at run time where parts are tested one by one. Whole systems, which
@@ -48,5 +51,6 @@ benchmark-backbones: .venv/ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "ziggurat needs Python 3.11 or newer, got $$($(PYTHON) --version); set PYTHON=..."; exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable ".[dev]"
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-compile --progress-bar on \
+		--editable ".[dev]"
 	touch $@
