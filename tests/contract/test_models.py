@@ -4,6 +4,7 @@ What costs nothing on the meta device is tested on all of them. What computes is
 one listed of each family and system, which should be its smallest: larger ones run the same code.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import pytest
@@ -42,8 +43,21 @@ SMALLEST_MODELS = list(
     }.values()
 )
 """Every backbone and every head once: what both do alone they do together."""
+BOXES_ALONE = ("faster_rcnn_fpt_resnet50", "faster_rcnn_panet_fpt_resnet50_caffe")
+"""What learns in these learns in the models with masks, too."""
+
+
+def slow_unless(name: str, quick: Collection[str]) -> Any:
+    """Leave a larger variant, which runs the same code, to the slow tests."""
+    return pytest.param(name, marks=[] if name in quick else pytest.mark.slow)
+
+
 EXPORTED = [
     pytest.param(name, marks=[] if MODELS[name].task == "classification" else pytest.mark.slow)
+    for name in SMALLEST_MODELS
+]
+LEARNING = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in BOXES_ALONE else [])
     for name in SMALLEST_MODELS
 ]
 
@@ -104,9 +118,9 @@ def is_unused(name: str, parameter: str) -> bool:
     return is_dense and "pvt_v2" in name and parameter.startswith("backbone.stages.0.norm.")
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [slow_unless(name, SMALLEST_BACKBONES) for name in BACKBONES])
 @pytest.mark.parametrize("size", SIZES)
-def test_backbone_maps_have_the_promised_channels_and_strides(
+def test_backbone_maps_have_the_promised_channels_strides_and_layout(
     name: str, size: tuple[int, int]
 ) -> None:
     size = (96, 128) if _is_divisible(name) else size
@@ -118,16 +132,10 @@ def test_backbone_maps_have_the_promised_channels_and_strides(
     ):
         expected = (2, channels, _cells(name, size[0], stride), _cells(name, size[1], stride))
         assert tuple(features.shape) == expected
+        assert features.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_backbone_maps_are_channels_last(name: str) -> None:
-    with torch.device("meta"):
-        maps = ziggurat.create_backbone(name)(torch.empty(2, 3, 96, 128))
-    assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [slow_unless(name, SMALLEST_MODELS) for name in MODELS])
 def test_identity_and_state_build_the_same_model_again(name: str) -> None:
     with torch.device("meta"):
         model = ziggurat.create_model(name, num_classes=7)
@@ -167,7 +175,7 @@ def test_a_state_gives_another_model_the_same_output(name: str) -> None:
         assert all(map(torch.equal, expected, flat(other(images))))
 
 
-@pytest.mark.parametrize("name", SMALLEST_MODELS)
+@pytest.mark.parametrize("name", LEARNING)
 def test_every_parameter_learns(name: str) -> None:
     model = small(name).train()
     images, targets, sizes = torch.randn(2, 3, 96, 97), targets_of(name), [(96, 97)] * 2

@@ -1,12 +1,13 @@
 """Recipes run two steps on a dozen images, whatever warm-up and milestones they are made for.
 
-One recipe for each system and schedule: those of other backbones differ in numbers, which
-`test_detection_recipes.py` compares with the official ones.
+One recipe for each system, and among the slow tests for each schedule. Others differ in numbers,
+which the tests of recipes compare with the official ones.
 """
 
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -21,17 +22,22 @@ from ziggurat.zoo.backbones import BACKBONES, SINGLE_STAGE_ADAPTERS, TRUNKS
 SCHEDULES = r"1x\w*|3x\w*|50e\w*|300e\w*|from\w*|\d+k\w*"
 NAMES = r"pvt\w*|p2t\w*|gpvit\w*|resnet\w*|tiny|small|base|(?:tiny|base)_cityscapes"
 RUNS = re.compile(rf"(.*?)_?({NAMES})_({SCHEDULES})")
+HEAVY = ("cascade_mask_rcnn", "faster_rcnn_panet_fpt", "faster_rcnn_panet_2fc_fpt")
 
 
-def _chosen() -> list[str]:
-    """The last recipe of each system and schedule."""
+def _chosen() -> list[Any]:
+    """The last recipe of each system and schedule; those of a system's other schedules are slow."""
     kinds = {}
     for recipe in list_recipes():
         match = RUNS.fullmatch(recipe)
         assert match is not None, recipe
         if yaml.safe_load(recipe_path(recipe).read_text())["model"]["name"] in MODELS:
             kinds[match[1], match[3]] = recipe
-    return list(kinds.values())
+    quick = {name: recipe for (name, _), recipe in kinds.items() if name not in HEAVY}.values()
+    return [
+        pytest.param(recipe, marks=[] if recipe in quick else pytest.mark.slow)
+        for recipe in kinds.values()
+    ]
 
 
 def _tiny(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> P2T:

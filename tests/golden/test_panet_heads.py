@@ -258,7 +258,10 @@ def all_pairs_file(golden: Callable[[str], Any], case: Any, with_counts: bool) -
     return {**sizes, "model": weights, "optimizer": optimizer}
 
 
-@pytest.mark.parametrize(("name", "with_counts"), [("mask", True), ("det_2fc", False)])
+@pytest.mark.parametrize(
+    ("name", "with_counts"),
+    [("mask", True), pytest.param("det_2fc", False, marks=pytest.mark.slow)],
+)
 def test_a_training_checkpoint_is_read_whole(
     name: str, with_counts: bool, golden: Callable[[str], Any], tmp_path: Path
 ) -> None:

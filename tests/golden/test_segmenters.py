@@ -90,6 +90,12 @@ def labels() -> list[LabelMap]:
     ]
 
 
+@pytest.mark.parametrize(
+    "system",
+    # In float64, with 512 channels at the finest stride, UPerNet takes half a minute.
+    [pytest.param(name, marks=[pytest.mark.slow] if "upernet" in name else []) for name in CASES],
+    indirect=True,
+)
 def test_losses_and_gradients(system: System) -> None:
     case, model = system.case, system.model
     facts = case.facts["train"]

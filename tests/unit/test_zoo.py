@@ -48,16 +48,6 @@ def test_tasks_divide_the_models() -> None:
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("name", ziggurat.list_models())
-def test_identity_builds_the_same_entries(name: str) -> None:
-    with torch.device("meta"):
-        model = ziggurat.create_model(name, num_classes=7)
-        again = build(model.identity)
-    assert model.identity.name == name
-    shapes = {key: value.shape for key, value in model.state_dict().items()}
-    assert {key: value.shape for key, value in again.state_dict().items()} == shapes
-
-
 def test_combination_equals_the_published_model() -> None:
     with torch.device("meta"):
         free = ziggurat.create_model("retinanet", backbone="p2t_tiny", neck="fpn")

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ziggurat.bench.machine import Allocator
@@ -19,6 +18,7 @@ from ziggurat.bench.results import Benchmark, Contestant, Dtype, Result, Setting
 from ziggurat.bench.run import Conditions, run_benchmark
 from ziggurat.bench.subjects import is_peer
 from ziggurat.bench.work import MEMORY_FORMATS
+from ziggurat.cli.console import table_console
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.inference.forward import choose_device
 from ziggurat.types import ImageSize
@@ -102,8 +102,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(benchmark.to_json(), indent=2))
         return
-    # A table that is piped into a file or another program is not folded.
-    console = Console() if Console().is_terminal else Console(width=200)
+    console = table_console(piped_width=200)
     for setting in benchmark.settings:
         console.print(_table(benchmark, setting))
         parted = [result for result in benchmark.of(setting) if result.parts]

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ziggurat.cli.console import table_console
 from ziggurat.cli.train import add_run_arguments, named_source, overrides
 from ziggurat.config.files import list_recipes, load_run
 from ziggurat.data.findings import plural
@@ -84,8 +85,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 
 def _print(diagnosis: Diagnosis) -> None:
-    # A table that is piped into a file or another program is not folded at 80 columns.
-    console = Console() if Console().is_terminal else Console(width=160)
+    console = table_console(piped_width=160)
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("", no_wrap=True)
     table.add_column("check", no_wrap=True)

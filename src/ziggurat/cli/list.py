@@ -8,10 +8,10 @@ from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from ziggurat.cards import MODELS
+from ziggurat.cli.console import table_console
 from ziggurat.errors import ZigguratError, check_known, did_you_mean
 from ziggurat.inference.cost import count_cost
 from ziggurat.inference.recipes import describe_recipe, recipes_of_task
@@ -65,8 +65,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(entries, indent=2))
         return
-    # A table that is piped into a file or another program is not folded.
-    console = Console() if Console().is_terminal else Console(width=PIPED_WIDTH)
+    console = table_console(PIPED_WIDTH)
     make_table, footnotes = _model_table, _model_footnotes
     if args.weights:
         make_table, footnotes = _file_table, _file_footnotes

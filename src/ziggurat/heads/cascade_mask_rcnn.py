@@ -20,10 +20,10 @@ from ziggurat.heads.roi_mask import MaskHead, mask_loss, mask_of_class
 from ziggurat.heads.roi_samples import RegionSampler, RegionSamples
 from ziggurat.heads.rpn import RPN
 from ziggurat.layers.roi_pooling import RoIPooling
-from ziggurat.ops.boxes import Stds, scale_boxes
+from ziggurat.ops.boxes import Stds, boxes_as_resized
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.region_masks import paste_masks
-from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
+from ziggurat.types import Detections, ImageSize, check_same_length
 
 GIOU_WEIGHT = 10.0
 
@@ -259,10 +259,7 @@ class CascadeMaskRCNNHead(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing.
         """
-        regions = [
-            scale_boxes(objects.boxes, scale_between(original, size))
-            for objects, size, original in zip(found, image_sizes, original_sizes, strict=True)
-        ]
+        regions = boxes_as_resized(found, image_sizes, original_sizes)
         pooled = self.mask_pooling(raw.levels, regions)
         labels = torch.cat([objects.labels for objects in found])
         drawn = [

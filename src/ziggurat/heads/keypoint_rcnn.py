@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ziggurat.heads.faster_rcnn import FasterRCNNHead, Pooling, TwoStageOutput
 from ziggurat.heads.roi_keypoint import KeypointHead, regions_with_points
 from ziggurat.keypoints import Keypoints, plain_skeleton
-from ziggurat.ops.boxes import scale_boxes
+from ziggurat.ops.boxes import boxes_as_resized
 from ziggurat.ops.keypoint_maps import maps_to_points
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.types import Detections, ImageSize, scale_between
@@ -138,17 +138,14 @@ class KeypointRCNNHead(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing.
         """
-        factors = [
-            scale_between(original, size)
-            for size, original in zip(image_sizes, original_sizes, strict=True)
-        ]
-        regions = [
-            scale_boxes(objects.boxes, factor)
-            for objects, factor in zip(found, factors, strict=True)
-        ]
+        regions = boxes_as_resized(found, image_sizes, original_sizes)
         logits = self.keypoint_head(self.pooling(raw.levels, regions))
         parts = logits.float().split([len(objects) for objects in found])
         return [
-            Keypoints(maps_to_points(part, boxes), self.skeleton).scale(factor)
-            for part, boxes, factor in zip(parts, regions, factors, strict=True)
+            Keypoints(maps_to_points(part, boxes), self.skeleton).scale(
+                scale_between(original, size)
+            )
+            for part, boxes, size, original in zip(
+                parts, regions, image_sizes, original_sizes, strict=True
+            )
         ]

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from ziggurat.heads.faster_rcnn import FasterRCNNHead, Pooling, TwoStageOutput
 from ziggurat.heads.fused_mask import FusedMaskHead
 from ziggurat.heads.roi_mask import MaskHead, mask_loss, mask_of_class
-from ziggurat.ops.boxes import scale_boxes
+from ziggurat.ops.boxes import boxes_as_resized
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.ops.region_masks import paste_masks
-from ziggurat.types import Detections, ImageSize, scale_between
+from ziggurat.types import Detections, ImageSize
 
 
 class MaskRCNNHead(nn.Module):
@@ -133,10 +133,7 @@ class MaskRCNNHead(nn.Module):
             image_sizes: Height and width of each image without its padding.
             original_sizes: Sizes before resizing.
         """
-        regions = [
-            scale_boxes(objects.boxes, scale_between(original, size))
-            for objects, size, original in zip(found, image_sizes, original_sizes, strict=True)
-        ]
+        regions = boxes_as_resized(found, image_sizes, original_sizes)
         logits = self.mask_head(self.pooling(raw.levels, regions))
         labels = torch.cat([objects.labels for objects in found])
         probabilities = mask_of_class(logits, labels).float().sigmoid()

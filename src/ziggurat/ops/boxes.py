@@ -1,12 +1,13 @@
 """Boxes as differences from other boxes, and back."""
 
+from collections.abc import Sequence
 from math import log
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ziggurat.types import ImageSize
+from ziggurat.types import Detections, ImageSize, scale_between
 
 MAX_LOG_RATIO = abs(log(16 / 1000))
 """A decoded box is at most 62.5 times as wide or high as its anchor, nor as many times smaller."""
@@ -78,6 +79,24 @@ def clip_boxes(boxes: Float[Tensor, "N 4"], image_size: ImageSize) -> Float[Tens
 def scale_boxes(boxes: Float[Tensor, "N 4"], factors: tuple[float, float]) -> Float[Tensor, "N 4"]:
     """Divide x by the first and y by the second factor."""
     return boxes / boxes.new_tensor([*factors, *factors])
+
+
+def boxes_as_resized(
+    found: Sequence[Detections],
+    image_sizes: Sequence[ImageSize],
+    original_sizes: Sequence[ImageSize],
+) -> list[Float[Tensor, "_ 4"]]:
+    """Return the boxes of objects in pixels of the images as a model saw them.
+
+    Args:
+        found: Objects of each image, in pixels of the original.
+        image_sizes: Height and width of each image without its padding.
+        original_sizes: Sizes before resizing.
+    """
+    return [
+        scale_boxes(objects.boxes, scale_between(original, size))
+        for objects, size, original in zip(found, image_sizes, original_sizes, strict=True)
+    ]
 
 
 def paired_iou(

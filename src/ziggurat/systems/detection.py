@@ -32,7 +32,7 @@ from ziggurat.models.detector import Head
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.systems.necks import Neck, build_neck
 from ziggurat.systems.panet import panet_boxes, panet_masks
-from ziggurat.systems.plan import Edition, Plan
+from ziggurat.systems.plan import Plan
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.types import Task
 
@@ -77,6 +77,9 @@ class DetectionSystem:
     neck: str | None = "fpn"
 
 
+ExtraFrom = Literal["input", "output"]
+"""Whether P6 is made of C5 or of P5."""
+
 DENSE_STRIDES = (8, 16, 32)
 """Dense heads start from C3; C4 and C5 follow, and two extra levels."""
 
@@ -86,46 +89,30 @@ def retinanet(pyramid: Pyramid, plan: Plan) -> DetectionParts:
 
     GPViT's have batch norm in the pyramid and make P6 of P5, the others of C5.
     """
-    levels = _dense_pyramid(pyramid, plan, "output" if plan.edition == "2.25" else "input")
-    head = RetinaNetHead(
-        plan.channels,
-        levels.out_strides,
-        plan.num_classes,
-        depth=plan.depth,
-        selection=_selection(RETINANET_SELECTION, plan.edition),
-    )
-    return DetectionParts(levels, head)
+    extra_from: ExtraFrom = "output" if plan.edition == "2.25" else "input"
+    return _dense(pyramid, plan, RetinaNetHead, RETINANET_SELECTION, extra_from=extra_from)
 
 
 def atss(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """ATSS (Zhang et al., arXiv:1912.02424), as published with PVT v2: P6 and P7 of P5."""
-    levels = _dense_pyramid(pyramid, plan, "output")
-    head = ATSSHead(
-        plan.channels,
-        levels.out_strides,
-        plan.num_classes,
-        depth=plan.depth,
-        selection=_selection(ATSS_SELECTION, plan.edition),
-    )
-    return DetectionParts(levels, head)
+    return _dense(pyramid, plan, ATSSHead, ATSS_SELECTION, extra_from="output")
 
 
 def gfl(pyramid: Pyramid, plan: Plan) -> DetectionParts:
     """GFL (Li et al., arXiv:2006.04388), as published with PVT v2: P6 and P7 of P5."""
-    levels = _dense_pyramid(pyramid, plan, "output")
-    head = GFLHead(
-        plan.channels,
-        levels.out_strides,
-        plan.num_classes,
-        depth=plan.depth,
-        selection=_selection(GFL_SELECTION, plan.edition),
-    )
-    return DetectionParts(levels, head)
+    return _dense(pyramid, plan, GFLHead, GFL_SELECTION, extra_from="output")
 
 
-def _dense_pyramid(pyramid: Pyramid, plan: Plan, extra_from: Literal["input", "output"]) -> Neck:
-    """Levels P3..P7."""
-    return build_neck(
+def _dense(
+    pyramid: Pyramid,
+    plan: Plan,
+    build_head: type[RetinaNetHead | ATSSHead | GFLHead],
+    published: Selection,
+    *,
+    extra_from: ExtraFrom,
+) -> DetectionParts:
+    """Put a dense head on levels P3..P7."""
+    levels = build_neck(
         pyramid,
         plan,
         start_level=list(pyramid.out_strides).index(8),
@@ -133,10 +120,14 @@ def _dense_pyramid(pyramid: Pyramid, plan: Plan, extra_from: Literal["input", "o
         extra_from=extra_from,
         has_norm=plan.edition == "2.25",
     )
-
-
-def _selection(published: Selection, edition: Edition) -> Selection:
-    return replace(published, rule="pairs" if edition == "2.25" else "anchors")
+    head = build_head(
+        plan.channels,
+        levels.out_strides,
+        plan.num_classes,
+        depth=plan.depth,
+        selection=replace(published, rule="pairs" if plan.edition == "2.25" else "anchors"),
+    )
+    return DetectionParts(levels, head)
 
 
 def faster_rcnn(pyramid: Pyramid, plan: Plan) -> DetectionParts:

@@ -1,6 +1,7 @@
 """Recipes with a Feature Pyramid Transformer: the published schedules, and what they replace."""
 
 import dataclasses
+from functools import cache
 
 import pytest
 
@@ -19,6 +20,7 @@ PLAIN = {
 """Like the run of the same name without it."""
 
 
+@cache
 def run_of(recipe: str) -> TrainConfig:
     return load_run(recipe, ["--data.root=somewhere"])
 

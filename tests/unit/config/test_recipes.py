@@ -19,6 +19,11 @@ RECIPES = list_recipes()
 PUBLISHED = [name for name in RECIPES if "from_scratch" not in name]
 CLASSIFIERS = [name for name in PUBLISHED if name.endswith("imagenet")]
 
+SIZE = r"_(tiny|small|medium|base|large|b\d_li|b\d|l\d)(?=_)|(?<=resnet)\d+"
+SMALLEST = {re.sub(SIZE, "", name): name for name in reversed(RECIPES)}.values()
+"""One recipe of those that differ in the size of the backbone alone."""
+BUILT = [pytest.param(name, marks=[] if name in SMALLEST else pytest.mark.slow) for name in RECIPES]
+
 IMAGENET = 1_281_167
 COCO = 117_266
 
@@ -120,7 +125,7 @@ def of_mmcv(model: nn.Module) -> set[str]:
     return set(names())
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", BUILT)
 def test_a_recipe_builds_its_model_and_its_groups(recipe: str) -> None:
     run = run_of(recipe)
     model = model_of(run.model.name, run.model.backbone, run.model.neck)

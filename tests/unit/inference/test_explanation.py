@@ -17,7 +17,7 @@ from ziggurat.necks.fpt import find_transformer
 from ziggurat.zoo import Model
 
 
-@pytest.fixture(scope="module", params=["fpt", "fpt_paper"])
+@pytest.fixture(scope="module", params=["fpt", pytest.param("fpt_paper", marks=pytest.mark.slow)])
 def model(request: pytest.FixtureRequest) -> Model:
     torch.manual_seed(0)
     return ziggurat.create_model(
