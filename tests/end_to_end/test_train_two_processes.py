@@ -55,7 +55,7 @@ CLASSIFIER = [
 ]
 DETECTOR = [
     *("retinanet_p2t_tiny_1x_coco", "--data.short_side=72", "--data.long_side=96"),
-    *("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=0.01"),
+    *("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=0.005"),
     *("--model.head_channels=16", "--schedule.warmup_steps=2"),
     *("--schedule.milestones=[50]", "--data.eval_batch_size=1", "--model.drop_path_rate=0"),
 ]
@@ -81,7 +81,9 @@ def run(
         "--trainer.log_every_steps=1",
     ]
     # All processes run on this machine's few cores.
-    variables = os.environ | {"OMP_NUM_THREADS": "1"} | (environment or {})
+    # Begun again, they must not find the addresses of those before.
+    alone = {"OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    variables = os.environ | alone | (environment or {})
     return subprocess.run(
         command, capture_output=True, text=True, timeout=900, env=variables, check=False
     )
@@ -120,7 +122,10 @@ def losses_of(output: Path) -> list[float]:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
-ATSS = [*DETECTOR, "--model.name=atss", "--model.backbone=p2t_tiny"]
+ATSS = [
+    *(word for word in DETECTOR if "head_channels" not in word),
+    *("--model.name=atss", "--model.backbone=p2t_tiny", "--model.head_channels=64"),
+]
 """A detector that counts its objects over all processes, as officially; RetinaNet does not."""
 
 

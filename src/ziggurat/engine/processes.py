@@ -80,6 +80,19 @@ def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     return all(environment.get(name, "0") == "0" for name in RANKS)
 
 
+def may_hang_when_begun_again(environment: Mapping[str, str] = os.environ) -> bool:
+    """Say whether processes that torchrun begins again would find addresses of dead ones.
+
+    It hands them its own key-value store, which still has what the earlier processes wrote
+    (pytorch issue 135712); then they wait for one another until their time is up.
+
+    Args:
+        environment: Environment of this process.
+    """
+    begins_again = environment.get("TORCHELASTIC_MAX_RESTARTS", "0") not in ("", "0")
+    return begins_again and environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def check_device(config: TrainerConfig, device: str, world_size: int) -> None:
     """Raise where the kind of device cannot do what the run asks for.
 

@@ -36,6 +36,7 @@ from ziggurat.engine.processes import (
     cluster_environment,
     devices_and_nodes,
     is_first_process,
+    may_hang_when_begun_again,
 )
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.sharded import FullySharded, WholeModel
@@ -104,6 +105,11 @@ def train(
             if is_first_process():
                 folder.check_resumable(config) if goes_on else folder.check_new()
             start = files.choose(speak) if goes_on else None
+            if may_hang_when_begun_again():
+                speak(
+                    "torchrun --max-restarts may hang when it begins again; start it with "
+                    "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment"
+                )
             return _Run(config, folder, files, start, signals, speak).fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.

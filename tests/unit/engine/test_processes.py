@@ -9,6 +9,7 @@ from ziggurat.engine.processes import (
     cluster_environment,
     devices_and_nodes,
     is_first_process,
+    may_hang_when_begun_again,
     uses_srun,
 )
 from ziggurat.errors import ZigguratError
@@ -90,3 +91,11 @@ def test_torchrun_under_srun_and_shells_of_srun() -> None:
     assert not uses_srun(SRUN | {"SLURM_JOB_NAME": "bash"})
     assert cluster_environment(SRUN | TWO_NODES) is None
     assert cluster_environment({}) is None
+
+
+def test_a_launcher_whose_store_outlives_its_processes() -> None:
+    store = {"TORCHELASTIC_USE_AGENT_STORE": "True"}
+    assert may_hang_when_begun_again({**store, "TORCHELASTIC_MAX_RESTARTS": "3"})
+    assert not may_hang_when_begun_again({**store, "TORCHELASTIC_MAX_RESTARTS": "0"})
+    assert not may_hang_when_begun_again({"TORCHELASTIC_MAX_RESTARTS": "3"})
+    assert not may_hang_when_begun_again({})
