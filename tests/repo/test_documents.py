@@ -42,7 +42,8 @@ def documented_commands() -> list[tuple[str, list[str]]]:
         text = path.read_text()
         lines = re.findall(r"`(ziggurat [^`\n]*)`", text)
         for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            lines += [line for line in block.splitlines() if "ziggurat " in line]
+            joined = block.replace("\\\n", " ")
+            lines += [line for line in joined.splitlines() if "ziggurat " in line]
         for line in lines:
             words = shlex.split(line.split("#")[0].replace("[", "").replace("]", ""))
             if "ziggurat" in words:

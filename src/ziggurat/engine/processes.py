@@ -3,10 +3,6 @@
 import os
 from collections.abc import Mapping
 
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
-
 from ziggurat.config.tree import TrainerConfig
 from ziggurat.errors import ZigguratError
 
@@ -54,21 +50,6 @@ def uses_srun(environment: Mapping[str, str] = os.environ) -> bool:
     is_shell = environment.get("SLURM_JOB_NAME") in ("bash", "interactive")
     is_task = {"SLURM_STEP_ID", "SLURM_NTASKS", "SLURM_PROCID"} <= environment.keys()
     return is_task and not is_shell and not uses_torchrun(environment)
-
-
-def cluster_environment(environment: Mapping[str, str] = os.environ) -> ClusterEnvironment | None:
-    """Return what tells Lightning about the other processes, or None for its own search.
-
-    Args:
-        environment: Environment of this process.
-    """
-    if uses_torchrun(environment):
-        return None
-    if uses_srun(environment):
-        # Lightning would save wherever the signal meets it; here a run saves between two steps.
-        return SLURMEnvironment(auto_requeue=False)
-    # In a batch script without srun SLURM's variables speak of tasks that nobody started.
-    return LightningEnvironment() if "SLURM_JOB_ID" in environment else None
 
 
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,10 +1,30 @@
-"""SLURM's limit of time: a job that is told of its end saves and queues itself again."""
+"""SLURM: who its processes are, and a job that is told of its end queues itself again."""
 
 import os
 import subprocess
 from collections.abc import Mapping
 
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+
+from ziggurat.engine.processes import uses_srun, uses_torchrun
 from ziggurat.errors import ZigguratError
+
+
+def cluster_environment(environment: Mapping[str, str] = os.environ) -> ClusterEnvironment | None:
+    """Return what tells Lightning about the other processes, or None for its own search.
+
+    Args:
+        environment: Environment of this process.
+    """
+    if uses_torchrun(environment):
+        return None
+    if uses_srun(environment):
+        # Lightning would save wherever the signal meets it; here a run saves between two steps.
+        return SLURMEnvironment(auto_requeue=False)
+    # In a batch script without srun SLURM's variables speak of tasks that nobody started.
+    return LightningEnvironment() if "SLURM_JOB_ID" in environment else None
 
 
 def requeue(environment: Mapping[str, str] = os.environ) -> str:

@@ -33,14 +33,13 @@ from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
 from ziggurat.engine.processes import (
     check_device,
-    cluster_environment,
     devices_and_nodes,
     is_first_process,
     may_hang_when_begun_again,
 )
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.sharded import FullySharded, WholeModel
-from ziggurat.engine.slurm import requeue
+from ziggurat.engine.slurm import cluster_environment, requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
 from ziggurat.zoo import Model

@@ -6,12 +6,12 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from ziggurat.config import TrainerConfig
 from ziggurat.engine.processes import (
-    cluster_environment,
     devices_and_nodes,
     is_first_process,
     may_hang_when_begun_again,
     uses_srun,
 )
+from ziggurat.engine.slurm import cluster_environment
 from ziggurat.errors import ZigguratError
 
 TWO_NODES = {"LOCAL_WORLD_SIZE": "8", "WORLD_SIZE": "16"}
