@@ -43,8 +43,13 @@ SMALLEST_MODELS = list(
     }.values()
 )
 """Every backbone and every head once: what both do alone they do together."""
-BOXES_ALONE = ("faster_rcnn_fpt_resnet50", "faster_rcnn_panet_fpt_resnet50_caffe")
-"""What learns in these learns in the models with masks, too."""
+SMALLEST_OF_TASKS = {MODELS[name].task: name for name in reversed(SMALLEST_MODELS)}.values()
+LEARNING_ELSEWHERE = (
+    *("faster_rcnn_fpt_resnet50", "faster_rcnn_panet_fpt_resnet50_caffe"),  # with masks
+    *("faster_rcnn_panet_2fc_fpt_resnet50_caffe", "mask_rcnn_fpt_resnet50"),  # with PANet
+    *("semantic_fpn_fpt_pvt_v2_b2", "retinanet_fpt_gpvit_l1"),  # FPT in others, heads on FPN
+)
+"""Every part of these is in another model, too, where it learns."""
 
 
 def slow_unless(name: str, quick: Collection[str]) -> Any:
@@ -57,7 +62,7 @@ EXPORTED = [
     for name in SMALLEST_MODELS
 ]
 LEARNING = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in BOXES_ALONE else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name in LEARNING_ELSEWHERE else [])
     for name in SMALLEST_MODELS
 ]
 
@@ -164,7 +169,13 @@ def test_raw_output_has_a_place_for_every_class(name: str, size: tuple[int, int]
         assert [x.shape[1] * 4 // 7 for x in raw.cls_logits] == [y.shape[1] for y in raw.box_deltas]
 
 
-@pytest.mark.parametrize("name", SMALLEST_MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in SMALLEST_OF_TASKS else pytest.mark.slow)
+        for name in SMALLEST_MODELS
+    ],
+)
 def test_a_state_gives_another_model_the_same_output(name: str) -> None:
     model, other = small(name).eval(), small(name).eval()
     images = torch.randn(1, 3, 160, 160)

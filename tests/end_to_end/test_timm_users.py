@@ -17,7 +17,7 @@ import ziggurat  # noqa: F401 - timm knows our models from here on
 @pytest.mark.parametrize(
     "order",
     [
-        "ziggurat, timm",
+        pytest.param("ziggurat, timm", marks=pytest.mark.slow),
         "timm, ziggurat",
         "ziggurat.backbones.p2t, timm",  # which imports timm, before it is whole itself
     ],

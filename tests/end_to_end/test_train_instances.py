@@ -10,7 +10,7 @@ from ziggurat.cli.main import main
 NUM_CLASSES = {"voc": 20, "cityscapes": 8}
 
 
-@pytest.mark.parametrize("name", NUM_CLASSES)
+@pytest.mark.parametrize("name", [pytest.param("voc", marks=pytest.mark.slow), "cityscapes"])
 def test_two_steps_of_mask_rcnn_and_its_numbers(
     request: pytest.FixtureRequest, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -51,7 +51,7 @@ def test_from_training_to_prediction(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = tmp_path / "run"
-    words = ("--trainer.max_epochs=4", "--trainer.val_every_epochs=4")
+    words = ("--data.batch_size=2", "--trainer.max_epochs=2", "--trainer.val_every_epochs=2")
     assert train_keypoints(output, *words) == 0
     with (output / "metrics.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["train/keypoint"]]

@@ -17,7 +17,9 @@ def weights_of(output: Path) -> dict[str, torch.Tensor]:
     return load_weights(output / "last.safetensors").state_dict()
 
 
-@pytest.mark.parametrize(("kind", "decoder"), [("lmdb", "exact"), ("shards", "fast")])
+@pytest.mark.parametrize(
+    ("kind", "decoder"), [pytest.param("lmdb", "exact", marks=pytest.mark.slow), ("shards", "fast")]
+)
 def test_a_run_on_packed_images_is_that_on_folders(
     tmp_path: Path,
     train_classifier: Train,

@@ -22,7 +22,10 @@ from ziggurat.zoo.backbones import BACKBONES, SINGLE_STAGE_ADAPTERS, TRUNKS
 SCHEDULES = r"1x\w*|3x\w*|50e\w*|300e\w*|from\w*|\d+k\w*"
 NAMES = r"pvt\w*|p2t\w*|gpvit\w*|resnet\w*|tiny|small|base|(?:tiny|base)_cityscapes"
 RUNS = re.compile(rf"(.*?)_?({NAMES})_({SCHEDULES})")
-HEAVY = ("cascade_mask_rcnn", "faster_rcnn_panet_fpt", "faster_rcnn_panet_2fc_fpt")
+HEAVY = (
+    *("cascade_mask_rcnn", "faster_rcnn_panet_fpt", "faster_rcnn_panet_2fc_fpt"),
+    *("mask_rcnn_panet_fpt", "keypoint_rcnn"),
+)
 
 
 def _chosen() -> list[Any]:

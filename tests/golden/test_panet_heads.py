@@ -141,7 +141,13 @@ class System:
         self.body_report = ziggurat.load_official(model.backbone, {"model": self.weights})
 
 
-@pytest.fixture(scope="module", params=SYSTEMS)
+@pytest.fixture(
+    scope="module",
+    # The one with masks has every part but the head of two layers.
+    params=[
+        pytest.param(name, marks=[] if name == "mask" else pytest.mark.slow) for name in SYSTEMS
+    ],
+)
 def system(request: pytest.FixtureRequest, golden: Callable[[str], Any]) -> System:
     case = golden(f"fpt/e2e_fptnet_R-50_{request.param}_repaired")
     return System(case, SYSTEMS[request.param])

@@ -68,7 +68,14 @@ def official_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ziggurat.heads.rpn.best_indices", unstable_best)
 
 
-@pytest.fixture(scope="module", params=CASES)
+QUICK = ("det_maskrcnn_pvt_small", "det_cascade_maskrcnn_pvt_v2_b2")
+"""Each head once; the other backbones have tests of their own, and run here among the slow ones."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CASES],
+)
 def system(
     request: pytest.FixtureRequest,
     golden: Callable[[str], Any],
