@@ -93,7 +93,7 @@ def test_resume_within_an_epoch_repeats_the_whole_run(
     assert by_step[0] == by_step[1]
 
 
-@pytest.mark.parametrize("call", [0, 3])
+@pytest.mark.parametrize("call", [pytest.param(0, marks=pytest.mark.slow), 3])
 def test_ctrl_c_in_any_step_loses_nothing(
     call: int,
     tmp_path: Path,
@@ -114,6 +114,7 @@ def test_ctrl_c_in_any_step_loses_nothing(
     assert_same_weights(whole / "last.safetensors", parts / "last.safetensors")
 
 
+@pytest.mark.slow
 def test_ctrl_c_with_accumulation_goes_back_to_the_last_whole_step(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ NAMES = r"pvt\w*|p2t\w*|gpvit\w*|resnet\w*|tiny|small|base|(?:tiny|base)_citysca
 RUNS = re.compile(rf"(.*?)_?({NAMES})_({SCHEDULES})")
 HEAVY = (
     *("cascade_mask_rcnn", "faster_rcnn_panet_fpt", "faster_rcnn_panet_2fc_fpt"),
-    *("mask_rcnn_panet_fpt", "keypoint_rcnn"),
+    *("mask_rcnn_panet_fpt", "keypoint_rcnn", "sparse_rcnn"),
 )
 
 

@@ -58,7 +58,9 @@ def assert_same_losses(losses: dict[str, Tensor], official: Any) -> None:
     scope="module",
     params=[
         ("retinanet", "pvt_small", "det_retinanet_pvt_small"),
-        ("retinanet", "gpvit_l1_adapter", "det_retinanet_gpvit_l1"),
+        pytest.param(
+            ("retinanet", "gpvit_l1_adapter", "det_retinanet_gpvit_l1"), marks=pytest.mark.slow
+        ),
         ("atss", "pvt_v2_b2", "det_atss_pvt_v2_b2"),
         ("gfl", "pvt_v2_b2", "det_gfl_pvt_v2_b2"),
     ],

@@ -18,7 +18,10 @@ TOLERANCE = 2e-5
 SHOWN_LAYERS = (0, 1, 2, 4, 7, 10, 11)
 
 
-@pytest.mark.parametrize("name", ["gpvit_l1-224", "gpvit_l1-192x256", "gpvit_l2-224"])
+@pytest.mark.parametrize(
+    "name",
+    ["gpvit_l1-224", "gpvit_l1-192x256", pytest.param("gpvit_l2-224", marks=pytest.mark.slow)],
+)
 def test_classifier_gives_the_official_values_in_every_layer(
     name: str, golden: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -71,7 +74,7 @@ def test_backbone_gives_the_official_maps(
     ("name", "is_single_stage"),
     [
         ("gpvit_l1-adapter-det-256x320", False),
-        ("gpvit_l1-adapter-single-stage-det-256x320", True),
+        pytest.param("gpvit_l1-adapter-single-stage-det-256x320", True, marks=pytest.mark.slow),
     ],
 )
 def test_adapter_gives_the_official_pyramid(

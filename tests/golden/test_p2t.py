@@ -13,7 +13,10 @@ from ziggurat.layers.tokens import to_tokens
 TOLERANCE = 2e-5
 
 
-@pytest.mark.parametrize("name", ["p2t_tiny-224", "p2t_tiny-192x256", "p2t_small-224"])
+@pytest.mark.parametrize(
+    "name",
+    ["p2t_tiny-224", "p2t_tiny-192x256", pytest.param("p2t_small-224", marks=pytest.mark.slow)],
+)
 def test_classifier_gives_the_official_logits(
     name: str, golden: Callable[[str], Any], tmp_path: Path
 ) -> None:
@@ -34,7 +37,9 @@ def test_classifier_gives_the_official_logits(
     [
         ("p2t_small-det-256x320", 0),
         ("p2t_small-det-from-imagenet-256x320", 2),  # the ImageNet head
-        ("p2t_small-seg-256x320", 2),  # the head that segmentation files carry along unused
+        pytest.param(
+            "p2t_small-seg-256x320", 2, marks=pytest.mark.slow
+        ),  # the head that segmentation files carry along unused
     ],
 )
 def test_backbone_gives_the_official_maps(

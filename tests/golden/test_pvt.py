@@ -19,7 +19,7 @@ TOLERANCE = 2e-5
         "pvt_tiny-224",
         "pvt_tiny-192x256",
         "pvt_tiny-112x448",  # as many patches as at 224, of another shape
-        "pvt_small-224",
+        pytest.param("pvt_small-224", marks=pytest.mark.slow),
     ],
 )
 def test_classifier_gives_the_official_logits(
@@ -46,7 +46,7 @@ def test_classifier_gives_the_official_logits(
         ("pvt_small-det-256x320", 0, ["c2", "c3", "c4", "c5"]),
         # Class token, its norm and the classifier stay behind.
         ("pvt_small-det-from-imagenet-256x320", 5, ["c2", "c3", "c4", "c5"]),
-        ("pvt_small-seg-256x320", 0, ["c2", "c3", "c4", "c5"]),
+        pytest.param("pvt_small-seg-256x320", 0, ["c2", "c3", "c4", "c5"], marks=pytest.mark.slow),
         # The same network, of which DETR takes the last map only.
         ("pvt_small_f4-det-256x320", 0, ["c5"]),
     ],

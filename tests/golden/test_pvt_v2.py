@@ -15,7 +15,12 @@ TOLERANCE = 2e-5
 
 @pytest.mark.parametrize(
     "name",
-    ["pvt_v2_b0-224", "pvt_v2_b0-192x256", "pvt_v2_b2-224", "pvt_v2_b2_li-192x256"],
+    [
+        "pvt_v2_b0-224",
+        "pvt_v2_b0-192x256",
+        pytest.param("pvt_v2_b2-224", marks=pytest.mark.slow),
+        "pvt_v2_b2_li-192x256",
+    ],
 )
 def test_classifier_gives_the_official_logits(
     name: str, golden: Callable[[str], Any], tmp_path: Path

@@ -154,6 +154,11 @@ def _numbered(rois: Tensor) -> Tensor:
     return torch.cat([torch.zeros(len(rois), 1), rois], dim=1)
 
 
+@pytest.mark.parametrize(
+    "system",
+    [pytest.param(name, marks=[] if name == QUICK[0] else pytest.mark.slow) for name in CASES],
+    indirect=True,
+)
 @pytest.mark.usefixtures("official_order")
 def test_detections_and_masks(system: System) -> None:
     case = system.case

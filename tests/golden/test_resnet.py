@@ -131,7 +131,7 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
-@pytest.mark.parametrize("size", [(64, 96), (65, 71)])
+@pytest.mark.parametrize("size", [(65, 71), pytest.param((64, 96), marks=pytest.mark.slow)])
 def test_resnet50_gives_the_maps_of_torchvision(norm: Any, size: tuple[int, int]) -> None:
     theirs = randomized(torchvision.models.resnet50())
     ours = resnet50(norm=norm).eval()

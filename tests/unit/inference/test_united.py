@@ -46,7 +46,9 @@ def with_masks(system: str) -> Predictor:
     return Predictor(model, device="cpu")
 
 
-@pytest.fixture(scope="module", params=["mask_rcnn", "cascade_mask_rcnn"])
+@pytest.fixture(
+    scope="module", params=["mask_rcnn", pytest.param("cascade_mask_rcnn", marks=pytest.mark.slow)]
+)
 def masked(request: pytest.FixtureRequest, p2t_mini: str) -> Predictor:
     del p2t_mini  # must be listed
     return with_masks(request.param)
