@@ -48,7 +48,7 @@ LEARNING_ELSEWHERE = (
     *("faster_rcnn_fpt_resnet50", "faster_rcnn_panet_fpt_resnet50_caffe"),  # with masks
     *("faster_rcnn_panet_2fc_fpt_resnet50_caffe", "mask_rcnn_fpt_resnet50"),  # with PANet
     *("semantic_fpn_fpt_pvt_v2_b2", "retinanet_fpt_gpvit_l1"),  # FPT with PANet, heads on FPN
-    # The golden tests hold every gradient of these to the official one.
+    # The golden tests compare the norms of the gradients of these, part by part.
     *("cascade_mask_rcnn_pvt_v2_b2_li", "sparse_rcnn_pvt_v2_b2_li", "mask_rcnn_pvt_tiny"),
 )
 """Every part of these is in another model, too, where it learns."""
@@ -59,13 +59,9 @@ def slow_unless(name: str, quick: Collection[str]) -> Any:
     return pytest.param(name, marks=[] if name in quick else pytest.mark.slow)
 
 
-EXPORTED = [
-    pytest.param(name, marks=[] if name == "p2t_tiny" else pytest.mark.slow)
-    for name in SMALLEST_MODELS
-]
+EXPORTED = [slow_unless(name, ["p2t_tiny"]) for name in SMALLEST_MODELS]
 LEARNING = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in LEARNING_ELSEWHERE else [])
-    for name in SMALLEST_MODELS
+    slow_unless(name, set(SMALLEST_MODELS) - set(LEARNING_ELSEWHERE)) for name in SMALLEST_MODELS
 ]
 
 
@@ -171,13 +167,7 @@ def test_raw_output_has_a_place_for_every_class(name: str, size: tuple[int, int]
         assert [x.shape[1] * 4 // 7 for x in raw.cls_logits] == [y.shape[1] for y in raw.box_deltas]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[] if name in SMALLEST_OF_TASKS else pytest.mark.slow)
-        for name in SMALLEST_MODELS
-    ],
-)
+@pytest.mark.parametrize("name", [slow_unless(name, SMALLEST_OF_TASKS) for name in SMALLEST_MODELS])
 def test_a_state_gives_another_model_the_same_output(name: str) -> None:
     model, other = small(name).eval(), small(name).eval()
     images = torch.randn(1, 3, 160, 160)

@@ -1,7 +1,6 @@
 """What the model finds on a few validation images, drawn for TensorBoard at each validation."""
 
 from collections.abc import Sequence
-from itertools import islice
 
 import numpy as np
 import torch
@@ -37,8 +36,8 @@ class Samples:
             preprocessing: How the images were prepared.
         """
         wanted = NUM_SAMPLES - len(self._images)
-        shown = zip(batch.images, batch.image_sizes, batch.infos, results, strict=True)
-        for image, (height, width), info, result in islice(shown, wanted):
+        sizes = zip(batch.images, batch.image_sizes, batch.infos, results, strict=True)
+        for image, (height, width), info, result in list(sizes)[: max(0, wanted)]:
             picture = Image.fromarray(_pixels(image[:, :height, :width], preprocessing))
             if not isinstance(result, ClassScores):  # it is in pixels of the original
                 result = result.to("cpu")
