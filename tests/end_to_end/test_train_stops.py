@@ -136,10 +136,14 @@ def test_max_minutes_ends_the_run_and_validates(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "run"
-    assert train_classifier(output, "--trainer.max_minutes=0.0001") == 0
-    assert "trainer.max_minutes is 0.0001" in capsys.readouterr().out
+    words = ("--trainer.max_minutes=1e-9", "--schedule.follow_clock=true", "--schedule.min_lr=0")
+    assert train_classifier(output, *words) == 0
+    assert "trainer.max_minutes is 1e-09" in capsys.readouterr().out
     assert step_of(output) == 1
     assert last_validation(output)["step"] == 1
+    with (output / "metrics.csv").open(newline="") as file:
+        lrs = [float(row["train/lr"]) for row in csv.DictReader(file) if row["train/lr"]]
+    assert lrs == pytest.approx([0.0], abs=1e-12)  # the time was over before the step began
 
 
 def test_a_run_stopped_after_any_epoch_goes_on_as_if_it_had_not(

@@ -53,6 +53,8 @@ class ClassificationData:
     """Alpha of mixup's beta distribution; 0 turns it off."""
     cutmix: float = 1.0
     """Alpha of cutmix's beta distribution; 0 turns it off."""
+    mix_probability: float = 1.0
+    """Probability that the images of a batch are mixed, by mixup or cutmix."""
     label_smoothing: float = 0.1
     """Share of the target that is spread evenly over all classes."""
     max_bad_files: int = 10
@@ -70,6 +72,7 @@ class ClassificationData:
         fits = cropped <= self.resize
         require(fits, f"data.{name}", cropped, f"at most data.resize = {self.resize}")
         require_fractions("data", random_erasing=self.random_erasing, flip=self.flip)
+        self._check_mixing()
         low, high = self.crop_scale
         require(
             0 < low <= high <= 1,
@@ -92,11 +95,26 @@ class ClassificationData:
             self.color_jitter,
             "0 where data.auto_augment is set (or set data.auto_augment to null)",
         )
+
+    def _check_mixing(self) -> None:
         require(
             not self.mixes or self.batch_size % 2 == 0,
             "data.batch_size",
             self.batch_size,
             "even where data.mixup or data.cutmix is on, since they mix pairs of images",
+        )
+        share = self.mix_probability
+        require(
+            0 < share <= 1,
+            "data.mix_probability",
+            share,
+            "above 0 and at most 1 (data.mixup and data.cutmix turn mixing off)",
+        )
+        require(
+            self.mixes or share == 1,
+            "data.mix_probability",
+            share,
+            "left out where data.mixup and data.cutmix are 0",
         )
 
     @property

@@ -35,6 +35,9 @@ class ScheduleConfig:
     update: Literal["step", "epoch", "epoch_end"] = "step"
     """Whether it changes every step, or once an epoch: to the value of the epoch before, or to that
     of the epoch's end."""
+    follow_clock: bool = False
+    """Whether it hurries on where steps are too slow for trainer.max_minutes, so that a run that is
+    stopped by that limit has seen its end, too; such a run cannot be repeated bit by bit."""
 
     def __post_init__(self) -> None:
         require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0")
@@ -111,4 +114,11 @@ class ScheduleConfig:
             "schedule.warmup_mode",
             self.warmup_mode,
             "null where there is no warm-up",
+        )
+        require(
+            not self.follow_clock or (self.kind != "step" and self.update == "step"),
+            "schedule.follow_clock",
+            self.follow_clock,
+            f"false where schedule.kind is {self.kind} and schedule.update is {self.update}: "
+            "only a cosine or polynomial that changes every step can hurry",
         )

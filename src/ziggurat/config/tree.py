@@ -163,7 +163,7 @@ class TrainerConfig:
     max_steps: int | None = None
     """Optimizer steps that end the run, and with it a cosine; milestones stay where they are."""
     max_minutes: float | None = None
-    """Minutes after which the run is stopped; the schedule does not follow."""
+    """Minutes after which the run is stopped; the schedule follows with schedule.follow_clock."""
     precision: Literal["32", "bf16", "fp16"] = "32"
     """Numbers in forward and backward; bf16 and fp16 are mixed precision."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -267,6 +267,9 @@ class ClassificationRun:
     task: Literal["classification"] = "classification"
     """What the model does."""
 
+    def __post_init__(self) -> None:
+        _require_time(self.schedule, self.trainer)
+
 
 @dataclass(frozen=True)
 class DetectionRun:
@@ -282,6 +285,7 @@ class DetectionRun:
 
     def __post_init__(self) -> None:
         _require_one_size(self.trainer)
+        _require_time(self.schedule, self.trainer)
 
 
 @dataclass(frozen=True)
@@ -298,6 +302,7 @@ class InstanceSegmentationRun:
 
     def __post_init__(self) -> None:
         _require_one_size(self.trainer)
+        _require_time(self.schedule, self.trainer)
 
 
 @dataclass(frozen=True)
@@ -314,6 +319,7 @@ class KeypointDetectionRun:
 
     def __post_init__(self) -> None:
         _require_one_size(self.trainer)
+        _require_time(self.schedule, self.trainer)
 
 
 @dataclass(frozen=True)
@@ -329,6 +335,9 @@ class SemanticSegmentationRun:
     task: Literal["semantic_segmentation"] = "semantic_segmentation"
     """What the model does."""
 
+    def __post_init__(self) -> None:
+        _require_time(self.schedule, self.trainer)
+
 
 def _require_one_size(trainer: TrainerConfig) -> None:
     # Every batch of a detector has another size, for each of which there would be a compilation.
@@ -337,6 +346,15 @@ def _require_one_size(trainer: TrainerConfig) -> None:
         "trainer.compile",
         trainer.compile,
         "false in runs whose images differ in size from batch to batch",
+    )
+
+
+def _require_time(schedule: ScheduleConfig, trainer: TrainerConfig) -> None:
+    require(
+        not schedule.follow_clock or trainer.max_minutes is not None,
+        "schedule.follow_clock",
+        schedule.follow_clock,
+        "false where trainer.max_minutes is null: there is no time to keep up with",
     )
 
 

@@ -135,6 +135,7 @@ class MixupCutmix:
     Args:
         mixup: Alpha of mixup's beta distribution; 0 turns it off.
         cutmix: Alpha of cutmix's beta distribution; 0 turns it off.
+        probability: Probability that a batch is mixed.
         num_classes: Number of classes K.
         label_smoothing: Share of a label that is spread over all classes.
         seed: Seed of the run.
@@ -148,6 +149,7 @@ class MixupCutmix:
         *,
         mixup: float,
         cutmix: float,
+        probability: float = 1.0,
         num_classes: int,
         label_smoothing: float,
         seed: int,
@@ -160,6 +162,7 @@ class MixupCutmix:
         self._mix = Mixup(
             mixup_alpha=mixup,
             cutmix_alpha=cutmix,
+            prob=probability,
             label_smoothing=label_smoothing,
             num_classes=num_classes,
         )

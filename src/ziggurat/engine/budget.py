@@ -25,14 +25,20 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
 
     On a CPU a few steps are measured with a model and data like the run's; the schedule ends with
     the last step that fits, so that a short run is a whole one. The time itself stays as
-    `trainer.max_minutes`, should the machine become slower. With a GPU only that limit is set.
+    `trainer.max_minutes`, and the schedule follows the clock should the machine become slower.
+    With a GPU only that limit is set.
 
     Args:
         config: The run.
         minutes: Time for training and validation.
         say: Is told the outcome.
     """
-    limited = replace(config, trainer=replace(config.trainer, max_minutes=minutes))
+    can_hurry = config.schedule.kind != "step" and config.schedule.update == "step"
+    limited = replace(
+        config,
+        trainer=replace(config.trainer, max_minutes=minutes),
+        schedule=replace(config.schedule, follow_clock=can_hurry),
+    )
     if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
         return limited
     data = build_data(config)

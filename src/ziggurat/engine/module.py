@@ -1,6 +1,7 @@
 """The one Lightning module: it adds whatever losses a model names and knows no task."""
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -94,7 +95,15 @@ class TrainingModule(LightningModule):
     @property
     def lr(self) -> float:
         """Learning rate of the next step."""
-        return self.base_lr * self.schedule.factor(self.global_step)
+        return self.base_lr * self.schedule.factor(self._scheduled_step())
+
+    def _scheduled_step(self) -> float:
+        minutes = self.config.trainer.max_minutes
+        if not self.config.schedule.follow_clock or minutes is None:
+            return float(self.global_step)
+        seconds = torch.tensor([time.monotonic() - self._begin], device=self.device)
+        share = float(mean_over_processes(seconds)) / (60.0 * minutes)
+        return self.schedule.keep_pace(self.global_step, self._first_step, share)
 
     @property
     def base_lr(self) -> float:
@@ -148,6 +157,10 @@ class TrainingModule(LightningModule):
         """Copy a batch to the device of this process."""
         del dataloader_idx  # there is one loader
         return batch_to(batch, device)
+
+    def on_train_start(self) -> None:
+        """Note where the time of `trainer.max_minutes` begins to run."""
+        self._begin, self._first_step = time.monotonic(), self.global_step
 
     def on_train_epoch_start(self) -> None:
         """Choose the order of the epoch."""
@@ -222,6 +235,7 @@ def _build_mixing(config: TrainConfig, model: Model) -> MixupCutmix | None:
     return MixupCutmix(
         mixup=config.data.mixup,
         cutmix=config.data.cutmix,
+        probability=config.data.mix_probability,
         num_classes=model.identity.num_classes,
         label_smoothing=config.data.label_smoothing,
         seed=config.trainer.seed,

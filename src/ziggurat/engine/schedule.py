@@ -55,11 +55,11 @@ class Schedule:
             f"the run has {self.total_steps}"
         )
 
-    def factor(self, step: int) -> float:
+    def factor(self, step: int | float) -> float:
         """Return the factor of a step.
 
         Args:
-            step: Optimizer steps done before.
+            step: Optimizer steps done before; a part of one where the schedule follows the clock.
         """
         position = self._position(step)
         warms_up = position < self.warmup_steps
@@ -73,7 +73,18 @@ class Schedule:
         usual = "multiplies" if self.config.kind == "poly" else "replaces"
         return self.config.warmup_mode or usual
 
-    def _position(self, step: int) -> float:
+    def keep_pace(self, step: int, first_step: int, share_of_time: float) -> float:
+        """Return the step whose factor a step takes in a run that must end in time.
+
+        Args:
+            step: Optimizer steps done before.
+            first_step: Steps that were done when the time began to run.
+            share_of_time: Share of the time that is over.
+        """
+        by_clock = first_step + (self.total_steps - first_step) * min(share_of_time, 1.0)
+        return max(float(step), by_clock)
+
+    def _position(self, step: int | float) -> float:
         """Return the step whose value a step takes."""
         epoch = step // self.steps_per_epoch
         if self.config.update == "epoch":

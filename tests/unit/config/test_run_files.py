@@ -170,6 +170,8 @@ def test_bad_override_is_one_sentence(override: str, parts: list[str]) -> None:
         ("--schedule.gamma=0.1", ["schedule.gamma", "null", "cosine", "0.1"]),
         ("--schedule.warmup_epochs=0", ["schedule.warmup_start", "null", "0.001"]),
         ("--schedule.warmup_mode=follows", ["schedule.warmup_mode", "'replaces'", "'follows'"]),
+        ("--schedule.follow_clock=true", ["schedule.follow_clock", "false", "update is epoch"]),
+        ("--data.mix_probability=0", ["data.mix_probability", "above 0 and at most 1", "0"]),
         ("--schedule.update=epoch_start", ["schedule.update", "'epoch_end'", "'epoch_start'"]),
     ],
 )
@@ -195,6 +197,19 @@ def test_bad_override_of_a_classification_run(override: str, parts: list[str]) -
 def test_bad_distillation(overrides: list[str], parts: list[str]) -> None:
     message = message_of(CLASSIFICATION, ROOT, *(f"--distillation.{word}" for word in overrides))
     assert all(part in message for part in parts), message
+
+
+def test_a_schedule_without_a_time_limit_follows_no_clock() -> None:
+    words = (ROOT, "--schedule.update=step", "--schedule.follow_clock=true")
+    message = message_of(CLASSIFICATION, *words)
+    assert "schedule.follow_clock must be false where trainer.max_minutes is null" in message
+    config = load_run(CLASSIFICATION, [*words, "--trainer.max_minutes=30"])
+    assert config.schedule.follow_clock
+
+
+def test_images_that_are_never_mixed_have_no_probability_of_it() -> None:
+    words = ("--data.mixup=0", "--data.cutmix=0", "--data.mix_probability=0.5")
+    assert "data.mix_probability must be left out" in message_of(CLASSIFICATION, ROOT, *words)
 
 
 def test_missing_field_is_named() -> None:

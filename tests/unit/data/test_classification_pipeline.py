@@ -181,6 +181,20 @@ def test_both_kinds_are_drawn() -> None:
     assert 3 < sum(is_cut) < 17
 
 
+def test_some_batches_are_left_as_they_are() -> None:
+    mix = MixupCutmix(
+        mixup=0.8, cutmix=1.0, probability=0.5, num_classes=3, label_smoothing=0.0, seed=0
+    )
+    batch = labelled()
+    labels = torch.eye(3)[torch.arange(4) % 3]
+    mixed = [mix(batch, step) for step in range(40)]
+    plain = [one for one in mixed if torch.equal(one.images, batch.images)]
+    assert 10 < len(plain) < 30
+    for one in plain:
+        assert isinstance(one.targets, Tensor)
+        torch.testing.assert_close(one.targets, labels)
+
+
 def test_mixing_depends_on_seed_and_step_only_and_leaves_the_batch() -> None:
     batch = labelled()
     before = batch.images.clone()

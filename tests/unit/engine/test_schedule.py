@@ -139,6 +139,24 @@ def test_update_at_the_end_of_an_epoch_runs_ahead_by_one() -> None:
     assert factors[9] == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(
+    ("step", "share_of_time", "expected"),
+    [
+        (40, 0.1, 40.0),  # faster than planned: the steps lead
+        (40, 0.5, 60.0),  # half the time of 80 steps that began after 20
+        (40, 1.0, 100.0),
+        (40, 1.7, 100.0),  # the last step ends after its time
+    ],
+)
+def test_a_run_that_must_end_in_time_takes_the_later_of_step_and_clock(
+    step: int, share_of_time: float, expected: float
+) -> None:
+    schedule = Schedule(ScheduleConfig("cosine", follow_clock=True), 1.0, 100, 10)
+    position = schedule.keep_pace(step, first_step=20, share_of_time=share_of_time)
+    assert position == pytest.approx(expected)
+    assert schedule.factor(position) == pytest.approx((1 + math.cos(math.pi * expected / 100)) / 2)
+
+
 def test_min_lr_above_lr_is_refused() -> None:
     with pytest.raises(ZigguratError, match="schedule.min_lr must be at most"):
         Schedule(ScheduleConfig("cosine", min_lr=0.1), 0.01, 40, 10)
