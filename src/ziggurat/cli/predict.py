@@ -100,15 +100,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--flip",
         action="store_true",
-        help="test-time augmentation of a detector or segmenter: see every image mirrored, too",
+        help="test-time augmentation: see every image mirrored, too",
     )
     parser.add_argument(
         "--scales",
         type=float,
         nargs="+",
         metavar="F",
-        help="test-time augmentation of a detector or segmenter: see every image in these sizes, "
-        "1 being that of the evaluation; give it after the files",
+        help="test-time augmentation: see every image in these sizes, 1 being that of the "
+        "evaluation; give it after the files",
     )
     add_suppression_arguments(parser)
     parser.add_argument(

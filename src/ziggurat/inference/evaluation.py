@@ -207,7 +207,7 @@ def evaluate_run(
         loader,
         data.metric,
         lambda batch: (
-            options.predict(predictor, batch)
+            options.predict(predictor, batch, data.dataset)
             if options.has_views
             else infer_on_device(predictor.model, batch, predictor.device, options.rule)
         ),

@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ziggurat.data.findings import Layout
+from ziggurat.data.items import KeyedDataset
+from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
 from ziggurat.models.detector import Detector
@@ -60,20 +63,30 @@ class EvaluationOptions:
                 "layouts and files of label maps are for the evaluation of models that give each "
                 f"pixel one class, and {identity.name} does not; leave them out"
             )
-        if self.has_views and not (makes_labels or isinstance(model, Detector)):
+        if self.tiles is not None and not (makes_labels or isinstance(model, Detector)):
             raise ZigguratError(
-                "tiles and views are for the evaluation of detectors, and of models that give each "
-                f"pixel one class, and {identity.name} does neither; leave them out"
+                "tiles are for the evaluation of detectors, and of models that give each pixel one "
+                f"class, and {identity.name} does neither; leave them out"
+            )
+        if self.augmentation is not None and identity.overlapping:
+            raise ZigguratError(
+                "views are for the evaluation of models whose classes exclude each other, and "
+                f"those of {identity.name} may overlap; leave them out"
             )
 
-    def predict(self, predictor: Predictor, batch: Batch) -> list[Result]:
+    def predict(self, predictor: Predictor, batch: Batch, images: KeyedDataset) -> list[Result]:
         """Predict the photos of a batch in tiles and views.
 
         Args:
             predictor: Predicts.
             batch: Names the photos.
+            images: Where they come from.
         """
-        photos = [Path(info.path) for info in batch.infos]
+        # Those of a classifier need be no files of their own.
+        photos: list[ImageLike] = [
+            images.picture(info.image_id) if isinstance(images, LabelledImages) else Path(info.path)
+            for info in batch.infos
+        ]
         found = predictor(
             photos,
             # All that is found counts in an average precision.

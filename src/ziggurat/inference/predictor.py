@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights
-from ziggurat.data.classification import eval_transform
 from ziggurat.data.loading import collate
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.inference.augmented import Augmentation, fuse
+from ziggurat.inference.classify import classify
 from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
@@ -22,11 +22,12 @@ from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import Tiles, merge_tiles
 from ziggurat.inference.united import detect_united
 from ziggurat.inference.views import View, whole
+from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Preprocessing
-from ziggurat.types import Detections, ImageInfo, Result, Sample
+from ziggurat.types import Detections, Result, Sample
 from ziggurat.weights.hub import HUB_PREFIX, pull
 from ziggurat.zoo import Model
 
@@ -40,9 +41,6 @@ DEFAULT_SCORE_THRESHOLD = 0.3
 
 CLASSIFIED_AT_ONCE = 16
 """Images of one forward pass of a classifier, by default; the others take them one by one."""
-
-BOTH = ("tiles", "augmentation")
-"""Options that detectors and segmenters have."""
 
 _NO_AUGMENTATION = Augmentation(flip=False)
 
@@ -161,8 +159,7 @@ class Predictor:
             score_threshold: A detector's objects below this score are left out, 0.3 by default.
             classes: Names of the classes whose objects are wanted; by default all.
             tiles: Cut images that are too large for a detector or segmenter into tiles.
-            augmentation: Show a detector or segmenter several views of each image and put together
-                what it finds.
+            augmentation: Show the model several views of each image and put together what it says.
             suppression: What a detector does about duplicates, by default what was published: soft
                 rules, box voting. Given, the candidates of all views of an image go through it
                 together; else each view has its own, and what is left is fused.
@@ -196,15 +193,14 @@ class Predictor:
             "classes": (classes, is_detector),
             "suppression": (suppression, is_detector),
             "tiles": (tiles, not is_classifier),
-            "augmentation": (augmentation, not is_classifier),
         }
         for name, (value, is_useful) in options.items():
             if value is not None and not is_useful:
                 does = "scores every class" if is_classifier else "gives every pixel its best class"
                 raise ZigguratError(
-                    f"{name} is for detectors{' and segmenters' if name in BOTH else ''}, and this "
-                    f"model is a {'classifier' if is_classifier else 'segmenter'}, which {does}; "
-                    "leave it out"
+                    f"{name} is for detectors{' and segmenters' if name == 'tiles' else ''}, and "
+                    f"this model is a {'classifier' if is_classifier else 'segmenter'}, which "
+                    f"{does}; leave it out"
                 )
         if self.model.identity.overlapping and (tiles is not None or augmentation is not None):
             raise ZigguratError(
@@ -234,22 +230,15 @@ class Predictor:
 
     def _results(self, images: Sequence[Image.Image], wish: _Wish) -> Iterable[Result]:
         match self.preprocessing:
-            case CenterCrop() as preprocessing:
-                return self._classify(images, preprocessing)
+            case CenterCrop():
+                assert isinstance(self.model, Classifier)
+                return classify(self.model, images, wish.augmentation, self.device)
             case FitInside() as preprocessing:
                 return self._detect(images, preprocessing, wish)
             case FitAligned():
                 assert isinstance(self.model, SemanticSegmenter)
                 look = Look(wish.tiles, wish.augmentation, wish.batch_size)
                 return [segment(self.model, image, look, self.device) for image in images]
-
-    def _classify(self, images: Sequence[Image.Image], preprocessing: CenterCrop) -> list[Result]:
-        transform = eval_transform(preprocessing)
-        samples = [
-            Sample(transform(image), None, ImageInfo(number, "", (image.height, image.width)))
-            for number, image in enumerate(images)
-        ]
-        return infer(self.model, collate(samples, 1), self.device)
 
     def _detect(
         self, images: Sequence[Image.Image], preprocessing: FitInside, wish: _Wish

@@ -8,8 +8,11 @@ import pytest
 import torch
 import yaml
 
+from ziggurat.data.pack import pack
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.predictor import load
 from ziggurat.types import BadFile
 
@@ -34,6 +37,27 @@ def test_classifier_agrees_with_the_predictor(classifier_file: Path, folder_root
     assert evaluation.bad_files == tuple(bad)
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert evaluation.coco_results is None
+
+
+def test_a_classifier_is_evaluated_in_the_views_of_prediction(
+    classifier_file: Path, folder_root: Path, tmp_path: Path
+) -> None:
+    looks = Augmentation(flip=True, scales=(1.0, 1.5))
+    predictor = load(classifier_file, device="cpu")
+    files = sorted(folder_root.glob("val/*/[01].png"))
+    best = [predictor(file, augmentation=looks).top(1)[0][0] for file in files]
+    # Also where the photos are no files of their own.
+    pack(folder_root, tmp_path / "packed", "shards", shard_bytes=10**6)
+    for root in (folder_root, tmp_path / "packed"):
+        report = evaluate_run(
+            classifier_file,
+            data_root=root,
+            batch_size=4,
+            device="cpu",
+            options=EvaluationOptions(augmentation=looks),
+        ).report
+        right = sum(name == file.parent.name for name, file in zip(best, files, strict=True))
+        assert report.numbers["top1"] == right / 6
 
 
 def test_detector_agrees_with_the_predictor(detector_file: Path, coco_root: Path) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli.main import main
 from ziggurat.data.findings import Layout
+from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.data.segmentation import eval_image
@@ -261,7 +262,7 @@ def test_views_are_those_of_the_predictor(segmenter_file: Path) -> None:
     assert isinstance(model, SemanticSegmenter)
     recorder = Recorder(model)
     batch = Batch(torch.zeros(2, 3, 1, 1), [(1, 1)] * 2, None, infos)
-    results = options.predict(recorder, batch)
+    results = options.predict(recorder, batch, KeyedDataset())  # photos are files
     assert len(results) == 2
     expected = {
         "score_threshold": None,
@@ -348,11 +349,11 @@ def test_label_maps_are_saved_for_segmenters(classifier_file: Path, folder_root:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (EvaluationOptions(augmentation=Augmentation()), "does neither; leave them out"),
+        (EvaluationOptions(tiles=Tiles(64, 0)), "does neither; leave them out"),
         (EvaluationOptions(suppression=HARD), "p2t_mini finds none; leave them out"),
     ],
 )
-def test_a_classifier_has_no_options(
+def test_a_classifier_has_neither_tiles_nor_suppression(
     classifier_file: Path, folder_root: Path, options: EvaluationOptions, message: str
 ) -> None:
     with pytest.raises(ZigguratError, match=message):

@@ -10,9 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ziggurat.data.classification import eval_transform
 from ziggurat.errors import ZigguratError
 from ziggurat.inference import forward, predictor
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.classify import at_scale
 from ziggurat.inference.fast import optimize
 from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
@@ -206,7 +208,7 @@ def test_tiles_of_a_small_image_change_nothing(detector: Predictor, photo: Image
 
 @pytest.mark.parametrize(
     "options",
-    [{"classes": ["cell"]}, {"tiles": Tiles()}, {"augmentation": Augmentation()}],
+    [{"classes": ["cell"]}, {"tiles": Tiles()}, {"suppression": HARD}],
 )
 def test_a_classifier_takes_no_options_of_detectors(
     classifier: Predictor, photo: Image.Image, options: dict[str, Any]
@@ -227,6 +229,42 @@ def test_classifier(classifier: Predictor, photo: Image.Image) -> None:
     json.dumps(content)
     with pytest.raises(ZigguratError, match="score_threshold is for detectors"):
         classifier(photo, score_threshold=0.5)
+
+
+def test_views_of_a_classifier_are_averaged_as_probabilities(
+    classifier: Predictor, photo: Image.Image
+) -> None:
+    preprocessing = classifier.model.preprocessing
+    assert isinstance(preprocessing, CenterCrop)
+    scores = []
+    for scale in (1.0, 1.5):
+        pixels = eval_transform(at_scale(preprocessing, scale))(photo)
+        for view in (pixels, pixels.flip(2)):
+            with torch.inference_mode():
+                scores.append(classifier.model(view[None])[0].softmax(dim=0))
+    found = classifier([photo, photo], augmentation=Augmentation(flip=True, scales=(1.0, 1.5)))
+    for one in found:
+        assert isinstance(one.result, ClassScores)
+        torch.testing.assert_close(one.result.scores, torch.stack(scores).mean(dim=0))
+    plain = classifier(photo, augmentation=Augmentation(flip=False)).result
+    assert isinstance(plain, ClassScores)
+    torch.testing.assert_close(plain.scores, scores[0])
+
+
+@pytest.mark.parametrize(
+    ("resize", "crop", "scale", "expected"),
+    [
+        (256, 224, 1.14, (293, 256)),  # 255.36 is next to 8 cells of 32 pixels
+        (256, 224, 0.01, (37, 32)),
+        (64, 64, 1.5, (96, 96)),
+        (80, 72, 1.1, (88, 79)),  # no multiple of 32 before, and none after
+    ],
+)
+def test_scaled_squares_keep_to_the_grid_of_the_coarsest_map(
+    resize: int, crop: int, scale: float, expected: tuple[int, int]
+) -> None:
+    scaled = at_scale(CenterCrop(resize, crop), scale)
+    assert (scaled.resize, scaled.crop) == expected
 
 
 def test_many_images_through_a_classifier(classifier: Predictor, photo: Image.Image) -> None:
