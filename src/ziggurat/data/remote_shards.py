@@ -1,28 +1,38 @@
-"""Tar shards of `ziggurat data pack` behind http or https, read image by image.
+"""Tar shards behind http or https, read image by image.
 
-The index is fetched once, and every image by a request for its range of bytes: any order, resuming
-and evaluation are as exact as on disk, and nothing is kept on this machine. A server that does not
-answer stops the run after some tries, for its images must not pass for damaged ones.
+Every image is fetched by a request for its range of bytes: any order, resuming and evaluation are
+as exact as on disk. Shards of `ziggurat data pack` come with an index, which is fetched once.
+Others are named by a pattern instead of a split, as in WebDataset: "train-{000000..000146}.tar".
+Their headers are read once, a few kilobytes an image, and what they say is kept in the user's
+cache.
 """
 
 import os
 import re
-import time
 from collections.abc import Sequence
-from http.client import HTTPException
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.error import HTTPError
 from urllib.parse import quote
-from urllib.request import Request, urlopen
 
-from ziggurat.data.storage import match_classes
-from ziggurat.data.tar_index import INDEX_FILE, TarIndex, read_index
+from rich.console import Console
+from rich.progress import track
+
+from ziggurat.data.list_file import CLASS_NAMES
+from ziggurat.data.storage import match_classes, parse_class_names
+from ziggurat.data.tar_index import (
+    INDEX_FILE,
+    TarIndex,
+    build_index,
+    join_indices,
+    keep_index,
+    read_index,
+    scan_tar,
+)
+from ziggurat.data.web import MissingFileError, fetch, open_web_file, size_and_version
 from ziggurat.errors import ZigguratError
 
-TIMEOUT_S = 30.0
-"""So long one answer may take to begin or to go on, in seconds."""
-WAITS_S = (1.0, 4.0)
-"""Waits before the second and the third try, in seconds."""
+AT_ONCE = 16
+"""Shards whose headers are read at a time."""
 
 
 def remote_url(root: Path) -> str | None:
@@ -66,16 +76,32 @@ class RemoteShardStorage:
 def open_remote_shards(
     root: str, split: str, classes: Sequence[str] | None = None
 ) -> RemoteShardStorage:
-    """Open the shards of a split by their index.
+    """Open the shards of a split by their index, or those of a pattern by their headers.
 
     Args:
-        root: Address of the packed data set.
-        split: Name of the split.
+        root: Address of the data set.
+        split: Name of the split, or the pattern of its shards, below the root.
         classes: Classes in the order of their labels; None for those of the data.
+
+    Raises:
+        ZigguratError: If they cannot be had, or are damaged.
     """
-    url = f"{root.rstrip('/')}/{quote(split)}"
+    root = root.rstrip("/")
+    if split.endswith(".tar"):
+        folder, _, pattern = split.rpartition("/")
+        url = f"{root}/{quote(folder)}" if folder else root
+        names = _fetch_class_names(root)
+        index = join_indices(_scan_all(url, shard_names(pattern)), names)
+        return RemoteShardStorage(url, index, classes)
+    url = f"{root}/{quote(split)}"
     address = f"{url}/{INDEX_FILE}"
-    return RemoteShardStorage(url, read_index(fetch(address), address), classes)
+    try:
+        return RemoteShardStorage(url, read_index(fetch(address), address), classes)
+    except MissingFileError as error:
+        raise ZigguratError(
+            f"{error}; give the address of a folder made by `ziggurat data pack --format shards`, "
+            "or for other shards their pattern in place of the split, as train-{000..146}.tar"
+        ) from error
 
 
 def has_remote_split(root: str, split: str) -> bool:
@@ -84,58 +110,69 @@ def has_remote_split(root: str, split: str) -> bool:
     Args:
         root: Address of the packed data set.
         split: Name of the split.
-
-    Raises:
-        ZigguratError: If it does not answer.
     """
-    address = f"{root.rstrip('/')}/{quote(split)}/{INDEX_FILE}"
     try:
-        fetch(address, 0, 1)
-    except ZigguratError as error:
-        if isinstance(error.__cause__, HTTPError) and error.__cause__.code == 404:
-            return False
-        raise
+        fetch(f"{root.rstrip('/')}/{quote(split)}/{INDEX_FILE}", 0, 1)
+    except MissingFileError:
+        return False
     return True
 
 
-def fetch(url: str, start: int = 0, length: int | None = None) -> bytes:
-    """Fetch a file or a part of it, and try again where the server or the network fails.
+def shard_names(pattern: str) -> list[str]:
+    """Write out the names that a pattern stands for.
 
     Args:
-        url: Address of the file.
-        start: First byte.
-        length: Number of bytes; None for the whole file.
+        pattern: A name in which {first..last} stands for all numbers between, each as long as the
+            first.
 
     Raises:
-        ZigguratError: If it is not there, or cannot be had.
+        ZigguratError: If there is another pair of braces in it, or a range that falls.
     """
-    headers = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
-    failure: Exception
-    for wait in (0.0, *WAITS_S):
-        time.sleep(wait)
-        try:
-            with urlopen(Request(url, headers=headers), timeout=TIMEOUT_S) as answer:
-                if length is not None and answer.status != 206:
-                    raise ZigguratError(
-                        f"the server of {url} sends whole files only; shards are read by ranges of "
-                        "bytes, put them on a server that has these"
-                    )
-                data: bytes = answer.read()
-        except HTTPError as error:
-            error.close()
-            if error.code < 500 and error.code != 429:
-                raise ZigguratError(
-                    f"{url} cannot be had: the server answers {error.code} {error.reason}; give "
-                    "the address of a folder made by `ziggurat data pack --format shards`"
-                ) from error
-            failure = error
-        except (OSError, HTTPException) as error:
-            failure = error
-        else:
-            if length is None or len(data) == length:
-                return data
-            failure = OSError(f"it sent {len(data)} bytes, expected {length}")
-    raise ZigguratError(
-        f"{url} cannot be had after {1 + len(WAITS_S)} tries: {failure or type(failure).__name__}; "
-        "check the network and the server"
-    ) from failure
+    names = [pattern]
+    while "{" in names[0]:
+        found = re.search(r"\{(\d+)\.\.(\d+)\}", names[0])
+        if found is None or int(found[1]) > int(found[2]):
+            raise ZigguratError(
+                f"the pattern of shards {pattern!r} has braces that are no rising range; expected "
+                "something like train-{000000..000146}.tar"
+            )
+        names = [
+            name[: found.start()] + str(number).zfill(len(found[1])) + name[found.end() :]
+            for name in names
+            for number in range(int(found[1]), int(found[2]) + 1)
+        ]
+    return names
+
+
+def _fetch_class_names(root: str) -> tuple[str, ...] | None:
+    address = f"{root}/{CLASS_NAMES}"
+    try:
+        return parse_class_names(fetch(address), address)
+    except MissingFileError:
+        return None
+
+
+def _scan_all(url: str, names: Sequence[str]) -> list[TarIndex]:
+    """Read the headers of shards, several at a time; a bar says how far it is."""
+    console = Console(stderr=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(
+            track(
+                pool.map(lambda name: _scan(f"{url}/{quote(name)}", name), names),
+                "reading the headers of shards",
+                total=len(names),
+                console=console,
+                disable=not console.is_terminal or len(names) < 2,
+                transient=True,
+            )
+        )
+
+
+def _scan(url: str, name: str) -> TarIndex:
+    size, version = size_and_version(url)
+
+    def make() -> TarIndex:
+        with open_web_file(url, size) as file:
+            return build_index([(name, size, scan_tar(file, size, url))], url)
+
+    return keep_index((url, size, version), make)

@@ -132,12 +132,32 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         ZigguratError: If it cannot be read, or has an empty line.
     """
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise ZigguratError(
             f"cannot read the class names in {path} ({error}); give a text file with one name a "
             "line"
         ) from error
+    return parse_class_names(data, path)
+
+
+def parse_class_names(data: bytes, where: object) -> tuple[str, ...]:
+    """Take a file with one class name a line apart.
+
+    Args:
+        data: The file.
+        where: Its place, for messages.
+
+    Raises:
+        ZigguratError: If it is no text, or has an empty line.
+    """
+    try:
+        names = tuple(line.strip() for line in data.decode().splitlines())
+    except UnicodeDecodeError as error:
+        raise ZigguratError(
+            f"cannot read the class names in {where} ({error}); give a text file with one name a "
+            "line"
+        ) from error
     if not names or not all(names):
-        raise ZigguratError(f"{path} has an empty line or no names; give one class name a line")
+        raise ZigguratError(f"{where} has an empty line or no names; give one class name a line")
     return names

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -119,57 +119,81 @@ class Member:
 
 
 def scan_shards(paths: Sequence[Path]) -> TarIndex:
-    """Make the index of shards that came without one, and keep it in the user's cache.
-
-    It is kept for shards of the same paths, sizes and times of change, in
-    `$XDG_CACHE_HOME/ziggurat/shards`; where that cannot be written it is made again every time.
+    """Make the index of shards that came without one, and keep it as long as they do not change.
 
     Args:
         paths: The shards, in their order.
     """
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
+
+    def make() -> TarIndex:
+        shards = [(path.name, path.stat().st_size, scan_shard(path)) for path in paths]
+        return build_index(shards, f"the {len(paths)} shards beside {paths[0]}")
+
+    return keep_index(facts, make)
+
+
+def keep_index(facts: object, make: Callable[[], TarIndex]) -> TarIndex:
+    """Make an index once for the same facts, and keep it in the user's cache.
+
+    That is `$XDG_CACHE_HOME/ziggurat/shards`; where it cannot be written the index is made again
+    every time.
+
+    Args:
+        facts: What the index depends on, as JSON can write it.
+        make: Makes the index.
+    """
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept = cache / "ziggurat" / "shards" / f"{name}.npz"
+    index = None
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(kept.with_suffix(".lock")):  # the processes of a run come at once
-            if not kept.is_file():
-                index = _scan(paths)
-                part = kept.with_suffix(".partial")
-                with part.open("wb") as file:
-                    index.save(file)
-                part.replace(kept)
-                return index
-            return read_index(kept.read_bytes(), kept)
+            if kept.is_file():
+                return read_index(kept.read_bytes(), kept)
+            index = make()
+            part = kept.with_suffix(".partial")
+            with part.open("wb") as file:
+                index.save(file)
+            part.replace(kept)
+            return index
     except OSError:
-        return _scan(paths)
+        return index or make()
 
 
-def _scan(paths: Sequence[Path]) -> TarIndex:
+Samples = dict[str, "Member"]
+"""The samples of a shard by their keys."""
+
+
+def build_index(shards: Sequence[tuple[str, int, Samples]], where: str) -> TarIndex:
+    """Put together what the headers of some shards say.
+
+    Args:
+        shards: Name, bytes and samples of each.
+        where: What they are, for messages.
+
+    Raises:
+        ZigguratError: If there is no image.
+    """
     places: list[tuple[int, int, int, int]] = []
     names: list[bytes] = []
-    for number, path in enumerate(paths):
-        for key, sample in scan_shard(path).items():
+    for number, (_, _, samples) in enumerate(shards):
+        for sample in samples.values():
             if sample.image is None:
                 continue
-            if sample.label is None:
-                raise ZigguratError(
-                    f"{path}: the sample {key!r} has an image but no label; expected {key}.cls "
-                    f"with a number, or {key}.json with 'label'"
-                )
+            assert sample.label is not None  # `scan_tar` refuses
             name, offset, length = sample.image
             places.append((number, offset, length, sample.label))
             names.append(os.fsencode(name))
     if not names:
         raise ZigguratError(
-            f"the {len(paths)} shards beside {paths[0]} have no images; expected samples like "
-            "00012.jpg with 00012.cls"
+            f"there are no images in {where}; expected samples like 00012.jpg with 00012.cls"
         )
     columns = torch.tensor(places).T.contiguous()
     return TarIndex(
-        shards=tuple(path.name for path in paths),
-        sizes=tuple(path.stat().st_size for path in paths),
+        shards=tuple(name for name, _, _ in shards),
+        sizes=tuple(size for _, size, _ in shards),
         shard=columns[0],
         offsets=columns[1],
         lengths=columns[2],
@@ -179,7 +203,27 @@ def _scan(paths: Sequence[Path]) -> TarIndex:
     )
 
 
-def scan_shard(path: Path) -> dict[str, Member]:
+def join_indices(parts: Sequence[TarIndex], classes: tuple[str, ...] | None) -> TarIndex:
+    """Make one index of those of single shards.
+
+    Args:
+        parts: Index of each shard.
+        classes: Name of each label, where they are known.
+    """
+    counts = torch.tensor([len(part.labels) for part in parts])
+    return TarIndex(
+        shards=tuple(name for part in parts for name in part.shards),
+        sizes=tuple(size for part in parts for size in part.sizes),
+        shard=torch.arange(len(parts)).repeat_interleave(counts),
+        offsets=torch.cat([part.offsets for part in parts]),
+        lengths=torch.cat([part.lengths for part in parts]),
+        labels=torch.cat([part.labels for part in parts]),
+        names=NameTable.of(part.names[i] for part in parts for i in range(len(part.names))),
+        classes=classes,
+    )
+
+
+def scan_shard(path: Path) -> Samples:
     """Read the headers and the labels of one shard.
 
     Args:
@@ -188,29 +232,52 @@ def scan_shard(path: Path) -> dict[str, Member]:
     Raises:
         ZigguratError: If it is damaged, or has a file or a label that cannot be.
     """
-    samples: dict[str, Member] = {}
-    end = 0
-    size = path.stat().st_size
     try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with path.open("rb") as file:
+            return scan_tar(file, path.stat().st_size, str(path))
+    except OSError as error:
+        raise ZigguratError(
+            f"{path} is damaged, cut short or no tar file ({error}); pack or copy it again"
+        ) from error
+
+
+def scan_tar(file: io.BufferedReader, size: int, where: str) -> Samples:
+    """Read the headers and the labels of a tar file.
+
+    Args:
+        file: The file; it is read from the start, and what is not needed is not read.
+        size: Its bytes.
+        where: Its name.
+
+    Raises:
+        ZigguratError: If it is damaged, or has a file or a label that cannot be.
+    """
+    samples: Samples = {}
+    end = 0
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             for entry in tar:
                 # Else tarfile keeps every header.
                 tar.members = []  # type: ignore[attr-defined]
                 end = entry.offset_data + entry.size
                 if entry.isfile() and end <= size:
-                    _add(samples, path, tar, entry)
+                    _add(samples, where, tar, entry)
     except (tarfile.TarError, OSError) as error:
         raise ZigguratError(
-            f"{path} is damaged, cut short or no tar file ({error}); pack or copy it again"
+            f"{where} is damaged, cut short or no tar file ({error}); pack or copy it again"
         ) from error
     if end > size:  # tarfile sees this for all but the last file
-        raise ZigguratError(f"{path} is cut short in its last file; pack or copy it again")
+        raise ZigguratError(f"{where} is cut short in its last file; pack or copy it again")
+    for key, sample in samples.items():
+        if sample.image is not None and sample.label is None:
+            raise ZigguratError(
+                f"{where}: the sample {key!r} has an image but no label; expected {key}.cls with a "
+                f"number, or {key}.json with 'label'"
+            )
     return samples
 
 
-def _add(
-    samples: dict[str, Member], path: Path, tar: tarfile.TarFile, entry: tarfile.TarInfo
-) -> None:
+def _add(samples: Samples, where: str, tar: tarfile.TarFile, entry: tarfile.TarInfo) -> None:
     key, part = split_name(entry.name)
     is_image = is_image_name(f"image.{part}")
     if not key or not (is_image or part in ("cls", "json")):
@@ -220,7 +287,7 @@ def _add(
     if kind in sample.parts:
         what = "two images" if is_image else f"the file {entry.name!r} twice"
         raise ZigguratError(
-            f"{path}: the key {key!r} is a duplicate, it has {what}; give every sample a key of "
+            f"{where}: the key {key!r} is a duplicate, it has {what}; give every sample a key of "
             "its own"
         )
     sample.parts.add(kind)
@@ -229,7 +296,7 @@ def _add(
         return
     content = tar.extractfile(entry)
     assert content is not None
-    label = read_label(content.read(_MAX_LABEL_BYTES), part, f"{path}: {entry.name}")
+    label = read_label(content.read(_MAX_LABEL_BYTES), part, f"{where}: {entry.name}")
     if label is not None and (part == "cls" or sample.label is None):
         sample.label = label
 

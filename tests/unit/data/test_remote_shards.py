@@ -1,6 +1,10 @@
 """Packed shards behind http: same as on disk, and every failure of a server is said."""
 
+import io
 import re
+import shutil
+import sys
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -14,11 +18,12 @@ import pytest
 from PIL import Image
 
 from ziggurat.config.data import ClassificationData
-from ziggurat.data import remote_shards
+from ziggurat.data import web
 from ziggurat.data.check import check_dataset
 from ziggurat.data.labelled_images import open_storage
 from ziggurat.data.pack import pack
-from ziggurat.data.remote_shards import remote_url
+from ziggurat.data.remote_shards import remote_url, shard_names
+from ziggurat.data.web import open_web_file
 from ziggurat.errors import ZigguratError
 
 
@@ -31,12 +36,16 @@ class Server:
         failures: Status to answer with, one request after another; 0 sleeps, -1 cuts short.
         url: Its address.
         ranges: Whether it knows ranges.
+        says_size: Whether it says how large a file is that it sends a part of.
+        asked: Path and range of each request.
     """
 
     folder: Path
     failures: list[int] = field(default_factory=list)
     url: Path = Path()
     ranges: bool = True
+    says_size: bool = True
+    asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         status = self.failures.pop(0) if self.failures else 200
@@ -48,13 +57,22 @@ class Server:
             return
         data = path.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
+        size = len(data)
+        self.asked.append((handler.path, handler.headers.get("Range")))
         if wanted and self.ranges:
             data = data[int(wanted[1]) : int(wanted[2]) + 1]
         handler.send_response(206 if wanted and self.ranges else 200)
+        if wanted and self.says_size:
+            handler.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{size}")
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
         with suppress(BrokenPipeError):  # of a client that waited no longer
             handler.wfile.write(data[: len(data) // 2] if status == -1 else data)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -79,16 +97,16 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         def log_message(self, format: str, *args: object) -> None:
             """Keep quiet."""
 
-    monkeypatch.setattr(remote_shards, "WAITS_S", (0.0, 0.0))
-    web = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=web.serve_forever, args=(0.01,))
+    monkeypatch.setattr(web, "WAITS_S", (0.0, 0.0))
+    service = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=service.serve_forever, args=(0.01,))
     thread.start()
     # A path, as the command line and the run make of it: two slashes become one.
-    made.url = Path(f"http://127.0.0.1:{web.server_port}")
+    made.url = Path(f"http://127.0.0.1:{service.server_port}")
     yield made
-    web.shutdown()
+    service.shutdown()
     thread.join()
-    web.server_close()
+    service.server_close()
 
 
 def test_an_address_is_recognised() -> None:
@@ -144,7 +162,7 @@ def test_a_server_that_keeps_failing(server: Server) -> None:
 
 def test_a_server_that_does_not_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = open_storage(server.url, "train")
-    monkeypatch.setattr(remote_shards, "TIMEOUT_S", 0.1)
+    monkeypatch.setattr(web, "TIMEOUT_S", 0.1)
     server.failures = [0, 0, 0]
     with pytest.raises(ZigguratError, match=r"after 3 tries: .*timed out"):
         storage.read(0)
@@ -158,6 +176,110 @@ def test_a_server_without_ranges(server: Server) -> None:
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote_shards, "WAITS_S", ())
+    monkeypatch.setattr(web, "WAITS_S", ())
     with pytest.raises(ZigguratError, match="after 1 tries: .*refused"):
+        open_storage(Path("http://127.0.0.1:9"), "train")
+
+
+def foreign_shards(folder: Path) -> list[bytes]:
+    """Five images in three shards as webdataset names them, with names of the classes.
+
+    Returns:
+        The images in their order.
+    """
+    images = [bytes([number]) * (700 + 5000 * number) for number in range(5)]
+    for shard, numbers in enumerate(((0, 1), (2, 3), (4,))):
+        with tarfile.open(folder / f"my-train-{shard:03d}.tar", "w") as tar:
+            for number in numbers:
+                for end, data in (("jpg", images[number]), ("cls", b"%d" % (number % 2))):
+                    member = tarfile.TarInfo(f"{number:04d}.{end}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+    (folder / "classes.txt").write_text("wasp\nfly\n")
+    return images
+
+
+PATTERN = "my-train-{000..002}.tar"
+
+
+def test_foreign_shards_are_named_by_a_pattern(server: Server) -> None:
+    images = foreign_shards(server.folder)
+    storage = open_storage(server.url, PATTERN)
+    assert storage.classes == ("wasp", "fly")
+    assert storage.labels.tolist() == [0, 1, 0, 1, 0]
+    assert [storage.read(index) for index in (4, 0, 3, 1, 2)] == [
+        images[index] for index in (4, 0, 3, 1, 2)
+    ]
+    assert re.fullmatch(r"http://127.*/my-train-001.tar/0003.jpg", storage.name(3))
+
+
+def test_of_foreign_shards_only_headers_are_read_and_once(server: Server) -> None:
+    foreign_shards(server.folder)
+    open_storage(server.url, PATTERN)
+    spans = [re.fullmatch(r"bytes=(\d+)-(\d+)", wanted or "") for _, wanted in server.asked]
+    sizes = [int(span[2]) - int(span[1]) + 1 for span in spans if span]
+    # One byte for the size of each shard, then one piece an image and one for its end.
+    assert sizes.count(1) == 3
+    assert max(sizes) == 4096
+    assert len(sizes) <= 3 + 3 + 5 + 3
+    server.asked.clear()
+    open_storage(server.url, PATTERN)
+    assert sorted(server.asked) == [
+        ("/classes.txt", None),
+        *((f"/my-train-00{shard}.tar", "bytes=0-0") for shard in range(3)),
+    ]
+    # Another version of a shard is read anew.
+    shutil.copy(server.folder / "my-train-000.tar", server.folder / "my-train-002.tar")
+    storage = open_storage(server.url, PATTERN)
+    assert storage.labels.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+def test_faults_of_foreign_shards(server: Server) -> None:
+    foreign_shards(server.folder)
+    with pytest.raises(ZigguratError, match=r"my-train-003.tar cannot be had: .* answers 404"):
+        open_storage(server.url, "my-train-{002..003}.tar")
+    shard = server.folder / "my-train-001.tar"
+    shard.write_bytes(shard.read_bytes()[:12000])
+    with pytest.raises(ZigguratError, match=r"http.*my-train-001.tar is .*cut short"):
+        open_storage(server.url, PATTERN)
+    server.says_size = False
+    with pytest.raises(ZigguratError, match="does not say how large the file is"):
+        open_storage(server.url, PATTERN)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("a-{08..11}.tar", ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]),
+        ("{0..1}-{2..3}.tar", ["0-2.tar", "0-3.tar", "1-2.tar", "1-3.tar"]),
+    ],
+)
+def test_patterns_are_written_out(pattern: str, names: list[str]) -> None:
+    assert shard_names(pattern) == names
+
+
+@pytest.mark.parametrize("pattern", ["a-{3..1}.tar", "a-{x..y}.tar", "a-{1,2}.tar", "a-{1..2.tar"])
+def test_a_pattern_that_is_none(pattern: str) -> None:
+    with pytest.raises(ZigguratError, match="braces that are no rising range"):
+        shard_names(pattern)
+
+
+def test_a_file_is_read_from_any_place(server: Server) -> None:
+    data = bytes(range(256)) * 40
+    (server.folder / "file").write_bytes(data)
+    url = f"http:/{str(server.url).removeprefix('http:')}/file"
+    with open_web_file(url, len(data)) as file:
+        assert file.read(10) == data[:10]
+        assert (file.seek(-5, io.SEEK_END), file.read(9)) == (len(data) - 5, data[-5:])
+        assert file.read(9) == b""
+        assert (file.seek(100), file.seek(20, io.SEEK_CUR)) == (100, 120)
+        assert file.read() == data[120:]
+        assert file.tell() == len(data)
+
+
+def test_without_requests_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    web._session.cache_clear()
+    monkeypatch.setitem(sys.modules, "requests", None)
+    with pytest.raises(ZigguratError, match=r"need the package requests.*ziggurat\[data\]"):
         open_storage(Path("http://127.0.0.1:9"), "train")

@@ -391,8 +391,8 @@ def jpeg() -> bytes:
             ["0.jpg", "0.cls", "0.cls"],
             "the key '0' is a duplicate, it has the file '0.cl",
         ),
-        (["0.cls", "1.txt"], "the 1 shards beside .*t.tar have no images"),
-        ([], "the 1 shards beside .*t.tar have no images"),
+        (["0.cls", "1.txt"], "there are no images in the 1 shards beside .*t.tar"),
+        ([], "there are no images in the 1 shards beside .*t.tar"),
     ],
 )
 def test_wrong_samples_are_named(tmp_path: Path, files: list[str], message: str) -> None:
