@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from huggingface_hub import EvalResult, ModelCardData
 
 from ziggurat.cards import MODELS
-from ziggurat.preprocessing import CenterCrop
+from ziggurat.preprocessing import CenterCrop, FitInside
 from ziggurat.types import Task
 from ziggurat.zoo import Model
 
@@ -17,6 +17,7 @@ PIPELINES: dict[Task, str] = {
     "detection": "object-detection",
     "instance_segmentation": "image-segmentation",
     "keypoint_detection": "keypoint-detection",
+    "semantic_segmentation": "image-segmentation",
 }
 """What the hub calls the tasks."""
 
@@ -119,8 +120,9 @@ def _preprocessing(model: Model) -> str:
             f"{values.crop} cut out"
         )
     else:
+        how = "padded" if isinstance(values, FitInside) else "enlarged"
         what = (
-            f"resized to fit in {values.long_side} x {values.short_side} pixels, sides padded to "
+            f"resized to fit in {values.long_side} x {values.short_side} pixels, sides {how} to "
             f"multiples of {values.divisor}"
         )
     if isinstance(values, CenterCrop) or values.channel_order == "rgb":

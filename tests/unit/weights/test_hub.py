@@ -17,12 +17,13 @@ from huggingface_hub.errors import (
 from safetensors.torch import save_file
 
 import ziggurat
+from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.predictor import find_weights
 from ziggurat.preprocessing import CAFFE_PIXELS, FitInside
 from ziggurat.weights import hub
 from ziggurat.weights.hub import pull, push
-from ziggurat.weights.model_card import SHOWN_CLASSES, Results, model_card
+from ziggurat.weights.model_card import PIPELINES, SHOWN_CLASSES, Results, model_card
 from ziggurat.zoo import Model
 
 
@@ -173,7 +174,18 @@ def test_card_without_results_and_of_a_detector() -> None:
     assert metadata(card)["pipeline_tag"] == "object-detection"
     assert "No results were given." in card
     assert f"class_{SHOWN_CLASSES - 1}, ..." in card
-    assert "multiples of 32" in card
+    assert "sides padded to multiples of 32" in card
+
+
+def test_card_of_a_segmenter() -> None:
+    model = ziggurat.create_model("segformer", backbone="p2t_mini", num_classes=3, head_channels=8)
+    card = model_card(model, "user/streets", licence="mit", results=None)
+    assert metadata(card)["pipeline_tag"] == "image-segmentation"
+    assert "resized to fit in 2048 x 512 pixels, sides enlarged to multiples of 32" in card
+
+
+def test_every_task_has_its_name_on_the_hub() -> None:
+    assert set(PIPELINES) == {model.task for model in MODELS.values()}
 
 
 def test_a_card_tells_of_levels_blue_first() -> None:
