@@ -2,11 +2,13 @@
 
     python benchmarks/peers.py bccd --data ../shared/data --minutes 30
     python benchmarks/peers.py camvid --data ../shared/data --minutes 60
+    python benchmarks/peers.py grocery --data ../shared/data --minutes 10
 
 `bccd` is torchvision's RetinaNet with ResNet-50, `camvid` the FPN of segmentation-models-pytorch
-with timm's ResNet-18. Each is the same run as that of its name in `real_data.py`, with another
-model: the same data, image size, crops, batches, optimizer and limits, the same time, the same
-evaluation. The learning rate falls as a cosine over the minutes, so that nothing has to be planned.
+with timm's ResNet-18, `grocery` timm's pvt_v2_b0. Each is the same run as that of its name in
+`real_data.py` (`grocery_pvt_v2_b0`), with another model: the same data, image size, crops, batches,
+augmentation, optimizer and limits, the same time, the same evaluation. The learning rate falls as a
+cosine over the minutes, so that nothing has to be planned.
 """
 
 import argparse
@@ -19,6 +21,7 @@ from datetime import date
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -27,12 +30,13 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 
 from ziggurat.bench.detection import TorchvisionDetector, total_loss
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import TrainConfig
+from ziggurat.config.tree import ClassificationRun, TrainConfig
+from ziggurat.data.classification import MixupCutmix
 from ziggurat.engine.budget import describe_machine
 from ziggurat.engine.data import RunData, build_data, training_loader, validation_loader
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.metrics.base import Report
-from ziggurat.types import Batch, Detections, LabelMap, Result, scale_between
+from ziggurat.types import Batch, ClassScores, Detections, LabelMap, Result, scale_between
 
 TRAINING_SHARE = 0.95
 """Share of the minutes for training; the rest is for the validation."""
@@ -127,7 +131,48 @@ class SmpFPN(Peer):
         return results
 
 
-PEERS: dict[str, type[Peer]] = {"bccd": TorchvisionRetinaNet, "camvid": SmpFPN}
+class TimmPVTv2(Peer):
+    """timm's PVTv2-B0."""
+
+    name = "timm pvt_v2_b0"
+    recipe = "p2t_tiny_from_scratch"
+    settings = ("--trainer.ema_decay=null",)
+
+    def build(self, num_classes: int) -> None:
+        """Build it, and what mixes its images as ours are mixed."""
+        config = load_run(self.recipe, ["--data.root=.", *self.settings])
+        assert isinstance(config, ClassificationRun)
+        model = timm.create_model(
+            "pvt_v2_b0", num_classes=num_classes, drop_path_rate=config.model.drop_path_rate
+        )
+        self.model = model.to(memory_format=torch.channels_last)
+        self.mixing = MixupCutmix(
+            mixup=config.data.mixup,
+            cutmix=config.data.cutmix,
+            probability=config.data.mix_probability,
+            num_classes=num_classes,
+            label_smoothing=config.data.label_smoothing,
+            seed=config.trainer.seed,
+        )
+        self.step = 0
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the cross entropy of the mixed images."""
+        mixed = self.mixing(batch, self.step)
+        self.step += 1
+        assert isinstance(mixed.targets, Tensor)
+        return F.cross_entropy(self.model(mixed.images), mixed.targets)
+
+    def predict(self, batch: Batch) -> list[Result]:
+        """Return the probability of each class."""
+        return [ClassScores(scores) for scores in self.model(batch.images).softmax(dim=1)]
+
+
+PEERS: dict[str, type[Peer]] = {
+    "bccd": TorchvisionRetinaNet,
+    "camvid": SmpFPN,
+    "grocery": TimmPVTv2,
+}
 
 
 def main() -> int:
