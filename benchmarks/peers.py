@@ -183,7 +183,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/real_data"))
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("overrides", nargs="*", help="--section.field=value, after a --")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     peer = PEERS[arguments.task]()
     root = arguments.data / arguments.task
     words = [f"--data.root={root}", "--trainer.devices=1", *peer.settings, *arguments.overrides]

@@ -114,7 +114,7 @@ class ClassificationData:
             self.mixes or share == 1,
             "data.mix_probability",
             share,
-            "left out where data.mixup and data.cutmix are 0",
+            "1 where data.mixup and data.cutmix are 0",
         )
 
     @property

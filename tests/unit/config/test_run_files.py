@@ -209,7 +209,7 @@ def test_a_schedule_without_a_time_limit_follows_no_clock() -> None:
 
 def test_images_that_are_never_mixed_have_no_probability_of_it() -> None:
     words = ("--data.mixup=0", "--data.cutmix=0", "--data.mix_probability=0.5")
-    assert "data.mix_probability must be left out" in message_of(CLASSIFICATION, ROOT, *words)
+    assert "data.mix_probability must be 1 where" in message_of(CLASSIFICATION, ROOT, *words)
 
 
 def test_missing_field_is_named() -> None:

@@ -177,9 +177,9 @@ def test_weights_of_another_normalisation(opened: Opened, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "verdict"),
     [
-        (("--optimizer.lr=8e-3",), "error"),  # ten times the recipe's
+        (("--optimizer.lr=1e-2",), "error"),  # ten times the recipe's
         (("--optimizer.reference_batch=null",), "warning"),  # a quarter of the batch, unscaled
-        (("--optimizer.lr=1e-3",), "ok"),
+        (("--optimizer.lr=1.2e-3",), "ok"),
         (("--trainer.accumulate=3",), "ok"),  # scaled with it
     ],
 )
@@ -193,7 +193,7 @@ def test_learning_rate_counts_accumulation(opened: Opened) -> None:
     subject = opened("classification", "--trainer.accumulate=3")
     evidence = found(check_learning_rate, subject)["learning rate"].evidence
     assert "at 24 images a step (1 x 8 x 3" in evidence
-    assert evidence.startswith("0.0006 ")  # 8e-4 at 32 images
+    assert evidence.startswith("0.00075 ")  # 1e-3 at 32 images
 
 
 def test_learning_rate_of_parts_of_ones_own(opened: Opened) -> None:
