@@ -32,7 +32,7 @@ test-all: check
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers 2
 
 format: .venv/ready
 	$(BIN)/ruff format .

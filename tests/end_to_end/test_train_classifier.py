@@ -157,6 +157,7 @@ def _interrupting_step(original: Callable[..., object], call: int) -> Callable[.
     return step
 
 
+@pytest.mark.slow
 def test_distillation_is_resumed_exactly_and_leaves_no_teacher(
     tmp_path: Path,
     train_classifier: Train,
@@ -211,6 +212,7 @@ def test_frozen_stages_keep_their_weights(
     assert same == {name for name in before if re.match(r"backbone\.stages\.[01]\.", name)}
 
 
+@pytest.mark.slow
 def test_the_compiled_model_is_what_trains(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -231,6 +231,7 @@ def test_a_loss_that_is_no_number_names_step_term_images_and_module(
         assert all(info["path"] in error for info in json.loads(kept.metadata()["images"]))
 
 
+@pytest.mark.slow
 def test_a_lost_worker_is_one_sentence(
     tmp_path: Path,
     train_classifier: Train,
@@ -272,6 +273,7 @@ def test_a_signal_to_all_processes_leaves_the_workers_to_the_main_one(
     assert step_of(tmp_path / "run") == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_a_validation_within_an_epoch_costs_no_step(
     tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
