@@ -30,10 +30,10 @@ from torchvision.models.detection import retinanet_resnet50_fpn
 
 from ziggurat.bench.detection import TorchvisionDetector, total_loss
 from ziggurat.config.files import load_run
-from ziggurat.config.tree import ClassificationRun, TrainConfig
-from ziggurat.data.classification import MixupCutmix
+from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.budget import describe_machine
 from ziggurat.engine.data import RunData, build_data, training_loader, validation_loader
+from ziggurat.engine.module import build_mixing
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.metrics.base import Report
 from ziggurat.types import Batch, ClassScores, Detections, LabelMap, Result, scale_between
@@ -58,7 +58,7 @@ class Peer(ABC):
     model: nn.Module
 
     @abstractmethod
-    def build(self, num_classes: int) -> None:
+    def build(self, num_classes: int, config: TrainConfig) -> None:
         """Build the model with fresh weights."""
 
     @abstractmethod
@@ -78,7 +78,7 @@ class TorchvisionRetinaNet(Peer):
     settings = ("--data.short_side=240", "--data.long_side=320")
     model: TorchvisionDetector
 
-    def build(self, num_classes: int) -> None:
+    def build(self, num_classes: int, config: TrainConfig) -> None:
         """Build it; it counts the background as a class."""
         plain = retinanet_resnet50_fpn(
             weights=None, weights_backbone=None, num_classes=num_classes + 1
@@ -109,7 +109,7 @@ class SmpFPN(Peer):
     recipe = "topformer_seg_tiny_from_scratch"
     settings = ()
 
-    def build(self, num_classes: int) -> None:
+    def build(self, num_classes: int, config: TrainConfig) -> None:
         """Build it."""
         model = smp.FPN("tu-resnet18", encoder_weights=None, classes=num_classes)
         self.model = model.to(memory_format=torch.channels_last)
@@ -138,30 +138,22 @@ class TimmPVTv2(Peer):
     recipe = "p2t_tiny_from_scratch"
     settings = ("--trainer.ema_decay=null",)
 
-    def build(self, num_classes: int) -> None:
+    def build(self, num_classes: int, config: TrainConfig) -> None:
         """Build it, and what mixes its images as ours are mixed."""
-        config = load_run(self.recipe, ["--data.root=.", *self.settings])
-        assert isinstance(config, ClassificationRun)
         model = timm.create_model(
             "pvt_v2_b0", num_classes=num_classes, drop_path_rate=config.model.drop_path_rate
         )
         self.model = model.to(memory_format=torch.channels_last)
-        self.mixing = MixupCutmix(
-            mixup=config.data.mixup,
-            cutmix=config.data.cutmix,
-            probability=config.data.mix_probability,
-            num_classes=num_classes,
-            label_smoothing=config.data.label_smoothing,
-            seed=config.trainer.seed,
-        )
+        self.mixing = build_mixing(config, num_classes)
         self.step = 0
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the cross entropy of the mixed images."""
-        mixed = self.mixing(batch, self.step)
+        """Return the cross entropy of the images, mixed where the run mixes."""
+        if self.mixing is not None:
+            batch = self.mixing(batch, self.step)
         self.step += 1
-        assert isinstance(mixed.targets, Tensor)
-        return F.cross_entropy(self.model(mixed.images), mixed.targets)
+        assert isinstance(batch.targets, Tensor)
+        return F.cross_entropy(self.model(batch.images), batch.targets)
 
     def predict(self, batch: Batch) -> list[Result]:
         """Return the probability of each class."""
@@ -183,6 +175,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=Path("runs/real_data"))
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("overrides", nargs="*", help="--section.field=value, after a --")
+    # Overrides stand apart from the other positional argument, behind the options.
     arguments = parser.parse_intermixed_args()
     peer = PEERS[arguments.task]()
     root = arguments.data / arguments.task
@@ -190,7 +183,7 @@ def main() -> int:
     config = load_run(peer.recipe, words)
     torch.manual_seed(config.trainer.seed)
     data = build_data(config)
-    peer.build(len(data.classes))
+    peer.build(len(data.classes), config)
     begin = time.monotonic()
     steps = train(peer, data, config, 60 * TRAINING_SHARE * arguments.minutes)
     report = evaluate(peer, data, config)

@@ -80,7 +80,7 @@ class PyramidPoolingAttention(nn.Module):
 
 def _convolve(conv: nn.Module, level: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
     if level.shape[2:] == (1, 1) and not torch.compiler.is_compiling():
-        # A single cell has padding for neighbours: a tenth of a training step on 64 x 64 images.
+        # A single cell, as small images have in most levels, has padding for all its neighbours.
         assert isinstance(conv, nn.Conv2d)
         assert conv.bias is not None
         return level * conv.weight[:, 0, 1, 1, None, None] + conv.bias[:, None, None]

@@ -116,9 +116,14 @@ class ScheduleConfig:
             "null where there is no warm-up",
         )
         require(
-            not self.follow_clock or (self.kind != "step" and self.update == "step"),
+            self.can_hurry or not self.follow_clock,
             "schedule.follow_clock",
             self.follow_clock,
             f"false where schedule.kind is {self.kind} and schedule.update is {self.update}: "
             "only a cosine or polynomial that changes every step can hurry",
         )
+
+    @property
+    def can_hurry(self) -> bool:
+        """Whether there is something between its steps that the clock can choose."""
+        return self.kind != "step" and self.update == "step"

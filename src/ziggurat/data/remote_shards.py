@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -90,8 +91,8 @@ def open_remote_shards(
     if split.endswith(".tar"):
         folder, _, pattern = split.rpartition("/")
         url = f"{root}/{quote(folder)}" if folder else root
-        names = _fetch_class_names(root)
-        index = join_indices(_scan_all(url, shard_names(pattern)), names)
+        parts = _scan_all(url, shard_names(pattern))
+        index = join_indices(parts, f"{url}/{pattern}", _fetch_class_names(root))
         return RemoteShardStorage(url, index, classes)
     url = f"{root}/{quote(split)}"
     address = f"{url}/{INDEX_FILE}"
@@ -172,7 +173,6 @@ def _scan(url: str, name: str) -> TarIndex:
     size, version = size_and_version(url)
 
     def make() -> TarIndex:
-        with open_web_file(url, size) as file:
-            return build_index([(name, size, scan_tar(file, size, url))], url)
+        return build_index(name, size, scan_tar(partial(open_web_file, url, size), size, url))
 
     return keep_index((url, size, version), make)

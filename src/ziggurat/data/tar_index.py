@@ -118,6 +118,10 @@ class Member:
     parts: set[str] = field(default_factory=set)
 
 
+Samples = dict[str, Member]
+"""The samples of a shard by their keys."""
+
+
 def scan_shards(paths: Sequence[Path]) -> TarIndex:
     """Make the index of shards that came without one, and keep it as long as they do not change.
 
@@ -127,8 +131,8 @@ def scan_shards(paths: Sequence[Path]) -> TarIndex:
     facts = [(str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns) for p in paths]
 
     def make() -> TarIndex:
-        shards = [(path.name, path.stat().st_size, scan_shard(path)) for path in paths]
-        return build_index(shards, f"the {len(paths)} shards beside {paths[0]}")
+        parts = [build_index(path.name, path.stat().st_size, scan_shard(path)) for path in paths]
+        return join_indices(parts, f"the {len(paths)} shards beside {paths[0]}")
 
     return keep_index(facts, make)
 
@@ -162,55 +166,54 @@ def keep_index(facts: object, make: Callable[[], TarIndex]) -> TarIndex:
         return index or make()
 
 
-Samples = dict[str, "Member"]
-"""The samples of a shard by their keys."""
-
-
-def build_index(shards: Sequence[tuple[str, int, Samples]], where: str) -> TarIndex:
-    """Put together what the headers of some shards say.
+def build_index(name: str, size: int, samples: Samples) -> TarIndex:
+    """Make the index of one shard, which may be without images.
 
     Args:
-        shards: Name, bytes and samples of each.
-        where: What they are, for messages.
-
-    Raises:
-        ZigguratError: If there is no image.
+        name: Its file name.
+        size: Its bytes.
+        samples: What its headers say.
     """
-    places: list[tuple[int, int, int, int]] = []
+    places: list[tuple[int, int, int]] = []
     names: list[bytes] = []
-    for number, (_, _, samples) in enumerate(shards):
-        for sample in samples.values():
-            if sample.image is None:
-                continue
-            assert sample.label is not None  # `scan_tar` refuses
-            name, offset, length = sample.image
-            places.append((number, offset, length, sample.label))
-            names.append(os.fsencode(name))
-    if not names:
-        raise ZigguratError(
-            f"there are no images in {where}; expected samples like 00012.jpg with 00012.cls"
-        )
-    columns = torch.tensor(places).T.contiguous()
+    for sample in samples.values():
+        if sample.image is None:
+            continue
+        assert sample.label is not None  # `scan_tar` refuses
+        image, offset, length = sample.image
+        places.append((offset, length, sample.label))
+        names.append(os.fsencode(image))
+    offsets, lengths, labels = torch.tensor(places, dtype=torch.int64).view(-1, 3).T.contiguous()
     return TarIndex(
-        shards=tuple(name for name, _, _ in shards),
-        sizes=tuple(size for _, size, _ in shards),
-        shard=columns[0],
-        offsets=columns[1],
-        lengths=columns[2],
-        labels=columns[3],
+        shards=(name,),
+        sizes=(size,),
+        shard=torch.zeros_like(labels),
+        offsets=offsets,
+        lengths=lengths,
+        labels=labels,
         names=NameTable.of(names),
         classes=None,
     )
 
 
-def join_indices(parts: Sequence[TarIndex], classes: tuple[str, ...] | None) -> TarIndex:
+def join_indices(
+    parts: Sequence[TarIndex], where: str, classes: tuple[str, ...] | None = None
+) -> TarIndex:
     """Make one index of those of single shards.
 
     Args:
         parts: Index of each shard.
+        where: What the shards are, for messages.
         classes: Name of each label, where they are known.
+
+    Raises:
+        ZigguratError: If there is no image in any of them.
     """
     counts = torch.tensor([len(part.labels) for part in parts])
+    if not counts.any():
+        raise ZigguratError(
+            f"there are no images in {where}; expected samples like 00012.jpg with 00012.cls"
+        )
     return TarIndex(
         shards=tuple(name for part in parts for name in part.shards),
         sizes=tuple(size for part in parts for size in part.sizes),
@@ -224,28 +227,19 @@ def join_indices(parts: Sequence[TarIndex], classes: tuple[str, ...] | None) -> 
 
 
 def scan_shard(path: Path) -> Samples:
-    """Read the headers and the labels of one shard.
+    """Read the headers and the labels of one shard on a disk.
 
     Args:
         path: The shard.
-
-    Raises:
-        ZigguratError: If it is damaged, or has a file or a label that cannot be.
     """
-    try:
-        with path.open("rb") as file:
-            return scan_tar(file, path.stat().st_size, str(path))
-    except OSError as error:
-        raise ZigguratError(
-            f"{path} is damaged, cut short or no tar file ({error}); pack or copy it again"
-        ) from error
+    return scan_tar(lambda: path.open("rb"), path.stat().st_size, str(path))
 
 
-def scan_tar(file: io.BufferedReader, size: int, where: str) -> Samples:
+def scan_tar(open_file: Callable[[], io.BufferedReader], size: int, where: str) -> Samples:
     """Read the headers and the labels of a tar file.
 
     Args:
-        file: The file; it is read from the start, and what is not needed is not read.
+        open_file: Opens the file; what is not needed of it is not read.
         size: Its bytes.
         where: Its name.
 
@@ -255,7 +249,7 @@ def scan_tar(file: io.BufferedReader, size: int, where: str) -> Samples:
     samples: Samples = {}
     end = 0
     try:
-        with tarfile.open(fileobj=file, mode="r:") as tar:
+        with open_file() as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for entry in tar:
                 # Else tarfile keeps every header.
                 tar.members = []  # type: ignore[attr-defined]

@@ -103,7 +103,9 @@ class _WebFile(io.RawIOBase):
 
 
 def _ask(url: str, start: int, length: int | None) -> "requests.Response":
-    headers = {} if length is None else {"Range": f"bytes={start}-{start + length - 1}"}
+    headers = {"Accept-Encoding": "identity"}  # places are those of the bytes as they are stored
+    if length is not None:
+        headers["Range"] = f"bytes={start}-{start + length - 1}"
     failure = ""
     for wait in (0.0, *WAITS_S):
         time.sleep(wait)
@@ -150,7 +152,7 @@ def _session(process: int) -> "requests.Session":
             "`pip install 'ziggurat[data]'`"
         ) from None
     session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=CONNECTIONS)
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
     return session

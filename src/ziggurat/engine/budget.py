@@ -33,11 +33,10 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
         minutes: Time for training and validation.
         say: Is told the outcome.
     """
-    can_hurry = config.schedule.kind != "step" and config.schedule.update == "step"
     limited = replace(
         config,
         trainer=replace(config.trainer, max_minutes=minutes),
-        schedule=replace(config.schedule, follow_clock=can_hurry),
+        schedule=replace(config.schedule, follow_clock=config.schedule.can_hurry),
     )
     if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
         return limited

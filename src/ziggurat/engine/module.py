@@ -65,7 +65,7 @@ class TrainingModule(LightningModule):
         self.ledger = ledger
         self.folder = folder
         self.losses: dict[str, float] = {}
-        self.mixing = _build_mixing(config, model)
+        self.mixing = build_mixing(config, model.identity.num_classes)
 
     def setup(self, stage: str) -> None:
         """Build what depends on the number of processes, which is known by now."""
@@ -174,8 +174,9 @@ class TrainingModule(LightningModule):
         self.ledger.add(batch.skipped)
         for part in self.frozen:  # validation lets all parts train again
             part.eval()
+        lr = self.lr  # once: by the clock it changes, and processes agree on it
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.lr * group["lr_factor"]
+            group["lr"] = lr * group["lr_factor"]
         self._seed(batch_idx)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -229,14 +230,20 @@ class TrainingModule(LightningModule):
         raise ZigguratError(describe_bad_loss(losses, self.global_step, batch, origin, file))
 
 
-def _build_mixing(config: TrainConfig, model: Model) -> MixupCutmix | None:
+def build_mixing(config: TrainConfig, num_classes: int) -> MixupCutmix | None:
+    """Build what mixes the images of a batch; None for runs that mix none.
+
+    Args:
+        config: The run.
+        num_classes: Number of classes K.
+    """
     if config.task != "classification" or not config.data.mixes:
         return None
     return MixupCutmix(
         mixup=config.data.mixup,
         cutmix=config.data.cutmix,
         probability=config.data.mix_probability,
-        num_classes=model.identity.num_classes,
+        num_classes=num_classes,
         label_smoothing=config.data.label_smoothing,
         seed=config.trainer.seed,
     )

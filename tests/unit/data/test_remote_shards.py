@@ -58,6 +58,7 @@ class Server:
         data = path.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
         size = len(data)
+        assert handler.headers["Accept-Encoding"] == "identity"
         self.asked.append((handler.path, handler.headers.get("Range")))
         if wanted and self.ranges:
             data = data[int(wanted[1]) : int(wanted[2]) + 1]
@@ -234,6 +235,19 @@ def test_of_foreign_shards_only_headers_are_read_and_once(server: Server) -> Non
     assert storage.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
 
+def test_a_foreign_shard_may_be_without_images_but_not_all(server: Server) -> None:
+    foreign_shards(server.folder)
+    with tarfile.open(server.folder / "my-train-001.tar", "w"):
+        pass
+    storage = open_storage(server.url, PATTERN)
+    assert [storage.name(index)[-22:] for index in (1, 2)] == [
+        "train-000.tar/0001.jpg",
+        "train-002.tar/0004.jpg",
+    ]
+    with pytest.raises(ZigguratError, match=r"no images in http.*/my-train-001.tar; expected"):
+        open_storage(server.url, "my-train-001.tar")
+
+
 def test_faults_of_foreign_shards(server: Server) -> None:
     foreign_shards(server.folder)
     with pytest.raises(ZigguratError, match=r"my-train-003.tar cannot be had: .* answers 404"):
@@ -268,7 +282,7 @@ def test_a_pattern_that_is_none(pattern: str) -> None:
 def test_a_file_is_read_from_any_place(server: Server) -> None:
     data = bytes(range(256)) * 40
     (server.folder / "file").write_bytes(data)
-    url = f"http:/{str(server.url).removeprefix('http:')}/file"
+    url = f"{remote_url(server.url)}/file"
     with open_web_file(url, len(data)) as file:
         assert file.read(10) == data[:10]
         assert (file.seek(-5, io.SEEK_END), file.read(9)) == (len(data) - 5, data[-5:])
