@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from ziggurat.checkpoints.native import save_weights
     from ziggurat.checkpoints.official import load_official
     from ziggurat.errors import ZigguratError
-    from ziggurat.inference.fast.optimize import optimize_for_inference
+    from ziggurat.fast.inference import optimize_for_inference
+    from ziggurat.fast.training import optimize_for_training
     from ziggurat.inference.predictor import Prediction, Predictor, load
     from ziggurat.pretrained import create_backbone, create_model, load_pretrained
     from ziggurat.weights.hub import push
@@ -33,7 +34,8 @@ _HOMES = {
     "load": "ziggurat.inference.predictor",
     "load_official": "ziggurat.checkpoints.official",
     "load_pretrained": "ziggurat.pretrained",
-    "optimize_for_inference": "ziggurat.inference.fast.optimize",
+    "optimize_for_inference": "ziggurat.fast.inference",
+    "optimize_for_training": "ziggurat.fast.training",
     "push": "ziggurat.weights.hub",
     "save_weights": "ziggurat.checkpoints.native",
 }
@@ -50,6 +52,7 @@ __all__ = [
     "load_official",
     "load_pretrained",
     "optimize_for_inference",
+    "optimize_for_training",
     "push",
     "save_weights",
 ]

@@ -28,6 +28,7 @@ LAYERS = [
     {"config"},
     {"data", "metrics"},
     {"visualize"},
+    {"fast"},
     {"inference"},
     {"bench", "verification"},
     {"engine"},

@@ -123,10 +123,6 @@ def _check(
         find_subject(contestant.name)
         if contestant.variant == "fast" and is_peer(contestant.name):
             raise ZigguratError(f"only models of ziggurat have a fast variant, got {contestant}")
-        if contestant.variant == "fast" and any(s.is_training for s in settings):
-            raise ZigguratError(
-                f"{contestant} cannot be trained; measure inference, or leave it out"
-            )
 
 
 def _measure_speed(

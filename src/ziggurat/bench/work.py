@@ -21,7 +21,8 @@ from ziggurat.bench.detection import (
     total_loss,
 )
 from ziggurat.bench.results import Setting, Variant
-from ziggurat.inference.fast.optimize import optimize_for_inference
+from ziggurat.fast.inference import optimize_for_inference
+from ziggurat.fast.training import optimize_for_training
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import Detections, LabelMap, full_sizes
@@ -125,6 +126,8 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
     if variant == "compiled":
         compiled: nn.Module = torch.compile(model, dynamic=False)  # type: ignore[assignment]
         return compiled
+    if variant == "fast" and model.training:
+        return optimize_for_training(model)
     if variant == "fast":
         return optimize_for_inference(model)
     return model

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fast",
         action="store_true",
-        help="measure our models through optimize_for_inference as well",
+        help="measure our models through optimize_for_inference or optimize_for_training as well",
     )
     parser.add_argument(
         "--measure", default="speed,memory", metavar="M,...", help="speed, memory (both)"

@@ -17,6 +17,8 @@ from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
 from ziggurat.engine.depth import freeze_stages
 from ziggurat.errors import ZigguratError
+from ziggurat.fast.compiler import KernelUnavailableError
+from ziggurat.fast.training import use_training_kernel
 from ziggurat.layers.checkpointing import set_checkpointing
 from ziggurat.losses.class_balance import median_frequency_weights
 from ziggurat.losses.segmentation import SegmentationLoss
@@ -87,7 +89,7 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
     Args:
         model: The model of the run.
         config: The run.
-        say: Is told what is frozen.
+        say: Is told what is frozen, and what cannot be had.
 
     Returns:
         Parts that do not learn and must stay in evaluation mode.
@@ -100,9 +102,24 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
             model.backbone.set_grad_checkpointing()
         else:
             set_checkpointing(model, True)
+    if config.trainer.use_kernel and _can_use_kernel(config):
+        try:
+            use_training_kernel(model)
+        except KernelUnavailableError as error:
+            say(
+                f"trains without the feed-forward kernel, slower and in more memory: {error} "
+                "(trainer.use_kernel=false does without it, too)"
+            )
     if config.model.freeze_stages is None:
         return []
     return freeze_stages(model, config.model.freeze_stages, say)
+
+
+def _can_use_kernel(config: TrainConfig) -> bool:
+    wanted = config.trainer
+    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    on_cpu = wanted.accelerator == "cpu" or (wanted.accelerator == "auto" and not has_gpu)
+    return on_cpu and wanted.precision == "32" and not wanted.compile and wanted.strategy != "fsdp"
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:

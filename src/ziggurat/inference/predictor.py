@@ -12,9 +12,9 @@ from PIL import Image
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.data.loading import collate
 from ziggurat.errors import ZigguratError, check_known
+from ziggurat.fast.inference import optimize_for_inference
 from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.classify import classify
-from ziggurat.inference.fast.optimize import optimize_for_inference
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
 from ziggurat.inference.label_inference import Look, segment

@@ -17,10 +17,10 @@ from ziggurat.backbones.resnet import Norm, ResNet
 from ziggurat.backbones.topformer import TopFormer
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.fast import kernel
-from ziggurat.inference.fast.kernel import KernelUnavailableError, PackedFeedForward, load_kernel
-from ziggurat.inference.fast.layers import FUNCTIONS
-from ziggurat.inference.fast.optimize import AnyModel, Optimized, optimize_for_inference
+from ziggurat.fast.compiler import KernelUnavailableError
+from ziggurat.fast.inference import AnyModel, Optimized, optimize_for_inference
+from ziggurat.fast.inference_kernel import PackedFeedForward, load_kernel
+from ziggurat.fast.layers import FUNCTIONS
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.zoo import create_model
@@ -93,8 +93,7 @@ def compiled() -> None:
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CXX", str(tmp_path / "no_such_compiler"))
-    monkeypatch.setattr(kernel, "load_kernel", load_kernel.__wrapped__)
-    monkeypatch.setattr("ziggurat.inference.fast.optimize.load_kernel", load_kernel.__wrapped__)
+    monkeypatch.setattr("ziggurat.fast.inference.load_kernel", load_kernel.__wrapped__)
 
 
 @pytest.mark.parametrize("use_kernel", [True, False])

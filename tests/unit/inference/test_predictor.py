@@ -12,10 +12,10 @@ from PIL import Image
 
 from ziggurat.data.classification import eval_transform
 from ziggurat.errors import ZigguratError
+from ziggurat.fast import inference as fast_inference
 from ziggurat.inference import forward, predictor
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.classify import at_scale
-from ziggurat.inference.fast import optimize
 from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
 from ziggurat.inference.tiles import Tiles
@@ -58,9 +58,9 @@ def test_an_optimized_model_gives_the_same(
     photo: Image.Image,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(optimize, "_kernel_or_warning", lambda: None)  # needs no compiler
+    monkeypatch.setattr(fast_inference, "_kernel_or_warning", lambda: None)  # needs no compiler
     fast = load(classifier_file, device="cpu", fast=True)
-    assert any(isinstance(part, optimize.Optimized) for part in fast.model.modules())
+    assert any(isinstance(part, fast_inference.Optimized) for part in fast.model.modules())
     scores, expected = fast(photo).result, classifier(photo).result
     assert isinstance(scores, ClassScores) and isinstance(expected, ClassScores)
     torch.testing.assert_close(scores.scores, expected.scores, atol=1e-5, rtol=1e-5)

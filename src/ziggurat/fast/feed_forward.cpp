@@ -18,76 +18,17 @@
 #include <type_traits>
 #include <vector>
 
+#include "vectors.h"
+
 namespace {
 
 // A product accumulates BLOCK pixels x PANEL outputs in registers: 24 of 32, or 12 of 16.
-#ifdef __AVX512F__
-constexpr int LANES = 16, BLOCK = 12;
-#else
-constexpr int LANES = 8, BLOCK = 6;
-#endif
+constexpr int BLOCK = LANES == 16 ? 12 : 6;
 constexpr int PANEL = 2 * LANES;
 constexpr int64_t CHUNK = 64;
 // Bytes of a tile's buffers and of its part of x: they share a core's cache with the weights.
 constexpr int64_t CACHE = 640 * 1024;
 constexpr int64_t SMALLEST_TILE = 64;  // pixels; below, the border would be most of the work
-
-using Vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias)) = float;
-using Integers __attribute__((vector_size(LANES * 4))) = int32_t;
-
-inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
-inline void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
-inline Vector all(float value) { return value - Vector{}; }
-// Comparisons with NaN are false, so NaN passes through.
-inline Vector at_least(Vector v, float low) { return v < low ? all(low) : v; }
-inline Vector at_most(Vector v, float high) { return v > high ? all(high) : v; }
-
-struct Identity {
-    static Vector apply(Vector v) { return v; }
-};
-
-struct Relu {
-    static Vector apply(Vector v) { return at_least(v, 0); }
-};
-
-struct Relu6 {
-    static Vector apply(Vector v) { return at_most(at_least(v, 0), 6); }
-};
-
-struct Hardswish {
-    static Vector apply(Vector v) { return v * Relu6::apply(v + 3) * (1.0f / 6); }
-};
-
-// v * P(Z <= v), Z normal. The error function is Abramowitz and Stegun's formula 7.1.26, whose
-// error of 1.5e-7 is that of float32.
-struct Gelu {
-    static Vector apply(Vector v) {
-        const Vector z = (v < 0 ? -v : v) * 0.70710678f;
-        const Vector t = 1 / (1 + 0.3275911f * z);
-        Vector tail = 1.061405429f * t - 1.453152027f;
-        tail = tail * t + 1.421413741f;
-        tail = tail * t - 0.284496736f;
-        tail = tail * t + 0.254829592f;
-        tail = 0.5f * tail * t * exponential(-z * z);
-        return v * (v < 0 ? tail : 1 - tail);
-    }
-
-    // For v <= 0: 2^n * e^r, n an integer and |r| <= log(2) / 2, where six terms are enough.
-    static Vector exponential(Vector v) {
-        v = at_least(v, -87);  // the smallest normal float
-        const Integers n = __builtin_convertvector(v * 1.44269504f - 0.5f, Integers);
-        const Vector whole = __builtin_convertvector(n, Vector);
-        const Vector r = v - whole * 0.693359375f + whole * 2.12194440e-4f;  // log(2), in two parts
-        Vector sum = 1 + r * (1.0f / 6);
-        sum = 1 + r * (1.0f / 5) * sum;
-        sum = 1 + r * (1.0f / 4) * sum;
-        sum = 1 + r * (1.0f / 3) * sum;
-        sum = 1 + r * (1.0f / 2) * sum;
-        sum = 1 + r * sum;
-        const Integers power = (n + 127) << 23;
-        return sum * reinterpret_cast<const Vector&>(power);
-    }
-};
 
 // PIXELS rows of `a`, `stride` apart, times one panel, added to `sum`.
 template <int PIXELS>

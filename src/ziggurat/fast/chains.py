@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.backbones import p2t, pvt_v2, resnet, topformer
-from ziggurat.inference.fast.kernel import Kernel
-from ziggurat.inference.fast.layers import Activation, OneDnnConv, fold
+from ziggurat.fast.inference_kernel import Kernel
+from ziggurat.fast.layers import Activation, OneDnnConv, fold
 from ziggurat.layers import semantics
 from ziggurat.layers.feed_forward import FeedForward
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.fast.chains import Layers, describe, pack
-from ziggurat.inference.fast.kernel import Kernel, KernelUnavailableError, load_kernel
-from ziggurat.inference.fast.layers import (
+from ziggurat.fast.chains import Layers, describe, pack
+from ziggurat.fast.compiler import KernelUnavailableError
+from ziggurat.fast.inference_kernel import Kernel, load_kernel
+from ziggurat.fast.layers import (
     FoldedConv,
     OneDnnConv,
     fold,

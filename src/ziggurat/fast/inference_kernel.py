@@ -1,34 +1,18 @@
-"""The compiled feed-forward kernel: building it once, laying out weights for it, calling it.
+"""The feed-forward kernel of inference: laying out weights for it, calling it.
 
-`feed_forward.cpp` says what it computes and why. It is built for this very processor by the C++
-compiler of the machine, into the user's cache, under a name that depends on the source and on
-everything the compiler says about itself and the processor. Nothing needs it: where it cannot be
-built, the same layers run one by one.
+`feed_forward.cpp` says what it computes and why.
 """
 
 import ctypes
-import hashlib
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 from functools import cache
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ziggurat.inference.fast.layers import FUNCTIONS, Activation, Weights
-from ziggurat.weights.cache import cache_folder
-
-SOURCE = Path(__file__).with_name("feed_forward.cpp")
-COMPILERS = ("c++", "g++", "clang++")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno")
-SECONDS = 120
-"""A compiler that takes longer is given up; it takes five seconds."""
+from ziggurat.fast.compiler import KernelUnavailableError, load_library
+from ziggurat.fast.layers import FUNCTIONS, Activation, Weights
 
 TOLERANCE = 1e-5
 
@@ -43,10 +27,6 @@ PAIRS: tuple[ActivationPair, ...] = (
     ("none", "relu6"),
 )
 """The pairs that the source has."""
-
-
-class KernelUnavailableError(Exception):
-    """The kernel cannot be built or must not be used; says why."""
 
 
 class Kernel:
@@ -142,62 +122,12 @@ class PackedFeedForward:
 def load_kernel() -> Kernel:
     """Build the kernel if this machine has not yet, load it and try it out.
 
-    Raises:
-        KernelUnavailableError: If that is impossible.
+    Where that is impossible a `KernelUnavailableError` says why.
     """
-    if not sys.platform.startswith("linux"):
-        raise KernelUnavailableError(f"it is built on Linux, this is {sys.platform}")
-    try:
-        kernel = Kernel(ctypes.CDLL(str(_build())))
-    except OSError as error:
-        raise KernelUnavailableError(f"it cannot be loaded: {error}") from error
+    kernel = Kernel(load_library("feed_forward"))
     for pair in PAIRS:
         _check(kernel, pair)
     return kernel
-
-
-def _build() -> Path:
-    compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
-    if compiler is None:
-        raise KernelUnavailableError("there is no C++ compiler (c++, g++, clang++, or CXX)")
-    macros = _run([compiler, *FLAGS, "-dM", "-E", "-x", "c++", "/dev/null"])
-    key = hashlib.sha256(b"\0".join((SOURCE.read_bytes(), " ".join(FLAGS).encode(), macros)))
-    folder = _make_folder()
-    target = folder / f"feed_forward_{key.hexdigest()[:16]}.so"
-    if not target.exists():
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            built = Path(temporary, target.name)
-            _run([compiler, *FLAGS, str(SOURCE), "-o", str(built)])
-            built.replace(target)  # at once: another process may be looking for it
-    return target
-
-
-def _make_folder() -> Path:
-    """Return the folder of kernels, in which nobody else may write: what is there is executed.
-
-    Raises:
-        KernelUnavailableError: If it cannot be made or others can write there.
-    """
-    folder = cache_folder() / "kernels"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        status = folder.stat()
-    except OSError as error:
-        raise KernelUnavailableError(f"the folder {folder} cannot be made: {error}") from error
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise KernelUnavailableError(f"others may write in {folder}, make it yours alone")
-    return folder
-
-
-def _run(command: list[str]) -> bytes:
-    try:
-        done = subprocess.run(command, capture_output=True, check=True, timeout=SECONDS)
-    except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or b""
-        first = said.decode(errors="replace").strip().splitlines()[:1]
-        reason = first[0] if first else str(error)
-        raise KernelUnavailableError(f"{command[0]} fails: {reason}") from error
-    return done.stdout
 
 
 def _check(kernel: Kernel, activations: ActivationPair) -> None:

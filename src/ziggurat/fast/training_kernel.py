@@ -1,0 +1,284 @@
+"""A feed-forward block that learns: sooner, and in less memory.
+
+Between its two linear layers lies the hidden map, 4 to 8 times as wide as its input. Operator by
+operator, the hidden map before the depthwise convolution, the one after it and the one after each
+activation are kept for the backward pass, and travel to memory and back. Here only the first is
+kept. The others are made again for the gradients, a band of images at a time, by the kernel of
+`hidden_map.cpp`, in buffers that stay in the cache.
+
+Shapes: B images, H x W map, C channels that come in, N hidden ones, D that go out; P pixels of all
+images.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from ziggurat.fast.compiler import KernelUnavailableError, load_library
+from ziggurat.fast.layers import FUNCTIONS, Activation
+
+TOLERANCE = 1e-5
+BAND_BYTES = 2**23
+"""Hidden values of a band; two buffers of them are to fit into the cache."""
+
+LANES = 16
+"""A multiple of the values in a register of any processor."""
+
+NUM_TAPS = 9
+NUM_SUMS = NUM_TAPS + 2
+"""Gradients of a hidden channel: of its taps, and of the biases of convolution and expansion."""
+
+ACTIVATIONS: tuple[tuple[Activation, ...], ...] = (
+    ("hardswish", "hardswish"),
+    ("none", "gelu"),
+    ("relu", "gelu"),
+    ("gelu",),
+)
+"""What the source has: before and after a depthwise convolution, or where there is none."""
+
+
+class TrainingKernel:
+    """The kernel, loaded.
+
+    Args:
+        library: What was built from the source.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._function = library.ziggurat_hidden_map
+        self.chunk: int = library.ziggurat_hidden_chunk()
+        """Hidden channels that are worked on at a time; they are a multiple of it."""
+
+    def takes(self, num_hidden: int, activations: tuple[Activation, ...]) -> bool:
+        """Return whether the kernel is for a block.
+
+        Args:
+            num_hidden: Number of hidden channels N.
+            activations: What follows its layers but the last.
+        """
+        multiple = self.chunk if len(activations) > 1 else LANES
+        return activations in ACTIVATIONS and num_hidden % multiple == 0
+
+    def __call__(
+        self,
+        activations: tuple[Activation, ...],
+        taps: Float[Tensor, "9 N"] | None,
+        bias: Float[Tensor, " N"] | None,
+        band: "Band",
+        hidden: Float[Tensor, "P N"],
+        out: Float[Tensor, "P N"],
+        gradient: Float[Tensor, "P N"] | None = None,
+        sums: Float[Tensor, "B 11 N"] | None = None,
+    ) -> None:
+        """Compute the output, and the gradients where that of the output is given.
+
+        Args:
+            activations: One of `ACTIVATIONS`.
+            taps: Weights of the depthwise convolution, if there is one.
+            bias: Its bias.
+            band: Which images they are.
+            hidden: What the expansion gave.
+            out: Where the output goes.
+            gradient: That of the output, which that of `hidden` replaces.
+            sums: Where those of the taps and of both biases go, if there is a convolution; of all
+                images.
+
+        Raises:
+            MemoryError: If there is none for the kernel's buffers.
+        """
+        shape = (band.images.stop - band.images.start, *band.size, hidden.shape[1])
+        status = self._function(
+            _addresses(hidden, out, gradient, None if sums is None else sums[band.images]),
+            _addresses(taps, bias),
+            (ctypes.c_int64 * len(shape))(*shape),
+            " ".join(activations).encode(),
+            torch.get_num_threads(),
+        )
+        assert status != 1, f"no kernel for {activations}"
+        if status:
+            raise MemoryError("no memory for the buffers of the feed-forward kernel")
+
+
+def _addresses(*tensors: Tensor | None) -> "ctypes.Array[ctypes.c_void_p]":
+    return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
+
+
+def lean_feed_forward(
+    activations: tuple[Activation, ...],
+    x: Float[Tensor, "B H W C"],
+    layers: Sequence[tuple[Tensor, Tensor | None]],
+) -> Float[Tensor, "B H W D"]:
+    """Return what a block gives for a map, on the CPU in float32.
+
+    Args:
+        activations: One of `ACTIVATIONS`.
+        x: The map.
+        layers: Weights and bias of the expansion, of the depthwise convolution if there is one, and
+            of the projection; pointwise ones as linear layers or convolutions.
+    """
+    (expand, expand_bias), *middle, (project, project_bias) = layers
+    conv, conv_bias = middle[0] if middle else (None, None)
+    y: Tensor = _LeanFeedForward.apply(
+        activations,
+        x,
+        expand.flatten(1),
+        expand_bias,
+        conv,
+        conv_bias,
+        project.flatten(1),
+        project_bias,
+    )
+    return y
+
+
+class _LeanFeedForward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        activations: tuple[Activation, ...],
+        x: Tensor,
+        expand: Tensor,
+        expand_bias: Tensor,
+        conv: Tensor | None,
+        conv_bias: Tensor | None,
+        project: Tensor,
+        project_bias: Tensor,
+    ) -> Tensor:
+        kernel = load_training_kernel()
+        taps = None if conv is None else conv.flatten(1).T.contiguous()
+        pixels = x.flatten(0, 2)
+        hidden = x.new_empty(len(pixels), len(expand))
+        y = x.new_empty(len(pixels), len(project))
+        bands = _bands(x, hidden)
+        buffer = torch.empty_like(hidden[bands[0].pixels])
+        for band in bands:
+            of_band = hidden[band.pixels]
+            out = buffer[: len(of_band)]
+            torch.addmm(expand_bias, pixels[band.pixels], expand.T, out=of_band)
+            kernel(activations, taps, conv_bias, band, of_band, out)
+            torch.addmm(project_bias, out, project.T, out=y[band.pixels])
+        kept = (x, hidden, expand, taps, conv_bias, project)
+        ctx.save_for_backward(*kept)  # type: ignore[arg-type]  # None is fine
+        ctx.activations = activations  # type: ignore[attr-defined]
+        return y.unflatten(0, x.shape[:3])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, slopes: Tensor) -> tuple[Tensor | None, ...]:
+        x, hidden, expand, taps, conv_bias, project = ctx.saved_tensors  # type: ignore[attr-defined]
+        activations: tuple[Activation, ...] = ctx.activations  # type: ignore[attr-defined]
+        kernel = load_training_kernel()
+        pixels, slopes = x.flatten(0, 2), slopes.flatten(0, 2)
+        of_x = torch.empty_like(pixels)
+        of_expand, of_project = torch.zeros_like(expand), torch.zeros_like(project)
+        sums = x.new_zeros(len(x), NUM_SUMS, len(expand))
+        bands = _bands(x, hidden)
+        buffers = hidden.new_empty(2, len(hidden[bands[0].pixels]), len(expand))
+        for band in bands:
+            of_band, of_output = hidden[band.pixels], slopes[band.pixels]
+            out, gradient = buffers[:, : len(of_band)]
+            torch.mm(of_output, project, out=gradient)
+            kernel(activations, taps, conv_bias, band, of_band, out, gradient, sums)
+            of_project.addmm_(of_output.T, out)
+            of_expand.addmm_(gradient.T, pixels[band.pixels])
+            torch.mm(gradient, expand, out=of_x[band.pixels])
+            if taps is None:
+                sums[band.images.start, -1] = gradient.sum(0)
+        total = sums.sum(0)
+        return (
+            None,
+            of_x.view_as(x),
+            of_expand,
+            total[-1],
+            None if taps is None else total[:NUM_TAPS].T.reshape(-1, 1, 3, 3),
+            None if taps is None else total[NUM_TAPS],
+            of_project,
+            slopes.sum(0),
+        )
+
+
+@dataclass(frozen=True)
+class Band:
+    """Images that are worked on at a time.
+
+    Attributes:
+        images: Which they are.
+        pixels: Rows of theirs in a map without its spatial axes.
+        size: Height and width of each.
+    """
+
+    images: slice
+    pixels: slice
+    size: tuple[int, int]
+
+
+def _bands(x: Float[Tensor, "B H W C"], hidden: Float[Tensor, "P N"]) -> list[Band]:
+    batch, height, width = x.shape[:3]
+    area = height * width
+    count = max(1, BAND_BYTES // (area * hidden.shape[1] * hidden.element_size()))
+    bands = []
+    for start in range(0, batch, count):
+        end = min(start + count, batch)
+        bands.append(Band(slice(start, end), slice(start * area, end * area), (height, width)))
+    return bands
+
+
+@cache
+def load_training_kernel() -> TrainingKernel:
+    """Build the kernel if this machine has not yet, load it and try it out.
+
+    Where that is impossible a `KernelUnavailableError` says why.
+    """
+    kernel = TrainingKernel(load_library("hidden_map"))
+    for activations in ACTIVATIONS:
+        _check(kernel, activations)
+    return kernel
+
+
+def _check(kernel: TrainingKernel, activations: tuple[Activation, ...]) -> None:
+    """Compare with plain PyTorch: compilers err, and so may the flags for this processor.
+
+    Raises:
+        KernelUnavailableError: If the results differ.
+    """
+    draw = torch.Generator().manual_seed(0)
+    channels, band = 2 * kernel.chunk, Band(slice(0, 2), slice(0, 2 * 5 * 7), (5, 7))
+    hidden = 2 * torch.randn(2 * 5 * 7, channels, generator=draw)
+    slopes = torch.randn(hidden.shape, generator=draw)
+    taps = bias = None
+    if len(activations) > 1:
+        taps = torch.randn(NUM_TAPS, channels, generator=draw)
+        bias = torch.randn(channels, generator=draw)
+    out, gradient = torch.empty_like(hidden), slopes.clone()
+    sums = hidden.new_zeros(2, NUM_SUMS, channels)
+    kernel(activations, taps, bias, band, hidden, out, gradient, sums)
+
+    with torch.enable_grad():
+        start = hidden.clone().requires_grad_()
+        expected = FUNCTIONS[activations[0]](start)
+        if taps is not None and bias is not None:
+            maps = expected.unflatten(0, (2, 5, 7)).permute(0, 3, 1, 2)
+            weight = taps.T.reshape(-1, 1, 3, 3).requires_grad_()
+            maps = F.conv2d(maps, weight, bias.requires_grad_(), padding=1, groups=channels)
+            expected = FUNCTIONS[activations[1]](maps.permute(0, 2, 3, 1).flatten(0, 2))
+            wanted = torch.autograd.grad(expected, (start, weight, bias), slopes)
+            total = sums.sum(0)
+            pairs = [
+                (gradient, wanted[0]),
+                (total[:NUM_TAPS].T.reshape(-1, 1, 3, 3), wanted[1]),
+                (total[NUM_TAPS], wanted[2]),
+                (total[-1], wanted[0].sum(0)),
+            ]
+        else:
+            pairs = [(gradient, torch.autograd.grad(expected, start, slopes)[0])]
+    for ours, plain in [(out, expected.detach()), *pairs]:
+        error = (ours - plain).norm() / plain.norm()
+        if not error < TOLERANCE:
+            raise KernelUnavailableError(f"it computes something else ({activations}: {error:.1e})")

@@ -1,0 +1,198 @@
+"""Blocks that learn through the kernel have the gradients of the plain ones, and keep less."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import ziggurat
+from ziggurat.backbones.p2t import InvertedResidual
+from ziggurat.backbones.pvt_v2 import ConvFeedForward
+from ziggurat.backbones.topformer import topformer_tiny
+from ziggurat.fast import training_kernel
+from ziggurat.fast.compiler import KernelUnavailableError
+from ziggurat.fast.layers import FUNCTIONS
+from ziggurat.fast.training import LeanBlock, optimize_for_training, use_training_kernel
+from ziggurat.fast.training_kernel import load_training_kernel
+from ziggurat.layers.feed_forward import FeedForward
+
+TOLERANCE = 1e-5
+BLOCKS: dict[str, Callable[[], nn.Module]] = {
+    "p2t": lambda: InvertedResidual(20, 128),
+    "pvt_v2": lambda: ConvFeedForward(20, 128, use_relu=False),
+    "pvt_v2_li": lambda: ConvFeedForward(20, 128, use_relu=True),
+    "pvt": lambda: FeedForward(20, 64),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled() -> None:
+    """Skip where the kernel cannot be built; elsewhere it is built once and stays in the cache."""
+    try:
+        load_training_kernel()
+    except KernelUnavailableError as error:
+        pytest.skip(f"the kernel cannot be built here: {error}")
+
+
+def build(kind: str) -> nn.Module:
+    block = BLOCKS[kind]()
+    for parameter in block.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    return block
+
+
+def gradients(block: nn.Module, x: Tensor) -> list[Tensor]:
+    """Return the output, and the gradients of the input and of the parameters."""
+    x = x.clone(memory_format=torch.preserve_format).requires_grad_()
+    y = block(x)
+    slopes = torch.linspace(-1, 1, y.numel()).view_as(y)
+    return [y.detach(), *torch.autograd.grad(y, (x, *block.parameters()), slopes)]
+
+
+def maps(*shape: int) -> Tensor:
+    return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+
+
+def assert_close(ours: list[Tensor], plain: list[Tensor]) -> None:
+    assert len(ours) == len(plain)
+    for a, b in zip(ours, plain, strict=True):
+        assert a.shape == b.shape
+        assert float((a - b).norm() / b.norm()) < TOLERANCE
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 5), (9, 13), (31, 30)])
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_output_and_gradients_of_maps_of_any_size(kind: str, size: tuple[int, int]) -> None:
+    block, x = build(kind), maps(3, 20, *size)
+    plain = gradients(block, x)
+    assert use_training_kernel(block) == 1
+    assert_close(gradients(block, x), plain)
+    assert_close(gradients(block, x.contiguous()), plain)  # in another order in memory
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_a_batch_is_worked_on_in_bands(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_kernel, "BAND_BYTES", 2 * 6 * 7 * 128 * 4)
+    block, x = build(kind), maps(5, 20, 6, 7)
+    plain = gradients(block, x)
+    optimize_for_training(block)
+    assert_close(gradients(block, x), plain)
+
+
+def test_gradients_do_not_depend_on_the_threads() -> None:
+    block, x = optimize_for_training(build("p2t")), maps(3, 20, 17, 19)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        expected = gradients(block, x)
+        torch.set_num_threads(3)
+        assert_close(gradients(block, x), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("name", ["p2t_tiny", "pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li", "gpvit_l1"])
+def test_whole_models_learn_alike(name: str) -> None:
+    model = ziggurat.create_backbone(name).train()
+    lean = optimize_for_training(copy.deepcopy(model))
+    blocks = [m for m in lean.modules() if isinstance(vars(m).get("forward"), LeanBlock)]
+    assert len(blocks) >= 8
+    images = torch.randn(2, 3, 64, 64)
+    slopes = [torch.randn_like(level) for level in model(images)]
+    for part in (model, lean):
+        torch.autograd.backward(part(images), slopes)
+    plain = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    ours = {n: p.grad for n, p in lean.named_parameters() if p.grad is not None}
+    assert ours.keys() == plain.keys()
+    scale = max(float(grad.norm()) for grad in plain.values())
+    for parameter, grad in plain.items():
+        # Next to nothing, biases in front of norms for example, is rounding only.
+        allowed = 1e-4 * float(grad.norm()) + 1e-6 * scale
+        assert float((ours[parameter] - grad).norm()) <= allowed, parameter
+
+
+def test_less_is_kept_for_the_backward_pass() -> None:
+    block, x = build("p2t"), maps(2, 20, 16, 16)
+    kept: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[-1] += tensor.numel() if tensor.shape[0] == 2 or len(tensor) == 2 * 16 * 16 else 0
+        return tensor
+
+    for part in (block, optimize_for_training(copy.deepcopy(block))):
+        kept.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            part(x)
+    pixels = 2 * 16 * 16
+    assert kept[1] == pixels * (20 + 128)  # the input and the hidden map, once
+    assert kept[0] > 3.5 * kept[1]
+
+
+def test_a_copy_has_its_own_weights_and_names_stay() -> None:
+    block = optimize_for_training(build("pvt_v2"))
+    assert list(block.state_dict()) == list(BLOCKS["pvt_v2"]().state_dict())
+    copied, x = copy.deepcopy(block), maps(1, 20, 4, 4)
+    before = copied(x)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.zero_()
+    assert torch.equal(copied(x), before)
+    assert not block(x).any()
+
+
+def test_what_the_kernel_is_not_for_goes_the_plain_way() -> None:
+    block = build("p2t")
+    lean = optimize_for_training(copy.deepcopy(block))
+    x = maps(1, 20, 6, 6)
+    with torch.no_grad():
+        assert torch.equal(lean(x), block(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(lean(x), block(x))
+    assert torch.equal(lean.double()(x.double()), block.double()(x.double()))
+
+
+def test_blocks_that_it_does_not_fit_stay() -> None:
+    assert use_training_kernel(InvertedResidual(20, 100)) == 0  # no whole chunks of channels
+    assert use_training_kernel(FeedForward(20, 24)) == 0
+    assert use_training_kernel(topformer_tiny()) == 0  # batch norms in between
+
+
+def test_second_derivatives_are_refused() -> None:
+    block, x = optimize_for_training(build("p2t")), maps(1, 20, 3, 3).requires_grad_()
+    (grad,) = torch.autograd.grad(block(x).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+
+
+def test_values_that_are_no_numbers_stay_visible() -> None:
+    block, x = optimize_for_training(build("pvt_v2")), maps(1, 20, 6, 6)
+    x[0, 0, 0, 0] = torch.nan
+    y, of_x, *_ = gradients(block, x)
+    assert y[..., :2, :2].isnan().all()
+    assert y[..., 2:, 2:].isfinite().all()
+    assert of_x.isnan().any()
+
+
+def test_a_kernel_that_computes_something_else_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(FUNCTIONS, "hardswish", torch.relu)
+    with pytest.raises(KernelUnavailableError, match="something else"):
+        load_training_kernel.__wrapped__()
+
+
+def test_without_a_compiler_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no_such_compiler"))
+    monkeypatch.setattr(
+        "ziggurat.fast.training.load_training_kernel", load_training_kernel.__wrapped__
+    )
+    block = build("p2t")
+    with pytest.warns(UserWarning, match=re.escape("no_such_compiler")):
+        assert optimize_for_training(block) is block
+    assert "forward" not in vars(block)
