@@ -48,10 +48,10 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
         "Inference, one image of 512 x 672, bf16",
         [*EVERYONE, "--batch=1", "--size=512x672", "--dtype=bf16"],
     ),
-    "training": ("Training step, batch 8 at 224, fp32", [*EVERYONE, "--train"]),
+    "training": ("Training step, batch 8 at 224, fp32", [*EVERYONE, "--train", "--fast"]),
     "training_bf16": (
         "Training step, batch 8 at 224, bf16",
-        [*EVERYONE, "--train", "--dtype=bf16"],
+        [*EVERYONE, "--train", "--dtype=bf16", "--fast"],
     ),
     "compiled": (
         "Eager and compiled, batch 8 at 224, fp32",

@@ -183,7 +183,7 @@ class TrainerConfig:
     """Whether the forward pass of training is compiled, slow to begin and faster then."""
     use_kernel: bool = True
     """Whether feed-forward blocks learn through a kernel that is built for this processor: on the
-    CPU, with precision 32 and without compile and fsdp."""
+    CPU, without compile and fsdp."""
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
     sync_batch_norm: bool = False

@@ -119,7 +119,7 @@ def _can_use_kernel(config: TrainConfig) -> bool:
     wanted = config.trainer
     has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
     on_cpu = wanted.accelerator == "cpu" or (wanted.accelerator == "auto" and not has_gpu)
-    return on_cpu and wanted.precision == "32" and not wanted.compile and wanted.strategy != "fsdp"
+    return on_cpu and not wanted.compile and wanted.strategy != "fsdp"
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:

@@ -8,7 +8,8 @@
 // gradients of `hidden`, of the 3x3 weights and of the biases. CHUNK channels of a row are worked on
 // at a time: the three rows that a convolution sees stay in the cache of a core.
 //
-// Maps lie in memory as (B, H, W, C), 3x3 weights as (9, C).
+// Maps lie in memory as (B, H, W, C), in float32 or bfloat16; 3x3 weights as (9, C), in float32, in
+// which everything is computed.
 
 #include <algorithm>
 #include <cstdint>
@@ -83,17 +84,17 @@ class Rows {
 };
 
 // CHUNK channels of one image; `hidden` and what comes out begin with the first of them.
-template <class First, class Second>
+template <class First, class Second, class Number>
 class Task {
   public:
-    Task(const Shape& s, const Weights& w, const float* hidden, float* buffer)
+    Task(const Shape& s, const Weights& w, const Number* hidden, float* buffer)
         : s_(s), w_(w), hidden_(hidden), rows_(buffer, s.width),
           slopes_(buffer + Rows::floats(s.width), s.width),
           line_(buffer + 2 * Rows::floats(s.width)) {}
 
     static int64_t floats(int64_t width) { return 2 * Rows::floats(width) + width * CHUNK; }
 
-    void forward(float* out) {
+    void forward(Number* out) {
         read(-1), read(0);
         for (int64_t y = 0; y < s_.height; ++y) {
             read(y + 1);
@@ -105,7 +106,7 @@ class Task {
     }
 
     // `gradient` is that of the output, and is overwritten with that of `hidden`.
-    void backward(float* out, float* gradient, float* sums) {
+    void backward(Number* out, Number* gradient, float* sums) {
         Vector total[VECTORS][SUMS] = {};
         read(-1), read(0);
         for (int64_t y = 0; y <= s_.height; ++y) {
@@ -180,22 +181,25 @@ class Task {
 
     const Shape& s_;
     Weights w_;
-    const float* hidden_;
+    const Number* hidden_;
     Rows rows_, slopes_;
     float* line_;
 };
 
 // What is known of a call; `gradient` and `sums` are null in the forward pass.
+template <class Number>
 struct Maps {
-    const float* hidden;
-    float *out, *gradient, *sums;
+    const Number* hidden;
+    Number *out, *gradient;
+    float* sums;
 };
 
 // The threads take chunks of channels of images; sums of an image do not depend on their number.
-template <class First, class Second>
-bool convolve(const Shape& s, const Weights& w, const Maps& m, int threads) {
+template <class First, class Second, class Number>
+bool convolve(const Shape& s, const Weights& w, const Maps<Number>& m, int threads) {
+    using Part = Task<First, Second, Number>;
     const int64_t chunks = s.channels / CHUNK, tasks = s.batch * chunks;
-    const int64_t floats = Task<First, Second>::floats(s.width);
+    const int64_t floats = Part::floats(s.width);
     std::vector<float> buffers;
     try {
         buffers.resize(floats * threads);
@@ -207,12 +211,11 @@ bool convolve(const Shape& s, const Weights& w, const Maps& m, int threads) {
         for (int64_t i = tasks * thread / threads; i < tasks * (thread + 1) / threads; ++i) {
             const int64_t image = i / chunks, c = i % chunks * CHUNK;
             const int64_t at = image * s.height * s.width * s.channels + c;
-            Task<First, Second> task(s, {w.taps + c, w.bias + c}, m.hidden + at,
-                                     buffers.data() + thread * floats);
+            Part part(s, {w.taps + c, w.bias + c}, m.hidden + at, buffers.data() + thread * floats);
             if (m.gradient) {
-                task.backward(m.out + at, m.gradient + at, m.sums + image * SUMS * s.channels + c);
+                part.backward(m.out + at, m.gradient + at, m.sums + image * SUMS * s.channels + c);
             } else {
-                task.forward(m.out + at);
+                part.forward(m.out + at);
             }
         }
     }
@@ -220,7 +223,8 @@ bool convolve(const Shape& s, const Weights& w, const Maps& m, int threads) {
 }
 
 // Pixel by pixel; the sums are left to the caller.
-bool apply_gelu(const Shape& s, const Maps& m, int threads) {
+template <class Number>
+bool apply_gelu(const Shape& s, const Maps<Number>& m, int threads) {
     const int64_t vectors = s.batch * s.height * s.width * s.channels / LANES;
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t i = 0; i < vectors; ++i) {
@@ -233,18 +237,13 @@ bool apply_gelu(const Shape& s, const Maps& m, int threads) {
     return true;
 }
 
-}  // namespace
-
-extern "C" int ziggurat_hidden_chunk() { return CHUNK; }
-
-// `shape` is (batch, height, width, channels), channels a multiple of CHUNK; `weights` are taps and
-// bias; `maps` are hidden, output, gradient and sums, the last two null in the forward pass. Returns
-// 0 when done, 1 for activations that are not built, 2 when memory is short.
-extern "C" int ziggurat_hidden_map(float* const* maps, const float* const* weights,
-                                   const int64_t* shape, const char* activations, int threads) {
+template <class Number>
+int run(void* const* maps, const float* const* weights, const int64_t* shape,
+        const char* activations, int threads) {
     const Shape s{shape[0], shape[1], shape[2], shape[3]};
     const Weights w{weights[0], weights[1]};
-    const Maps m{maps[0], maps[1], maps[2], maps[3]};
+    const Maps<Number> m{static_cast<const Number*>(maps[0]), static_cast<Number*>(maps[1]),
+                         static_cast<Number*>(maps[2]), static_cast<float*>(maps[3])};
     auto is = [&](const char* name) { return std::strcmp(activations, name) == 0; };
     bool done;
     if (is("hardswish hardswish")) {
@@ -259,4 +258,19 @@ extern "C" int ziggurat_hidden_map(float* const* maps, const float* const* weigh
         return 1;
     }
     return done ? 0 : 2;
+}
+
+}  // namespace
+
+extern "C" int ziggurat_hidden_chunk() { return CHUNK; }
+
+// `shape` is (batch, height, width, channels), channels a multiple of CHUNK; `weights` are taps and
+// bias; `maps` are hidden, output and gradient, of bfloat16 or float32, and the sums, the last two
+// null in the forward pass. Returns 0 when done, 1 for activations that are not built, 2 when memory
+// is short.
+extern "C" int ziggurat_hidden_map(void* const* maps, const float* const* weights,
+                                   const int64_t* shape, const char* activations, int is_bfloat16,
+                                   int threads) {
+    const auto run_as = is_bfloat16 ? run<Bfloat16> : run<float>;
+    return run_as(maps, weights, shape, activations, threads);
 }

@@ -17,14 +17,17 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ziggurat.fast.compiler import KernelUnavailableError, load_library
 from ziggurat.fast.layers import FUNCTIONS, Activation
 
-TOLERANCE = 1e-5
+FULL = torch.float32
+TOLERANCES = {FULL: 1e-5, torch.bfloat16: 5e-3}
+"""Relative difference to plain PyTorch; a bfloat16 has 8 bits."""
+
 BAND_BYTES = 2**23
 """Hidden values of a band; two buffers of them are to fit into the cache."""
 
@@ -69,15 +72,17 @@ class TrainingKernel:
     def __call__(
         self,
         activations: tuple[Activation, ...],
-        taps: Float[Tensor, "9 N"] | None,
-        bias: Float[Tensor, " N"] | None,
+        taps: Float32[Tensor, "9 N"] | None,
+        bias: Float32[Tensor, " N"] | None,
         band: "Band",
         hidden: Float[Tensor, "P N"],
         out: Float[Tensor, "P N"],
         gradient: Float[Tensor, "P N"] | None = None,
-        sums: Float[Tensor, "B 11 N"] | None = None,
+        sums: Float32[Tensor, "B 11 N"] | None = None,
     ) -> None:
         """Compute the output, and the gradients where that of the output is given.
+
+        Maps are all of float32 or all of bfloat16, weights and sums always of float32.
 
         Args:
             activations: One of `ACTIVATIONS`.
@@ -99,6 +104,7 @@ class TrainingKernel:
             _addresses(taps, bias),
             (ctypes.c_int64 * len(shape))(*shape),
             " ".join(activations).encode(),
+            hidden.dtype == torch.bfloat16,
             torch.get_num_threads(),
         )
         assert status != 1, f"no kernel for {activations}"
@@ -115,13 +121,13 @@ def lean_feed_forward(
     x: Float[Tensor, "B H W C"],
     layers: Sequence[tuple[Tensor, Tensor | None]],
 ) -> Float[Tensor, "B H W D"]:
-    """Return what a block gives for a map, on the CPU in float32.
+    """Return what a block gives for a map, on the CPU.
 
     Args:
         activations: One of `ACTIVATIONS`.
-        x: The map.
-        layers: Weights and bias of the expansion, of the depthwise convolution if there is one, and
-            of the projection; pointwise ones as linear layers or convolutions.
+        x: The map, of float32 or bfloat16; products have its precision.
+        layers: Weights and bias, of float32: of the expansion, of the depthwise convolution if
+            there is one, and of the projection.
     """
     (expand, expand_bias), *middle, (project, project_bias) = layers
     conv, conv_bias = middle[0] if middle else (None, None)
@@ -153,6 +159,8 @@ class _LeanFeedForward(torch.autograd.Function):
     ) -> Tensor:
         kernel = load_training_kernel()
         taps = None if conv is None else conv.flatten(1).T.contiguous()
+        expand, project = expand.to(x.dtype), project.to(x.dtype)
+        expand_bias, project_bias = expand_bias.to(x.dtype), project_bias.to(x.dtype)
         pixels = x.flatten(0, 2)
         hidden = x.new_empty(len(pixels), len(expand))
         y = x.new_empty(len(pixels), len(project))
@@ -177,8 +185,9 @@ class _LeanFeedForward(torch.autograd.Function):
         kernel = load_training_kernel()
         pixels, slopes = x.flatten(0, 2), slopes.flatten(0, 2)
         of_x = torch.empty_like(pixels)
-        of_expand, of_project = torch.zeros_like(expand), torch.zeros_like(project)
-        sums = x.new_zeros(len(x), NUM_SUMS, len(expand))
+        # Of weights: in float32, as they are, since bands are added up.
+        of_expand, of_project = (torch.zeros_like(w, dtype=FULL) for w in (expand, project))
+        sums = x.new_zeros(len(x), NUM_SUMS, len(expand), dtype=FULL)
         bands = _bands(x, hidden)
         buffers = hidden.new_empty(2, len(hidden[bands[0].pixels]), len(expand))
         for band in bands:
@@ -186,11 +195,11 @@ class _LeanFeedForward(torch.autograd.Function):
             out, gradient = buffers[:, : len(of_band)]
             torch.mm(of_output, project, out=gradient)
             kernel(activations, taps, conv_bias, band, of_band, out, gradient, sums)
-            of_project.addmm_(of_output.T, out)
-            of_expand.addmm_(gradient.T, pixels[band.pixels])
+            of_project += of_output.T @ out
+            of_expand += gradient.T @ pixels[band.pixels]
             torch.mm(gradient, expand, out=of_x[band.pixels])
             if taps is None:
-                sums[band.images.start, -1] = gradient.sum(0)
+                sums[band.images.start, -1] = gradient.sum(0, dtype=FULL)
         total = sums.sum(0)
         return (
             None,
@@ -200,7 +209,7 @@ class _LeanFeedForward(torch.autograd.Function):
             None if taps is None else total[:NUM_TAPS].T.reshape(-1, 1, 3, 3),
             None if taps is None else total[NUM_TAPS],
             of_project,
-            slopes.sum(0),
+            slopes.sum(0, dtype=FULL),
         )
 
 
@@ -238,47 +247,55 @@ def load_training_kernel() -> TrainingKernel:
     """
     kernel = TrainingKernel(load_library("hidden_map"))
     for activations in ACTIVATIONS:
-        _check(kernel, activations)
+        for dtype in TOLERANCES:
+            _check(kernel, activations, dtype)
     return kernel
 
 
-def _check(kernel: TrainingKernel, activations: tuple[Activation, ...]) -> None:
+def _check(kernel: TrainingKernel, activations: tuple[Activation, ...], dtype: torch.dtype) -> None:
     """Compare with plain PyTorch: compilers err, and so may the flags for this processor.
 
     Raises:
         KernelUnavailableError: If the results differ.
     """
     draw = torch.Generator().manual_seed(0)
-    channels, band = 2 * kernel.chunk, Band(slice(0, 2), slice(0, 2 * 5 * 7), (5, 7))
-    hidden = 2 * torch.randn(2 * 5 * 7, channels, generator=draw)
-    slopes = torch.randn(hidden.shape, generator=draw)
-    taps = bias = None
-    if len(activations) > 1:
-        taps = torch.randn(NUM_TAPS, channels, generator=draw)
-        bias = torch.randn(channels, generator=draw)
-    out, gradient = torch.empty_like(hidden), slopes.clone()
-    sums = hidden.new_zeros(2, NUM_SUMS, channels)
-    kernel(activations, taps, bias, band, hidden, out, gradient, sums)
+    channels, batch, size = 2 * kernel.chunk, 2, (5, 7)
+    shape = (batch * size[0] * size[1], channels)
+    hidden, slopes = (torch.randn(shape, generator=draw).to(dtype) for _ in range(2))
+    taps = torch.randn(NUM_TAPS, channels, generator=draw)
+    bias = torch.randn(channels, generator=draw)
+    has_conv = len(activations) > 1
+    out, gradient, sums = hidden.clone(), slopes.clone(), torch.zeros(batch, NUM_SUMS, channels)
+    band = Band(slice(0, batch), slice(0, len(hidden)), size)
+    kernel(
+        activations,
+        taps if has_conv else None,
+        bias if has_conv else None,
+        band,
+        hidden,
+        out,
+        gradient,
+        sums,
+    )
 
-    with torch.enable_grad():
-        start = hidden.clone().requires_grad_()
-        expected = FUNCTIONS[activations[0]](start)
-        if taps is not None and bias is not None:
-            maps = expected.unflatten(0, (2, 5, 7)).permute(0, 3, 1, 2)
-            weight = taps.T.reshape(-1, 1, 3, 3).requires_grad_()
-            maps = F.conv2d(maps, weight, bias.requires_grad_(), padding=1, groups=channels)
-            expected = FUNCTIONS[activations[1]](maps.permute(0, 2, 3, 1).flatten(0, 2))
-            wanted = torch.autograd.grad(expected, (start, weight, bias), slopes)
-            total = sums.sum(0)
-            pairs = [
-                (gradient, wanted[0]),
-                (total[:NUM_TAPS].T.reshape(-1, 1, 3, 3), wanted[1]),
-                (total[NUM_TAPS], wanted[2]),
-                (total[-1], wanted[0].sum(0)),
-            ]
-        else:
-            pairs = [(gradient, torch.autograd.grad(expected, start, slopes)[0])]
-    for ours, plain in [(out, expected.detach()), *pairs]:
-        error = (ours - plain).norm() / plain.norm()
-        if not error < TOLERANCE:
-            raise KernelUnavailableError(f"it computes something else ({activations}: {error:.1e})")
+    with torch.enable_grad(), torch.autocast("cpu", enabled=False):
+        start, weight, offset = (x.float().requires_grad_() for x in (hidden, taps, bias))
+        plain = FUNCTIONS[activations[0]](start)
+        if has_conv:
+            maps = plain.unflatten(0, (batch, *size)).permute(0, 3, 1, 2)
+            kernels = weight.T.reshape(-1, 1, 3, 3)
+            maps = F.conv2d(maps, kernels, offset, padding=1, groups=channels)
+            plain = FUNCTIONS[activations[1]](maps.permute(0, 2, 3, 1).flatten(0, 2))
+        of_start, of_taps, of_offset = torch.autograd.grad(
+            plain, (start, weight, offset), slopes.float(), allow_unused=True
+        )
+    pairs = [(out, plain.detach()), (gradient, of_start)]
+    if has_conv:
+        wanted = torch.cat((of_taps, of_offset[None], of_start.sum(0)[None]))
+        pairs.append((sums.sum(0), wanted))
+    for ours, expected in pairs:
+        error = (ours.float() - expected).norm() / expected.norm()
+        if not error < TOLERANCES[dtype]:
+            raise KernelUnavailableError(
+                f"it computes something else ({activations}, {dtype}: {error:.1e})"
+            )

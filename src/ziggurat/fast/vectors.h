@@ -16,8 +16,28 @@ constexpr int LANES = 8;
 using Vector __attribute__((vector_size(LANES * 4), aligned(4), may_alias)) = float;
 using Integers __attribute__((vector_size(LANES * 4))) = int32_t;
 
+using Words __attribute__((vector_size(LANES * 4))) = uint32_t;
+using Halves __attribute__((vector_size(LANES * 2), aligned(2), may_alias)) = uint16_t;
+
+// A bfloat16 is the upper half of a float; here it is kept as its bits.
+using Bfloat16 = uint16_t;
+
 inline Vector load(const float* from) { return *reinterpret_cast<const Vector*>(from); }
 inline void store(float* to, Vector v) { *reinterpret_cast<Vector*>(to) = v; }
+
+inline Vector load(const Bfloat16* from) {
+    const Words bits = __builtin_convertvector(*reinterpret_cast<const Halves*>(from), Words) << 16;
+    return reinterpret_cast<const Vector&>(bits);
+}
+
+// Rounded to the nearest, of two to the even one; what is no number stays none.
+inline void store(Bfloat16* to, Vector v) {
+    const Words bits = (Words)v;
+    const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    const Words kept = v == v ? rounded : Words{} + 0x7fc0;
+    *reinterpret_cast<Halves*>(to) = __builtin_convertvector(kept, Halves);
+}
+
 inline Vector all(float value) { return value - Vector{}; }
 // Comparisons with NaN are false, so NaN passes through.
 inline Vector at_least(Vector v, float low) { return v < low ? all(low) : v; }

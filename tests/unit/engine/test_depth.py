@@ -1,5 +1,7 @@
 """Layers of a backbone: which learn slower, which not at all."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,8 @@ from ziggurat.engine.depth import freeze_stages, layer_factors
 from ziggurat.engine.model import prepare_model
 from ziggurat.engine.optimizer import build_optimizer
 from ziggurat.errors import ZigguratError
+from ziggurat.fast.training import LeanBlock
+from ziggurat.fast.training_kernel import load_training_kernel
 from ziggurat.zoo import TRUNKS, Model, create_model
 
 
@@ -143,6 +147,38 @@ def test_blocks_are_computed_again_where_a_run_says_so() -> None:
     stages = [part for part in model.modules() if hasattr(part, "use_checkpointing")]
     assert len(stages) == 4
     assert all(part.use_checkpointing for part in stages)
+
+
+@pytest.mark.parametrize(
+    ("words", "is_lean"),
+    [
+        ([], True),
+        (["--trainer.precision=bf16"], True),
+        (["--trainer.use_kernel=false"], False),
+        (["--trainer.compile=true"], False),
+        (["--trainer.strategy=fsdp"], False),
+        (["--trainer.accelerator=cuda"], False),
+    ],
+)
+def test_blocks_learn_through_the_kernel_on_the_cpu(words: list[str], is_lean: bool) -> None:
+    model, said = create_model("p2t_tiny", num_classes=2), list[str]()
+    words = ["--data.root=/data", "--trainer.accelerator=cpu", *words]
+    prepare_model(model, load_run("p2t_tiny_from_scratch", words), said.append)
+    if not any("without the feed-forward kernel" in line for line in said):
+        assert any(isinstance(part, LeanBlock) for part in model.modules()) == is_lean
+
+
+def test_a_run_without_the_kernel_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", str(tmp_path / "no_such_compiler"))
+    monkeypatch.setattr(
+        "ziggurat.fast.training.load_training_kernel", load_training_kernel.__wrapped__
+    )
+    model, said = create_model("p2t_tiny", num_classes=2), list[str]()
+    words = ["--data.root=/data", "--trainer.accelerator=cpu"]
+    prepare_model(model, load_run("p2t_tiny_from_scratch", words), said.append)
+    assert len(said) == 1
+    assert "no_such_compiler" in said[0]
+    assert "trainer.use_kernel=false" in said[0]
 
 
 def test_networks_of_timm_compute_their_blocks_again() -> None:

@@ -15,6 +15,7 @@ from ziggurat.backbones.pvt_v2 import ConvFeedForward
 from ziggurat.backbones.topformer import topformer_tiny
 from ziggurat.fast import training_kernel
 from ziggurat.fast.compiler import KernelUnavailableError
+from ziggurat.fast.inference import Optimized, optimize_for_inference
 from ziggurat.fast.layers import FUNCTIONS
 from ziggurat.fast.training import LeanBlock, optimize_for_training, use_training_kernel
 from ziggurat.fast.training_kernel import load_training_kernel
@@ -75,6 +76,19 @@ def test_output_and_gradients_of_maps_of_any_size(kind: str, size: tuple[int, in
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
+def test_mixed_precision_is_as_close_as_that_of_plain_layers(kind: str) -> None:
+    block, x = build(kind), maps(3, 20, 9, 13)
+    lean = optimize_for_training(copy.deepcopy(block))
+    exact = gradients(block, x)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain, ours = gradients(block, x), gradients(lean, x)
+    assert ours[0].dtype == plain[0].dtype == torch.bfloat16
+    for a, b, wanted in zip(ours, plain, exact, strict=True):
+        assert a.dtype == b.dtype
+        assert float((a - wanted).norm()) <= 1.2 * float((b - wanted).norm())
+
+
+@pytest.mark.parametrize("kind", BLOCKS)
 def test_a_batch_is_worked_on_in_bands(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_kernel, "BAND_BYTES", 2 * 6 * 7 * 128 * 4)
     block, x = build(kind), maps(5, 20, 6, 7)
@@ -99,7 +113,7 @@ def test_gradients_do_not_depend_on_the_threads() -> None:
 def test_whole_models_learn_alike(name: str) -> None:
     model = ziggurat.create_backbone(name).train()
     lean = optimize_for_training(copy.deepcopy(model))
-    blocks = [m for m in lean.modules() if isinstance(vars(m).get("forward"), LeanBlock)]
+    blocks = [m for m in lean.modules() if isinstance(m, LeanBlock)]
     assert len(blocks) >= 8
     images = torch.randn(2, 3, 64, 64)
     slopes = [torch.randn_like(level) for level in model(images)]
@@ -150,9 +164,27 @@ def test_what_the_kernel_is_not_for_goes_the_plain_way() -> None:
     x = maps(1, 20, 6, 6)
     with torch.no_grad():
         assert torch.equal(lean(x), block(x))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.float16):
         assert torch.equal(lean(x), block(x))
     assert torch.equal(lean.double()(x.double()), block.double()(x.double()))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_graphs_are_traced_through_the_plain_way() -> None:
+    block, x = build("pvt_v2"), maps(1, 20, 6, 6)
+    lean = optimize_for_training(copy.deepcopy(block))
+    compiled = torch.compile(lean, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(x), block(x))
+    assert torch.equal(torch.export.export(lean, (x,)).module()(x), block(x))
+
+
+def test_a_model_that_has_learned_is_optimized_for_inference() -> None:
+    block, x = build("p2t"), maps(1, 20, 6, 6)
+    lean = nn.Sequential(optimize_for_training(copy.deepcopy(block))).eval()
+    fast = optimize_for_inference(lean)
+    assert isinstance(fast[0], Optimized)
+    with torch.no_grad():
+        assert float((fast(x) - block(x)).norm() / block(x).norm()) < TOLERANCE
 
 
 def test_blocks_that_it_does_not_fit_stay() -> None:
@@ -195,4 +227,4 @@ def test_without_a_compiler_a_warning_says_so(
     block = build("p2t")
     with pytest.warns(UserWarning, match=re.escape("no_such_compiler")):
         assert optimize_for_training(block) is block
-    assert "forward" not in vars(block)
+    assert type(block) is InvertedResidual
