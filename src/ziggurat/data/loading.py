@@ -1,9 +1,11 @@
 """From data sets to batches: collation, the loaders of training and evaluation, bad files."""
 
+import atexit
 import signal
 from collections.abc import Callable, Iterator, Sequence, Sized
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -16,6 +18,8 @@ from ziggurat.types import BadFile, Batch, ClassMasks, Detections, ImageSize, La
 
 SECONDS_TO_SAVE = 60
 """How long a worker that was told to stop waits for the main process to stop it."""
+
+_LOADERS: "WeakSet[DataLoader[Item]]" = WeakSet()
 
 
 @runtime_checkable
@@ -130,6 +134,7 @@ class TrainingLoader(DataLoader[Item]):
             collate_fn=partial(collate, divisor=divisor),
             **_worker_options(workers),
         )
+        _LOADERS.add(self)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of an epoch; another epoch than before starts at its first batch."""
@@ -218,6 +223,7 @@ class EvaluationLoader(DataLoader[Item]):
             collate_fn=partial(collate, divisor=divisor),
             **_worker_options(workers),
         )
+        _LOADERS.add(self)
 
 
 class BadFileLedger:
@@ -292,6 +298,16 @@ def _leave_signals_to_parent(worker_id: int) -> None:
     signal.signal(signal.SIGTERM, _stop_later)
     if hasattr(signal, "SIGUSR1"):  # not on Windows
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers at exit as a loader does that nobody needs any more.
+
+    Otherwise `multiprocessing` ends them by SIGTERM, which they put off, and waits for them.
+    """
+    for loader in _LOADERS:
+        loader._iterator = None  # its end is that of the workers
 
 
 def _stop_later(number: int, frame: object) -> None:

@@ -1,5 +1,7 @@
 """Batches, their order, stopping and going on, ranks, workers, and bad files."""
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +13,13 @@ from torch.utils.data import Dataset
 
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.items import Item, ItemKey, Unreadable, read_item
-from ziggurat.data.loading import BadFileLedger, EvaluationLoader, TrainingLoader, collate
+from ziggurat.data.loading import (
+    SECONDS_TO_SAVE,
+    BadFileLedger,
+    EvaluationLoader,
+    TrainingLoader,
+    collate,
+)
 from ziggurat.errors import ZigguratError
 from ziggurat.types import BadFile, Batch, Detections, ImageInfo, ImageSize, Sample
 
@@ -455,3 +463,21 @@ def test_repeats_are_counts_and_for_ungrouped_batches() -> None:
         training(Numbers(12), repeats=0)
     with pytest.raises(ValueError, match="not grouped"):
         training(Numbers(12), repeats=2, group_by_aspect=True)
+
+
+def test_a_process_does_not_wait_for_its_workers_at_its_end() -> None:
+    # In a cycle, as a trainer and what it trains hold each other, until the very end.
+    code = """
+from tests.unit.data.test_loading import Numbers
+from ziggurat.data.loading import EvaluationLoader
+holder = [EvaluationLoader(Numbers(8), batch_size=4, divisor=1, workers=1)]
+holder.append(holder)
+print(sum(len(batch.infos) for batch in holder[0]))
+del holder
+"""
+    command = [sys.executable, "-c", code]
+    # Workers that are told to stop by a signal go on for so long.
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=0.9 * SECONDS_TO_SAVE, check=False
+    )
+    assert (done.stdout, done.returncode) == ("8\n", 0)
