@@ -17,10 +17,10 @@ is to learn the 80 training images of a small part of COCO by heart, in 60 minut
 `--only grocery_pvt_v2_b0` and `grocery_topformer_tiny` train these on the grocery photos with P2T's
 recipe, without the mean of the weights; `peers.py grocery` trains timm's pvt_v2_b0 so.
 
-Goals: AP50 of 0.60 on BCCD; a top-1 above 45.3 % on grocery, which is what the nearest neighbour of
-the colour histogram reaches; a mIoU above 16.5 %, which the most frequent class of each place
-reaches, on CamVid; a box AP of 0.50 on the images of COCO that were trained on. The exit
-code is 0 if every goal of the call was reached.
+Goals: AP50 of 0.60 on BCCD; a top-1 above 45.3 % on grocery (the mean of four views: two sizes,
+mirrored or not), which is what the nearest neighbour of the colour histogram reaches; a mIoU above
+16.5 %, which the most frequent class of each place reaches, on CamVid; a box AP of 0.50 on the images
+of COCO that were trained on. The exit code is 0 if every goal of the call was reached.
 """
 
 import argparse
@@ -36,7 +36,9 @@ from ziggurat.engine.budget import describe_machine, fit_to_minutes
 from ziggurat.engine.progress import duration
 from ziggurat.engine.train import train
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.run_report import describe_run
 from ziggurat.visualize.report import Command, Fact, write_report
 
@@ -81,6 +83,8 @@ FOLDERS = {
     "camvid_segformer": "camvid",
 }
 """Folder of the data of a task, where it is not the task's name; these run on request only."""
+VIEWS = {"grocery": Augmentation(flip=True, scales=(1.0, 1.5))}
+"""Views of an image, where it is not seen as it is only; the goal is for their mean."""
 MINUTES = dict.fromkeys(FOLDERS, 60.0)
 USUAL_MINUTES = 30.0
 TRAINING_SHARE = 0.95
@@ -133,11 +137,14 @@ def measure(
     start = time.monotonic()
     config = load_run(recipe, [f"--data.root={root}", "--trainer.devices=1", *words])
     config = fit_to_minutes(config, TRAINING_SHARE * minutes, print)
-    last = train(config, output, say=lambda line: print(line, flush=True)).metrics["last"]
-    report = evaluate_run(output).report
+    record = train(config, output, say=lambda line: print(line, flush=True)).metrics
+    options = EvaluationOptions(augmentation=VIEWS.get(name))
+    report = evaluate_run(output, options=options).report
     seconds = time.monotonic() - start
     value = report.numbers[number]
     print(f"{name}: {number} {value:.4f} (goal {goal}) in {duration(seconds)}")
+    if name in VIEWS:
+        print(f"the mean of views; in one {record['best']['value']:.4f}")
     page = describe_run(
         output,
         report,
@@ -145,7 +152,7 @@ def measure(
         summary=f"{number} {100 * value:.1f} % after {duration(seconds)}, from random weights.",
         facts=[
             Fact("machine", describe_machine()),
-            Fact("training", f"{last['step']} steps of {config.data.batch_size} images"),
+            Fact("training", f"{record['last']['step']} steps of {config.data.batch_size} images"),
         ],
         commands=[Command("Repeat it", f"python benchmarks/real_data.py --only {name}")],
     )
@@ -156,9 +163,10 @@ def measure(
         "machine": describe_machine(),
         "date": date.today().isoformat(),
         "seconds": round(seconds),
-        "steps": last["step"],
+        "steps": record["last"]["step"],
         "goal": goal,
         "value": round(value, 4),
+        "value_in_one_view": record["best"]["value"] if name in VIEWS else None,
         "numbers": {key: round(entry, 4) for key, entry in report.numbers.items()},
     }
 
