@@ -19,8 +19,8 @@ recipe, without the mean of the weights; `peers.py grocery` trains timm's pvt_v2
 
 Goals: AP50 of 0.60 on BCCD; a top-1 above 45.3 % on grocery (the mean of four views: two sizes,
 mirrored or not), which is what the nearest neighbour of the colour histogram reaches; a mIoU above
-16.5 %, which the most frequent class of each place reaches, on CamVid; a box AP of 0.50 on the images
-of COCO that were trained on. The exit code is 0 if every goal of the call was reached.
+16.5 %, which the most frequent class of each place reaches, on CamVid; a box AP of 0.50 on the
+images of COCO that were trained on. The exit code is 0 if every goal of the call was reached.
 """
 
 import argparse
