@@ -166,7 +166,7 @@ def measure(
         "steps": record["last"]["step"],
         "goal": goal,
         "value": round(value, 4),
-        "value_in_one_view": record["best"]["value"] if name in VIEWS else None,
+        "value_in_one_view": round(record["best"]["value"], 4) if name in VIEWS else None,
         "numbers": {key: round(entry, 4) for key, entry in report.numbers.items()},
     }
 
