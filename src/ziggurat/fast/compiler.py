@@ -17,7 +17,7 @@ from pathlib import Path
 from ziggurat.weights.cache import cache_folder
 
 SOURCES = Path(__file__).parent
-HEADER = SOURCES / "vectors.h"
+HEADERS = tuple(sorted(SOURCES.glob("*.h")))
 COMPILERS = ("c++", "g++", "clang++")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fopenmp", "-fPIC", "-shared", "-fno-math-errno")
 SECONDS = 120
@@ -45,12 +45,28 @@ def load_library(name: str) -> ctypes.CDLL:
         raise KernelUnavailableError(f"it cannot be loaded: {error}") from error
 
 
+def check_status(status: int, activations: object) -> None:
+    """Raise if a kernel did not compute.
+
+    Args:
+        status: What it returned.
+        activations: What it was asked for.
+
+    Raises:
+        MemoryError: If there was no memory for its buffers.
+    """
+    assert status != 1, f"no kernel for {activations!r}"
+    if status:
+        raise MemoryError("no memory for the buffers of the feed-forward kernel")
+
+
 def _build(source: Path) -> Path:
     compiler = os.environ.get("CXX") or next(filter(shutil.which, COMPILERS), None)
     if compiler is None:
         raise KernelUnavailableError("there is no C++ compiler (c++, g++, clang++, or CXX)")
     macros = _run([compiler, *FLAGS, "-dM", "-E", "-x", "c++", "/dev/null"])
-    parts = (source.read_bytes(), HEADER.read_bytes(), " ".join(FLAGS).encode(), macros)
+    code = (path.read_bytes() for path in (source, *HEADERS))
+    parts = (*code, " ".join(FLAGS).encode(), macros)
     key = hashlib.sha256(b"\0".join(parts))
     folder = _make_folder()
     target = folder / f"{source.stem}_{key.hexdigest()[:16]}.so"

@@ -14,10 +14,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <new>
 #include <type_traits>
-#include <vector>
 
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -200,24 +199,15 @@ bool run(const Shape& s, const Weights& w, const float* x, float* y, int threads
     }
     const int64_t tiles = s.batch * down * across;
     const int64_t floats = floats_of_tile(s, rows(), columns());
-    std::vector<float> buffers;
-    try {
-        buffers.resize(floats * threads);
-    } catch (const std::bad_alloc&) {
-        return false;
-    }
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int thread = 0; thread < threads; ++thread) {
+    return with_buffers(threads, floats, [&](int thread, float* buffer) {
         for (int64_t i = thread; i < tiles; i += threads) {
             const int64_t image = i / (down * across), d = i / across % down, a = i % across;
             const Tile t{s.height * d / down, s.height * (d + 1) / down,  //
                          s.width * a / across, s.width * (a + 1) / across};
             const int64_t pixels = image * s.height * s.width;
-            compute<First, Second>(s, w, t, x + pixels * s.in, y + pixels * s.real_out,
-                                   buffers.data() + thread * floats);
+            compute<First, Second>(s, w, t, x + pixels * s.in, y + pixels * s.real_out, buffer);
         }
-    }
-    return true;
+    });
 }
 
 }  // namespace

@@ -14,9 +14,8 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <new>
-#include <vector>
 
+#include "threads.h"
 #include "vectors.h"
 
 namespace {
@@ -200,26 +199,18 @@ bool convolve(const Shape& s, const Weights& w, const Maps<Number>& m, int threa
     using Part = Task<First, Second, Number>;
     const int64_t chunks = s.channels / CHUNK, tasks = s.batch * chunks;
     const int64_t floats = Part::floats(s.width);
-    std::vector<float> buffers;
-    try {
-        buffers.resize(floats * threads);
-    } catch (const std::bad_alloc&) {
-        return false;
-    }
-#pragma omp parallel for schedule(static, 1) num_threads(threads)
-    for (int thread = 0; thread < threads; ++thread) {
+    return with_buffers(threads, floats, [&](int thread, float* buffer) {
         for (int64_t i = tasks * thread / threads; i < tasks * (thread + 1) / threads; ++i) {
             const int64_t image = i / chunks, c = i % chunks * CHUNK;
             const int64_t at = image * s.height * s.width * s.channels + c;
-            Part part(s, {w.taps + c, w.bias + c}, m.hidden + at, buffers.data() + thread * floats);
+            Part part(s, {w.taps + c, w.bias + c}, m.hidden + at, buffer);
             if (m.gradient) {
                 part.backward(m.out + at, m.gradient + at, m.sums + image * SUMS * s.channels + c);
             } else {
                 part.forward(m.out + at);
             }
         }
-    }
-    return true;
+    });
 }
 
 // Pixel by pixel; the sums are left to the caller.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ziggurat.fast.compiler import KernelUnavailableError, load_library
+from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
 from ziggurat.fast.layers import FUNCTIONS, Activation, Weights
 
 TOLERANCE = 1e-5
@@ -96,8 +96,7 @@ class PackedFeedForward:
     def __call__(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out H W"]:
         """Return the projected map in channels_last memory.
 
-        Raises:
-            MemoryError: If there is none for the kernel's buffers.
+        Without memory for the kernel's buffers this is a `MemoryError`.
         """
         x = x.contiguous(memory_format=torch.channels_last)
         batch, _, height, width = x.shape
@@ -112,9 +111,7 @@ class PackedFeedForward:
             self._activations,
             torch.get_num_threads(),
         )
-        assert status != 1, f"no kernel for {self._activations!r}"
-        if status:
-            raise MemoryError("no memory for the buffers of the feed-forward kernel")
+        check_status(status, self._activations)
         return y
 
 

@@ -21,7 +21,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from ziggurat.fast.compiler import KernelUnavailableError, load_library
+from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
 from ziggurat.fast.layers import FUNCTIONS, Activation
 
 FULL = torch.float32
@@ -95,8 +95,7 @@ class TrainingKernel:
             sums: Where those of the taps and of both biases go, if there is a convolution; of all
                 images.
 
-        Raises:
-            MemoryError: If there is none for the kernel's buffers.
+        Without memory for the kernel's buffers this is a `MemoryError`.
         """
         shape = (band.images.stop - band.images.start, *band.size, hidden.shape[1])
         status = self._function(
@@ -107,9 +106,7 @@ class TrainingKernel:
             hidden.dtype == torch.bfloat16,
             torch.get_num_threads(),
         )
-        assert status != 1, f"no kernel for {activations}"
-        if status:
-            raise MemoryError("no memory for the buffers of the feed-forward kernel")
+        check_status(status, activations)
 
 
 def _addresses(*tensors: Tensor | None) -> "ctypes.Array[ctypes.c_void_p]":
