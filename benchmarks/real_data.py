@@ -42,7 +42,12 @@ from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.run_report import describe_run
 from ziggurat.visualize.report import Command, Fact, write_report
 
-BY_HEART = ["--data.val_split=train", "--data.flip=0", "--trainer.max_epochs=400"]
+BY_HEART = [
+    "--data.val_split=train",
+    "--data.flip=0",
+    "--trainer.max_epochs=400",
+    "--trainer.val_every_epochs=15",
+]
 LONG = ["--trainer.max_epochs=2000"]
 # Recipe, number, goal (0: to be compared with other runs), and what the data set needs: BCCD's
 # photos are 640 x 480.

@@ -50,6 +50,8 @@ class ModelConfig:
     """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
     freeze_stages: int | None = None
     """Stages of the backbone that do not learn, from the input on; null lets all learn."""
+    train_regions: int | None = None
+    """Regions of an image that the second stage of a detector learns from; null for 512."""
     weights: str | None = None
     """File the whole model starts from, ours or an official one; null starts anew."""
     backbone_weights: str | None = None
@@ -63,6 +65,8 @@ class ModelConfig:
         require_counts("model", 1, num_classes=self.num_classes, **counts)
         require_counts("model", 0, head_depth=self.head_depth)
         require_counts("model", 1, freeze_stages=self.freeze_stages)
+        # A quarter of them is on objects, and that must be one at least.
+        require_counts("model", 4, train_regions=self.train_regions)
         rate = self.drop_path_rate
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
         rate = self.drop_block

@@ -47,9 +47,11 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
     loader = training_loader(data, config, rank=0, world_size=1)
     seconds = []
     start = time.monotonic()  # a step takes the wait for its batch, too
+    is_mixed = config.trainer.precision == "bf16"
     for batch in islice(loader, WARM_UP_STEPS + TIMED_STEPS):
-        raw = model(batch.images, batch.image_sizes)
-        losses = model.loss(raw, batch.targets, batch.image_sizes)  # type: ignore[arg-type]
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+            raw = model(batch.images, batch.image_sizes)
+            losses = model.loss(raw, batch.targets, batch.image_sizes)  # type: ignore[arg-type]
         optimizer.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()

@@ -16,6 +16,7 @@ from ziggurat.data.class_frequency import class_pixels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
 from ziggurat.engine.depth import freeze_stages
+from ziggurat.engine.regions import limit_regions
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.training import use_training_kernel
@@ -94,9 +95,11 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
     Returns:
         Parts that do not learn and must stay in evaluation mode.
 
-    A backbone with fewer stages, or without blocks that can be computed again, is a
-    `ZigguratError`.
+    A backbone with fewer stages, or without blocks that can be computed again, and a limit of
+    regions for a model without regions are `ZigguratError`s.
     """
+    if config.model.train_regions is not None:
+        limit_regions(model, config.model.train_regions)
     if config.trainer.checkpoint_activations:
         if isinstance(model.backbone, TimmBackbone):
             model.backbone.set_grad_checkpointing()

@@ -49,15 +49,19 @@ class RoIPooling(nn.Module):
                 (len(rois), levels[0].shape[1], self.output_size, self.output_size)
             )
         numbered = number_regions(rois_per_image)
-        side = self.output_size
-        result = levels[0].new_zeros((len(rois), levels[0].shape[1], side, side))
         level_of = level_of_region(rois, len(self.strides))
+        parts, numbers = [], []
         for index, (level, stride) in enumerate(zip(levels, self.strides, strict=False)):
             mine = (level_of == index).nonzero().flatten()
+            regions = numbered[mine]
             # Even without regions, so that every level is a part of every training graph.
-            part = roi_align(level, numbered[mine], side, 1 / stride, self.sampling_ratio)
-            result = result.index_copy(0, mine, part)
-        return result
+            part = roi_align(level, regions, self.output_size, 1 / stride, self.sampling_ratio)
+            parts.append(part.permute(0, 2, 3, 1))
+            numbers.append(mine)
+        # Channels stay last, as they were read and as convolutions want them.
+        cut = torch.cat(parts)
+        result = torch.empty_like(cut).index_copy_(0, torch.cat(numbers), cut)
+        return result.permute(0, 3, 1, 2)
 
 
 def number_regions(rois_per_image: Sequence[Float[Tensor, "_ 4"]]) -> Float[Tensor, "M 5"]:

@@ -67,7 +67,9 @@ def roi_align(
         per_sample_weights=torch.cat([weights.flatten() for _, weights in lists]),
         mode="sum",
     )
-    cut = cells.view(len(order), output_size, output_size, -1)[order.argsort()]
+    cut = cells.view(len(order), output_size, output_size, -1)
+    # A copy to each region's place: the gradient of an index would be added up one by one.
+    cut = torch.empty_like(cut).index_copy_(0, order, cut)
     return cut.permute(0, 3, 1, 2).to(level.dtype)
 
 

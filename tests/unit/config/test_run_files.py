@@ -141,6 +141,7 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--data.root=", ["data.root", "folder"]),
         ("--optimizer.layer_decay=1", ["optimizer.layer_decay", "below 1", "1"]),
         ("--model.freeze_stages=0", ["model.freeze_stages", "at least 1", "0"]),
+        ("--model.train_regions=3", ["model.train_regions", "at least 4", "3"]),
         ("--trainer.compile=true", ["trainer.compile", "differ in size", "True"]),
         ("--trainer.checkpoint_activations=2", ["trainer.checkpoint_activations", "bool", "2"]),
         ("--distillation.teacher=p2t_base", ["distillation.teacher", "classification"]),
