@@ -23,7 +23,8 @@ from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
-from ziggurat.layers.stochastic_depth import drop_path_rates, stochastic_depth
+from ziggurat.layers.pre_norm_block import FeedForwardBranch
+from ziggurat.layers.stochastic_depth import add_branch, drop_path_rates, stochastic_depth
 from ziggurat.layers.stripe_attention import StripeAttention
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.padding import pad_to_multiple
@@ -133,7 +134,7 @@ class Ungrouping(nn.Module):
         return merged
 
 
-class GroupPropagationBlock(nn.Module):
+class GroupPropagationBlock(FeedForwardBranch):
     """Group, mix, ungroup: every pixel hears of the whole image (paper, figure 3b).
 
     Args:
@@ -159,11 +160,10 @@ class GroupPropagationBlock(nn.Module):
         tokens = to_tokens(x)
         groups = self.mixer(self.group(self.group_token.expand(x.shape[0], -1, -1), tokens))
         x = to_map(self.ungroup(tokens, groups), x.shape[2:])
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        return F.relu(self.dwconv(x))
+        return F.relu(self.dwconv(self.mix_channels(x)))
 
 
-class StripeBlock(nn.Module):
+class StripeBlock(FeedForwardBranch):
     """Attention in stripes and feed-forward, then a convolution over the stripes' borders.
 
     Args:
@@ -183,9 +183,8 @@ class StripeBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches and the convolution."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        x = x + self.drop_path(self.mlp(self.norm2(x)))
-        y: Tensor = self.dwconv(x)
+        x = add_branch(x, lambda part: self.attn(self.norm1(part)), self.drop_path)
+        y: Tensor = self.dwconv(self.mix_channels(x))
         return y
 
 

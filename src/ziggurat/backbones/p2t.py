@@ -20,7 +20,8 @@ from ziggurat.layers.initialization import init_linear_and_norm
 from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.overlap_patch_embed import OverlapPatchEmbed
 from ziggurat.layers.pointwise import PointwiseConv
-from ziggurat.layers.stochastic_depth import drop_path_rates, stochastic_depth
+from ziggurat.layers.pre_norm_block import FeedForwardBranch
+from ziggurat.layers.stochastic_depth import add_branch, drop_path_rates, stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
@@ -117,7 +118,7 @@ class InvertedResidual(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class Block(FeedForwardBranch):
     """Attention and feed-forward, each normalised first and added to its input.
 
     Args:
@@ -147,8 +148,8 @@ class Block(nn.Module):
         self, x: Float[Tensor, "B C H W"], pool_convs: nn.ModuleList
     ) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches."""
-        x = x + self.drop_path(self.attn(self.norm1(x), pool_convs))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = add_branch(x, lambda part: self.attn(self.norm1(part), pool_convs), self.drop_path)
+        return self.mix_channels(x)
 
 
 class Stage(nn.Module):

@@ -7,16 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.backbones import p2t, pvt_v2
+from ziggurat.backbones import gpvit, p2t
 from ziggurat.fast.chains import describe
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.layers import Activation
 from ziggurat.fast.training_kernel import (
+    TOLERANCES,
+    Norm,
     TrainingKernel,
-    lean_feed_forward,
+    lean_branch,
     load_training_kernel,
 )
-from ziggurat.layers.feed_forward import FeedForward
+from ziggurat.layers.pre_norm_block import FeedForwardBranch, PreNormBlock
+from ziggurat.layers.stochastic_depth import draw_kept, replace_kept
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 Layer = nn.Linear | nn.Conv2d
@@ -26,13 +29,13 @@ WEIGHTS = ("cpu", torch.float32)
 
 
 def optimize_for_training(model: AnyModel) -> AnyModel:
-    """Let the feed-forward blocks of a model learn sooner, and in less memory.
+    """Let the feed-forward halves of a model's blocks learn sooner, and in less memory.
 
-    The blocks of P2T, PVT, PVT v2 and GPViT go through a kernel that is compiled for this processor
+    Those of P2T, PVT, PVT v2 and GPViT go through a kernel that is compiled for this processor
     at its first use. It is for first derivatives on the CPU, of weights in float32, with or without
     autocast to bfloat16; elsewhere, in `torch.compile` and where nothing learns, the blocks compute
     as before. Gradients differ by rounding, in float32 relatively by less than 1e-5. Parameters and
-    their names stay; hooks on layers inside of these blocks are not called. Where the kernel cannot
+    their names stay; hooks on these halves' layers are not called. Where the kernel cannot
     be built, a warning says why, and the model stays as it is.
 
     Args:
@@ -66,65 +69,80 @@ def use_training_kernel(model: nn.Module) -> int:
     return len(blocks)
 
 
-class LeanBlock(nn.Module):
-    """The other way to compute a block; what it is not for goes the plain way.
+class LeanBlock(FeedForwardBranch):
+    """The other way to compute a block's second half; what it is not for goes the plain way.
 
     A block becomes one by a change of its class: parameters, names and copies are as before.
     """
 
-    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D H W"]:
-        """Return what the block gives."""
+    def mix_channels(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Return the map after this half."""
         precision = _precision_for(self, x)
         if precision is None:
-            plain: Tensor = super().forward(x)  # that of the block's own class
-            return plain
-        layers, activations = _parts(self)
-        pixels = x.permute(0, 2, 3, 1).contiguous().to(precision)
-        weights = [(layer.weight, layer.bias) for layer in layers]
-        return lean_feed_forward(activations, pixels, weights).permute(0, 3, 1, 2)
+            return super().mix_channels(x)
+        layers, activations = _parts(self.mlp)
+        weights = [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+        norm = Norm(self.norm2.weight, self.norm2.bias, self.norm2.eps)
+        kept = draw_kept(x, self.drop_path)
+
+        def run(part: Tensor) -> Tensor:
+            pixels = part.permute(0, 2, 3, 1)
+            y = lean_branch(
+                pixels, norm, weights, activations, precision=precision, scale=kept.scale
+            )
+            return y.permute(0, 3, 1, 2)
+
+        return replace_kept(x, kept, run)
 
 
-class LeanInvertedResidual(LeanBlock, p2t.InvertedResidual):
+class LeanPreNormBlock(LeanBlock, PreNormBlock):
+    """The block of PVT and PVT v2."""
+
+
+class LeanP2TBlock(LeanBlock, p2t.Block):
     """The block of P2T."""
 
 
-class LeanConvFeedForward(LeanBlock, pvt_v2.ConvFeedForward):
-    """The block of PVT v2."""
+class LeanStripeBlock(LeanBlock, gpvit.StripeBlock):
+    """GPViT's block with attention in stripes."""
 
 
-class LeanFeedForward(LeanBlock, FeedForward):
-    """The block of PVT and GPViT."""
+class LeanGroupPropagationBlock(LeanBlock, gpvit.GroupPropagationBlock):
+    """GPViT's block with group tokens."""
 
 
 LEAN: dict[type[nn.Module], type[LeanBlock]] = {
-    p2t.InvertedResidual: LeanInvertedResidual,
-    pvt_v2.ConvFeedForward: LeanConvFeedForward,
-    FeedForward: LeanFeedForward,
+    PreNormBlock: LeanPreNormBlock,
+    p2t.Block: LeanP2TBlock,
+    gpvit.StripeBlock: LeanStripeBlock,
+    gpvit.GroupPropagationBlock: LeanGroupPropagationBlock,
 }
 
 
-def _parts(block: nn.Module) -> tuple[list[Layer], tuple[Activation, ...]]:
-    """Return the layers of a block, and what follows each of them but the last."""
-    chain = describe(block)
+def _parts(mlp: nn.Module) -> tuple[list[Layer], tuple[Activation, ...]]:
+    """Return the layers of a feed-forward block, and what follows each of them but the last."""
+    chain = describe(mlp)
     assert chain is not None
     layers = [link.layer for link in chain.links if isinstance(link.layer, Layer)]
     return layers, tuple(link.activation for link in chain.links[:-1])
 
 
 def _fits(block: nn.Module, kernel: TrainingKernel) -> bool:
-    layers, activations = _parts(block)
-    return kernel.takes(len(layers[0].weight), activations)
+    if not isinstance(block, FeedForwardBranch) or describe(block.mlp) is None:
+        return False
+    layers, activations = _parts(block.mlp)
+    has_biases = all(layer.bias is not None for layer in layers)
+    return has_biases and kernel.takes(len(layers[0].weight), activations)
 
 
-def _precision_for(block: nn.Module, x: Tensor) -> torch.dtype | None:
+def _precision_for(block: FeedForwardBranch, x: Tensor) -> torch.dtype | None:
     """Return the precision of products, or None where the kernel is not for them."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.dtype not in TOLERANCES:
         return None
-    weight = next(block.parameters())
+    weight = block.norm2.weight
     if (weight.device.type, weight.dtype) != WEIGHTS or x.device != weight.device:
         return None
     if torch.is_autocast_enabled("cpu"):
-        precision, known = torch.get_autocast_dtype("cpu"), torch.bfloat16
-    else:
-        precision, known = x.dtype, torch.float32
-    return precision if precision == known else None
+        precision = torch.get_autocast_dtype("cpu")
+        return precision if precision == torch.bfloat16 else None
+    return torch.float32 if x.dtype == torch.float32 else None

@@ -1,19 +1,20 @@
-"""A feed-forward block that learns: sooner, and in less memory.
+"""A feed-forward branch that learns: sooner, and in less memory.
 
 Between its two linear layers lies the hidden map, 4 to 8 times as wide as its input. Operator by
-operator, the hidden map before the depthwise convolution, the one after it and the one after each
-activation are kept for the backward pass, and travel to memory and back. Here only the first is
-kept. The others are made again for the gradients, a band of images at a time, by the kernel of
-`hidden_map.cpp`, in buffers that stay in the cache.
+operator, the normalised map, the hidden map before the depthwise convolution, the one after it and
+the one after each activation are kept for the backward pass, and travel to memory and back. Here
+the branch's input and the first of the hidden maps are kept. The others are made again for the
+gradients, a band of images at a time, by the kernel of `hidden_map.cpp`, in buffers that stay in
+the cache.
 
-Shapes: B images, H x W map, C channels that come in, N hidden ones, D that go out; P pixels of all
-images.
+Shapes: B images, H x W map, C channels, N hidden ones; P pixels of all images.
 """
 
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -113,24 +114,47 @@ def _addresses(*tensors: Tensor | None) -> "ctypes.Array[ctypes.c_void_p]":
     return (ctypes.c_void_p * len(tensors))(*(None if t is None else t.data_ptr() for t in tensors))
 
 
-def lean_feed_forward(
-    activations: tuple[Activation, ...],
+class Norm(NamedTuple):
+    """LayerNorm over the channels.
+
+    Attributes:
+        weight: Scale of each channel.
+        bias: Shift of each channel.
+        eps: Added to the variance.
+    """
+
+    weight: Float32[Tensor, " C"]
+    bias: Float32[Tensor, " C"]
+    eps: float
+
+
+def lean_branch(
     x: Float[Tensor, "B H W C"],
-    layers: Sequence[tuple[Tensor, Tensor | None]],
-) -> Float[Tensor, "B H W D"]:
-    """Return what a block gives for a map, on the CPU.
+    norm: Norm,
+    layers: Sequence[tuple[Tensor, Tensor]],
+    activations: tuple[Activation, ...],
+    *,
+    precision: torch.dtype,
+    scale: float,
+) -> Float[Tensor, "B H W C"]:
+    """Return a map and what the branch gives for it, added up, on the CPU.
 
     Args:
-        activations: One of `ACTIVATIONS`.
-        x: The map, of float32 or bfloat16; products have its precision.
+        x: The map, of float32 or bfloat16.
+        norm: What the branch begins with.
         layers: Weights and bias, of float32: of the expansion, of the depthwise convolution if
             there is one, and of the projection.
+        activations: One of `ACTIVATIONS`.
+        precision: Of the products, float32 or bfloat16.
+        scale: Factor of the branch.
     """
     (expand, expand_bias), *middle, (project, project_bias) = layers
     conv, conv_bias = middle[0] if middle else (None, None)
-    y: Tensor = _LeanFeedForward.apply(
-        activations,
-        x,
+    y: Tensor = _LeanBranch.apply(
+        _Fixed(activations, precision, scale, norm.eps),
+        x.contiguous(),
+        norm.weight,
+        norm.bias,
         expand.flatten(1),
         expand_bias,
         conv,
@@ -141,12 +165,23 @@ def lean_feed_forward(
     return y
 
 
-class _LeanFeedForward(torch.autograd.Function):
+class _Fixed(NamedTuple):
+    """What a branch learns nothing about."""
+
+    activations: tuple[Activation, ...]
+    precision: torch.dtype
+    scale: float
+    eps: float
+
+
+class _LeanBranch(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: FunctionCtx,
-        activations: tuple[Activation, ...],
+        fixed: _Fixed,
         x: Tensor,
+        norm_weight: Tensor,
+        norm_bias: Tensor,
         expand: Tensor,
         expand_bias: Tensor,
         conv: Tensor | None,
@@ -155,59 +190,87 @@ class _LeanFeedForward(torch.autograd.Function):
         project_bias: Tensor,
     ) -> Tensor:
         kernel = load_training_kernel()
+        activations, precision, scale, eps = fixed
         taps = None if conv is None else conv.flatten(1).T.contiguous()
-        expand, project = expand.to(x.dtype), project.to(x.dtype)
-        expand_bias, project_bias = expand_bias.to(x.dtype), project_bias.to(x.dtype)
+        expand, project = expand.to(precision), project.to(precision)
+        expand_bias, project_bias = expand_bias.to(precision), project_bias.to(precision)
         pixels = x.flatten(0, 2)
-        hidden = x.new_empty(len(pixels), len(expand))
-        y = x.new_empty(len(pixels), len(project))
+        hidden = pixels.new_empty(len(pixels), len(expand), dtype=precision)
+        y = torch.empty_like(pixels)
         bands = _bands(x, hidden)
-        buffer = torch.empty_like(hidden[bands[0].pixels])
+        middles = torch.empty_like(hidden[bands[0].pixels])
+        products = middles.new_empty(len(middles), len(project))
         for band in bands:
-            of_band = hidden[band.pixels]
-            out = buffer[: len(of_band)]
-            torch.addmm(expand_bias, pixels[band.pixels], expand.T, out=of_band)
+            start, of_band = pixels[band.pixels], hidden[band.pixels]
+            out, product = middles[: len(start)], products[: len(start)]
+            normed, _, _ = _normalise(start, norm_weight, norm_bias, eps)
+            torch.addmm(expand_bias, normed.to(precision), expand.T, out=of_band)
             kernel(activations, taps, conv_bias, band, of_band, out)
-            torch.addmm(project_bias, out, project.T, out=y[band.pixels])
-        kept = (x, hidden, expand, taps, conv_bias, project)
+            torch.addmm(project_bias, out, project.T, out=product)
+            torch.add(start, product, alpha=scale, out=y[band.pixels])
+        kept = (x, norm_weight, norm_bias, hidden, expand, taps, conv_bias, project)
         ctx.save_for_backward(*kept)  # type: ignore[arg-type]  # None is fine
-        ctx.activations = activations  # type: ignore[attr-defined]
-        return y.unflatten(0, x.shape[:3])
+        ctx.fixed = fixed  # type: ignore[attr-defined]
+        return y.view_as(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, slopes: Tensor) -> tuple[Tensor | None, ...]:
-        x, hidden, expand, taps, conv_bias, project = ctx.saved_tensors  # type: ignore[attr-defined]
-        activations: tuple[Activation, ...] = ctx.activations  # type: ignore[attr-defined]
+        x, norm_weight, norm_bias, hidden, expand, taps, conv_bias, project = ctx.saved_tensors  # type: ignore[attr-defined]
+        fixed: _Fixed = ctx.fixed  # type: ignore[attr-defined]
         kernel = load_training_kernel()
         pixels, slopes = x.flatten(0, 2), slopes.flatten(0, 2)
         of_x = torch.empty_like(pixels)
         # Of weights: in float32, as they are, since bands are added up.
         of_expand, of_project = (torch.zeros_like(w, dtype=FULL) for w in (expand, project))
+        of_norm = torch.zeros_like(norm_weight), torch.zeros_like(norm_bias)
         sums = x.new_zeros(len(x), NUM_SUMS, len(expand), dtype=FULL)
+        scaled = project * fixed.scale
         bands = _bands(x, hidden)
-        buffers = hidden.new_empty(2, len(hidden[bands[0].pixels]), len(expand))
+        middles = hidden.new_empty(2, len(hidden[bands[0].pixels]), len(expand))
         for band in bands:
-            of_band, of_output = hidden[band.pixels], slopes[band.pixels]
-            out, gradient = buffers[:, : len(of_band)]
-            torch.mm(of_output, project, out=gradient)
-            kernel(activations, taps, conv_bias, band, of_band, out, gradient, sums)
-            of_project += of_output.T @ out
-            of_expand += gradient.T @ pixels[band.pixels]
-            torch.mm(gradient, expand, out=of_x[band.pixels])
+            start, of_band, of_end = pixels[band.pixels], hidden[band.pixels], slopes[band.pixels]
+            out, gradient = middles[:, : len(start)]
+            of_product = of_end.to(fixed.precision)
+            torch.mm(of_product, scaled, out=gradient)
+            kernel(fixed.activations, taps, conv_bias, band, of_band, out, gradient, sums)
+            normed, mean, deviation = _normalise(start, norm_weight, norm_bias, fixed.eps)
+            of_project += of_product.T @ out
+            of_expand += gradient.T @ normed.to(fixed.precision)
             if taps is None:
                 sums[band.images.start, -1] = gradient.sum(0, dtype=FULL)
+            of_start, *of_both = torch.ops.aten.native_layer_norm_backward(
+                (gradient @ expand).to(start.dtype),
+                start,
+                norm_weight.shape,
+                mean,
+                deviation,
+                norm_weight,
+                norm_bias,
+                (True, True, True),
+            )
+            torch.add(of_start, of_end, out=of_x[band.pixels])
+            for total, part in zip(of_norm, of_both, strict=True):
+                total += part
         total = sums.sum(0)
         return (
             None,
             of_x.view_as(x),
+            *of_norm,
             of_expand,
             total[-1],
             None if taps is None else total[:NUM_TAPS].T.reshape(-1, 1, 3, 3),
             None if taps is None else total[NUM_TAPS],
-            of_project,
-            slopes.sum(0, dtype=FULL),
+            of_project * fixed.scale,
+            slopes.sum(0, dtype=FULL) * fixed.scale,
         )
+
+
+def _normalise(
+    pixels: Float[Tensor, "P C"], weight: Tensor, bias: Tensor, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pixels, normalised, and what they were normalised by."""
+    return torch.native_layer_norm(pixels, weight.shape, weight, bias, eps)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.map_norm import MapNorm
-from ziggurat.layers.stochastic_depth import stochastic_depth
+from ziggurat.layers.stochastic_depth import add_branch, stochastic_depth
 
 
-class PreNormBlock(nn.Module):
+class FeedForwardBranch(nn.Module):
+    """The second half of a block: feed-forward, normalised first and added to its input."""
+
+    norm2: MapNorm
+    mlp: nn.Module
+    drop_path: nn.Module
+
+    def mix_channels(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        """Return the map after this half."""
+        return add_branch(x, lambda part: self.mlp(self.norm2(part)), self.drop_path)
+
+
+class PreNormBlock(FeedForwardBranch):
     """Attention and feed-forward, each normalised first and added to its input.
 
     Args:
@@ -27,5 +39,5 @@ class PreNormBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after both branches."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = add_branch(x, lambda part: self.attn(self.norm1(part)), self.drop_path)
+        return self.mix_channels(x)

@@ -1,12 +1,16 @@
 """Stochastic depth: a sample skips a branch now and then, deep blocks more often than early ones.
 
-Huang et al., arXiv:1603.09382: the probability grows linearly from 0 in the first block.
+Huang et al., arXiv:1603.09382: the probability grows linearly from 0 in the first block. On a CPU
+what is skipped is not computed, either.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import torch
+from jaxtyping import Float, Int
 from timm.layers.drop import DropPath
-from torch import nn
+from torch import Tensor, nn
 
 
 def stochastic_depth(probability: float) -> nn.Module:
@@ -31,3 +35,74 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
         [rate * block / last for block in range(first, first + depth)]
         for first, depth in zip(firsts, depths, strict=True)
     ]
+
+
+class Kept(NamedTuple):
+    """Samples that take a branch.
+
+    Attributes:
+        indices: Their numbers, or None for all.
+        scale: Factor of the branch, which makes up for those that skip it.
+    """
+
+    indices: Int[Tensor, " K"] | None
+    scale: float
+
+
+def add_branch(
+    x: Float[Tensor, "B C H W"],
+    branch: Callable[[Tensor], Tensor],
+    drop_path: nn.Module,
+) -> Float[Tensor, "B C H W"]:
+    """Return the map and the branch that starts from it, added up.
+
+    The branch must treat each sample by itself: no batch norm may be in it.
+
+    Args:
+        x: The map.
+        branch: Map to map of the same shape.
+        drop_path: What `stochastic_depth` returned.
+    """
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        # Which samples are dropped is known to the device only; waiting for it costs more.
+        y: Tensor = x + drop_path(branch(x))
+        return y
+    kept = draw_kept(x, drop_path)
+    return replace_kept(x, kept, lambda part: torch.add(part, branch(part), alpha=kept.scale))
+
+
+def draw_kept(x: Float[Tensor, "B C H W"], drop_path: nn.Module) -> Kept:
+    """Draw the samples that take a branch, as timm's layer would.
+
+    Args:
+        x: The map, on the CPU.
+        drop_path: What `stochastic_depth` returned.
+    """
+    if not isinstance(drop_path, DropPath) or not drop_path.training:
+        return Kept(None, 1.0)
+    share = 1 - drop_path.drop_prob
+    is_kept = x.new_empty(len(x)).bernoulli_(share).bool()
+    if is_kept.all():
+        return Kept(None, 1 / share)
+    if not is_kept.any():
+        # For nothing, so that the parameters of the branch have gradients on every device.
+        return Kept(torch.zeros(1, dtype=torch.int64), 0.0)
+    return Kept(is_kept.nonzero().flatten(), 1 / share)
+
+
+def replace_kept(
+    x: Float[Tensor, "B C H W"], kept: Kept, change: Callable[[Tensor], Tensor]
+) -> Float[Tensor, "B C H W"]:
+    """Return the map with some of its samples changed.
+
+    Args:
+        x: The map.
+        kept: Which samples.
+        change: Map to map of the same shape.
+    """
+    if kept.indices is None:
+        return change(x)
+    pixels = x.permute(0, 2, 3, 1)  # in the order of memory
+    changed = change(pixels.index_select(0, kept.indices).permute(0, 3, 1, 2))
+    rows = changed.permute(0, 2, 3, 1)
+    return pixels.to(rows.dtype).index_copy(0, kept.indices, rows).permute(0, 3, 1, 2)

@@ -20,9 +20,10 @@ from ziggurat.fast.layers import FUNCTIONS
 from ziggurat.fast.training import LeanBlock, optimize_for_training, use_training_kernel
 from ziggurat.fast.training_kernel import load_training_kernel
 from ziggurat.layers.feed_forward import FeedForward
+from ziggurat.layers.pre_norm_block import PreNormBlock
 
 TOLERANCE = 1e-5
-BLOCKS: dict[str, Callable[[], nn.Module]] = {
+MLPS: dict[str, Callable[[], nn.Module]] = {
     "p2t": lambda: InvertedResidual(20, 128),
     "pvt_v2": lambda: ConvFeedForward(20, 128, use_relu=False),
     "pvt_v2_li": lambda: ConvFeedForward(20, 128, use_relu=True),
@@ -39,8 +40,9 @@ def compiled() -> None:
         pytest.skip(f"the kernel cannot be built here: {error}")
 
 
-def build(kind: str) -> nn.Module:
-    block = BLOCKS[kind]()
+def build(kind: str, drop_path: float = 0.0) -> PreNormBlock:
+    """Return a block whose attention passes on what it gets."""
+    block = PreNormBlock(20, nn.Identity(), MLPS[kind](), drop_path)
     for parameter in block.parameters():
         nn.init.normal_(parameter, std=0.3)
     return block
@@ -66,7 +68,7 @@ def assert_close(ours: list[Tensor], plain: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 5), (9, 13), (31, 30)])
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", MLPS)
 def test_output_and_gradients_of_maps_of_any_size(kind: str, size: tuple[int, int]) -> None:
     block, x = build(kind), maps(3, 20, *size)
     plain = gradients(block, x)
@@ -75,20 +77,23 @@ def test_output_and_gradients_of_maps_of_any_size(kind: str, size: tuple[int, in
     assert_close(gradients(block, x.contiguous()), plain)  # in another order in memory
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
-def test_mixed_precision_is_as_close_as_that_of_plain_layers(kind: str) -> None:
-    block, x = build(kind), maps(3, 20, 9, 13)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", MLPS)
+def test_mixed_precision_is_as_close_as_that_of_plain_layers(kind: str, dtype: torch.dtype) -> None:
+    block, x = build(kind), maps(3, 20, 9, 13).to(dtype)
     lean = optimize_for_training(copy.deepcopy(block))
-    exact = gradients(block, x)
+    exact = gradients(block, x.float())
     with torch.autocast("cpu", torch.bfloat16):
         plain, ours = gradients(block, x), gradients(lean, x)
-    assert ours[0].dtype == plain[0].dtype == torch.bfloat16
+    assert not torch.equal(ours[0], exact[0])
     for a, b, wanted in zip(ours, plain, exact, strict=True):
         assert a.dtype == b.dtype
-        assert float((a - wanted).norm()) <= 1.2 * float((b - wanted).norm())
+        # Gradients of the norm are sums that nearly vanish: of both, most is rounding.
+        allowed = 1.5 if len(wanted) == 20 and wanted.dim() == 1 else 1.2
+        assert float((a - wanted).norm()) <= allowed * float((b - wanted).norm())
 
 
-@pytest.mark.parametrize("kind", BLOCKS)
+@pytest.mark.parametrize("kind", MLPS)
 def test_a_batch_is_worked_on_in_bands(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_kernel, "BAND_BYTES", 2 * 6 * 7 * 128 * 4)
     block, x = build(kind), maps(5, 20, 6, 7)
@@ -107,6 +112,17 @@ def test_gradients_do_not_depend_on_the_threads() -> None:
         assert_close(gradients(block, x), expected)
     finally:
         torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("kind", MLPS)
+def test_images_that_skip_the_branch_are_drawn_alike(kind: str) -> None:
+    block, x = build(kind, drop_path=0.5), maps(8, 20, 5, 7)
+    lean = optimize_for_training(copy.deepcopy(block))
+    for seed in range(4):
+        torch.manual_seed(seed)
+        plain = gradients(block, x)
+        torch.manual_seed(seed)
+        assert_close(gradients(lean, x), plain)
 
 
 @pytest.mark.parametrize("name", ["p2t_tiny", "pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li", "gpvit_l1"])
@@ -140,7 +156,7 @@ def test_less_is_kept_for_the_backward_pass() -> None:
     for part in (block, optimize_for_training(copy.deepcopy(block))):
         kept.append(0)
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            part(x)
+            part.mix_channels(x)
     pixels = 2 * 16 * 16
     assert kept[1] == pixels * (20 + 128)  # the input and the hidden map, once
     assert kept[0] > 3.5 * kept[1]
@@ -148,14 +164,14 @@ def test_less_is_kept_for_the_backward_pass() -> None:
 
 def test_a_copy_has_its_own_weights_and_names_stay() -> None:
     block = optimize_for_training(build("pvt_v2"))
-    assert list(block.state_dict()) == list(BLOCKS["pvt_v2"]().state_dict())
+    assert list(block.state_dict()) == list(build("pvt_v2").state_dict())
     copied, x = copy.deepcopy(block), maps(1, 20, 4, 4)
     before = copied(x)
     with torch.no_grad():
         for parameter in block.parameters():
             parameter.zero_()
     assert torch.equal(copied(x), before)
-    assert not block(x).any()
+    assert torch.equal(block(x), x)
 
 
 def test_what_the_kernel_is_not_for_goes_the_plain_way() -> None:
@@ -180,16 +196,20 @@ def test_graphs_are_traced_through_the_plain_way() -> None:
 
 def test_a_model_that_has_learned_is_optimized_for_inference() -> None:
     block, x = build("p2t"), maps(1, 20, 6, 6)
-    lean = nn.Sequential(optimize_for_training(copy.deepcopy(block))).eval()
-    fast = optimize_for_inference(lean)
-    assert isinstance(fast[0], Optimized)
+    fast = optimize_for_inference(optimize_for_training(copy.deepcopy(block)).eval())
+    assert isinstance(fast.mlp, Optimized)
     with torch.no_grad():
         assert float((fast(x) - block(x)).norm() / block(x).norm()) < TOLERANCE
 
 
 def test_blocks_that_it_does_not_fit_stay() -> None:
-    assert use_training_kernel(InvertedResidual(20, 100)) == 0  # no whole chunks of channels
-    assert use_training_kernel(FeedForward(20, 24)) == 0
+    for mlp in (InvertedResidual(20, 100), FeedForward(20, 24)):  # no whole chunks of channels
+        assert use_training_kernel(PreNormBlock(20, nn.Identity(), mlp, 0.0)) == 0
+    assert use_training_kernel(PreNormBlock(20, nn.Identity(), nn.Identity(), 0.0)) == 0
+    without_bias = build("pvt")
+    assert isinstance(without_bias.mlp, FeedForward)
+    without_bias.mlp.fc2.bias = None  # type: ignore[assignment]
+    assert use_training_kernel(without_bias) == 0
     assert use_training_kernel(topformer_tiny()) == 0  # batch norms in between
 
 
@@ -227,4 +247,4 @@ def test_without_a_compiler_a_warning_says_so(
     block = build("p2t")
     with pytest.warns(UserWarning, match=re.escape("no_such_compiler")):
         assert optimize_for_training(block) is block
-    assert type(block) is InvertedResidual
+    assert type(block) is PreNormBlock
