@@ -30,7 +30,7 @@ from timm.data.transforms_factory import create_transform
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import Compose
 
-from ziggurat.data.classification import train_transform
+from ziggurat.data.classification import let_posterize_keep_no_bits, train_transform
 from ziggurat.data.fast_decode import FastTrainTransform
 from ziggurat.data.labelled_images import open_images
 from ziggurat.data.pack import pack
@@ -93,6 +93,8 @@ def readers(root: Path, packed: Path, policy: str | None) -> dict[str, Callable[
             std=CenterCrop().std,
         ),
     )
+    for step in theirs.transform.transforms:  # it would stop at the strongest level
+        let_posterize_keep_no_bits(step)
     found: dict[str, Callable[[int], object]] = {"torchvision": theirs.__getitem__}
     roots = {"folder": root, "lmdb": packed / "lmdb", "shards": packed / "shards"}
     for name, place in roots.items():

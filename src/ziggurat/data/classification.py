@@ -68,7 +68,7 @@ def train_transform(
             "expected one like 'rand-m9-mstd0.5-inc1', 'original', 'augmix-m5-w4-d2' or null"
         ) from error
     for step in transform.transforms:
-        _let_posterize_keep_no_bits(step)
+        let_posterize_keep_no_bits(step)
     return transform
 
 
@@ -97,8 +97,12 @@ def eval_transform(preprocessing: CenterCrop) -> ImageTransform:
     return transform
 
 
-def _let_posterize_keep_no_bits(step: object) -> None:
-    """Replace timm's posterize, whose strongest level newer Pillow versions refuse."""
+def let_posterize_keep_no_bits(step: object) -> None:
+    """Replace timm's posterize, whose strongest level newer Pillow versions refuse.
+
+    Args:
+        step: One of the transforms, which is changed if it is a policy of timm.
+    """
     for operation in operations_of(step):
         if operation.name.startswith("Posterize"):
             operation.aug_fn = _posterize

@@ -167,7 +167,8 @@ def upright(pixels: Pixels, turn: int) -> UInt8[np.ndarray, "h w 3"]:
 def _resize(pixels: Pixels, size: ImageSize) -> UInt8[np.ndarray, "h w 3"]:
     if min(pixels.strides) < 0:
         pixels = np.ascontiguousarray(pixels)  # PyTorch goes through memory forwards only
-    batch = torch.from_numpy(pixels).permute(2, 0, 1)[None]
+    # A batch first and channels forward then: strides of channels_last, which come out, too.
+    batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = F.interpolate(batch, size=size, mode="bicubic", antialias=True)
-    result: np.ndarray = resized[0].permute(1, 2, 0).contiguous().numpy()
+    result: np.ndarray = resized.permute(0, 2, 3, 1)[0].contiguous().numpy()
     return result
