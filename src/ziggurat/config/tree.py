@@ -65,7 +65,7 @@ class ModelConfig:
         require_counts("model", 1, num_classes=self.num_classes, **counts)
         require_counts("model", 0, head_depth=self.head_depth)
         require_counts("model", 1, freeze_stages=self.freeze_stages)
-        # A quarter of them is on objects, and that must be one at least.
+        # At most a quarter of them is on objects, and that must not be none.
         require_counts("model", 4, train_regions=self.train_regions)
         rate = self.drop_path_rate
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")

@@ -1,7 +1,7 @@
 """How many regions of an image the second stage of a detector learns from.
 
-The published 512 are meant for a thousand proposals of a large photo. Most of them are background,
-and their masks and boxes are most of the work of a training step on small images.
+The published 512, of which up to 128 are on objects, are meant for a thousand proposals of a large
+photo. Each goes through the box branch, those on objects through the mask branch as well.
 """
 
 from dataclasses import replace
@@ -17,7 +17,7 @@ def limit_regions(model: Model, count: int) -> None:
 
     Args:
         model: A detector that proposes regions.
-        count: Regions; a quarter of them at most are on objects.
+        count: Regions; at most a quarter of them is on objects.
 
     Raises:
         ZigguratError: If the model proposes no regions.
@@ -34,5 +34,6 @@ def limit_regions(model: Model, count: int) -> None:
     if not found:
         raise ZigguratError(
             f"model.train_regions must be null for {model.identity.name}, which proposes no "
-            f"regions, got {count}; it is for Faster, Mask, Cascade Mask and Keypoint R-CNN"
+            f"regions, got {count}; it is for Faster, Mask, Cascade Mask and Keypoint R-CNN and "
+            "those with PANet's heads"
         )

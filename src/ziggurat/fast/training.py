@@ -1,7 +1,7 @@
 """A model that trains sooner, and in less memory, on the CPU."""
 
 import warnings
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,11 @@ from ziggurat.fast.layers import Activation
 from ziggurat.fast.training_kernel import (
     TOLERANCES,
     Norm,
-    TrainingKernel,
     lean_branch,
     load_training_kernel,
 )
 from ziggurat.layers.pre_norm_block import FeedForwardBranch, PreNormBlock
-from ziggurat.layers.stochastic_depth import draw_kept, replace_kept
+from ziggurat.layers.stochastic_depth import can_skip, draw_kept, replace_kept
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 Layer = nn.Linear | nn.Conv2d
@@ -62,8 +61,8 @@ def use_training_kernel(model: nn.Module) -> int:
     Returns:
         The number of blocks that changed.
     """
-    kernel = load_training_kernel()
-    blocks = [block for block in model.modules() if type(block) in LEAN and _fits(block, kernel)]
+    load_training_kernel()
+    blocks = [block for block in model.modules() if type(block) in LEAN and _describe(block)]
     for block in blocks:
         block.__class__ = LEAN[type(block)]
     return len(blocks)
@@ -78,17 +77,17 @@ class LeanBlock(FeedForwardBranch):
     def mix_channels(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after this half."""
         precision = _precision_for(self, x)
-        if precision is None:
+        half = None if precision is None else _describe(self)
+        if precision is None or half is None or not can_skip(x, self.drop_path):
             return super().mix_channels(x)
-        layers, activations = _parts(self.mlp)
-        weights = [(layer.weight, layer.bias) for layer in layers if layer.bias is not None]
+        layers, activations = half
         norm = Norm(self.norm2.weight, self.norm2.bias, self.norm2.eps)
         kept = draw_kept(x, self.drop_path)
 
         def run(part: Tensor) -> Tensor:
             pixels = part.permute(0, 2, 3, 1)
             y = lean_branch(
-                pixels, norm, weights, activations, precision=precision, scale=kept.scale
+                pixels, norm, layers, activations, precision=precision, scale=kept.scale
             )
             return y.permute(0, 3, 1, 2)
 
@@ -119,28 +118,45 @@ LEAN: dict[type[nn.Module], type[LeanBlock]] = {
 }
 
 
-def _parts(mlp: nn.Module) -> tuple[list[Layer], tuple[Activation, ...]]:
-    """Return the layers of a feed-forward block, and what follows each of them but the last."""
-    chain = describe(mlp)
-    assert chain is not None
-    layers = [link.layer for link in chain.links if isinstance(link.layer, Layer)]
-    return layers, tuple(link.activation for link in chain.links[:-1])
+class _Half(NamedTuple):
+    """A feed-forward block that the kernel is for.
+
+    Attributes:
+        layers: Weights and bias of each layer.
+        activations: What follows each of them but the last.
+    """
+
+    layers: list[tuple[Tensor, Tensor]]
+    activations: tuple[Activation, ...]
 
 
-def _fits(block: nn.Module, kernel: TrainingKernel) -> bool:
-    if not isinstance(block, FeedForwardBranch) or describe(block.mlp) is None:
-        return False
-    layers, activations = _parts(block.mlp)
-    has_biases = all(layer.bias is not None for layer in layers)
-    return has_biases and kernel.takes(len(layers[0].weight), activations)
+def _describe(block: nn.Module) -> _Half | None:
+    """Return what a block's second half is made of, or None if the kernel is not for it."""
+    chain = describe(block.mlp) if isinstance(block, FeedForwardBranch) else None
+    if chain is None or chain.shortcut is not None:
+        return None
+    layers = [
+        (link.layer.weight, link.layer.bias)
+        for link in chain.links
+        if isinstance(link.layer, Layer) and link.layer.bias is not None
+    ]
+    activations = tuple(link.activation for link in chain.links[:-1])
+    if len(layers) < len(chain.links):
+        return None
+    takes = load_training_kernel().takes(len(layers[0][0]), activations)
+    return _Half(layers, activations) if takes else None
 
 
 def _precision_for(block: FeedForwardBranch, x: Tensor) -> torch.dtype | None:
-    """Return the precision of products, or None where the kernel is not for them."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled() or x.dtype not in TOLERANCES:
+    """Return the precision of products, or None where nothing learns or the kernel is not for."""
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return None
-    weight = block.norm2.weight
-    if (weight.device.type, weight.dtype) != WEIGHTS or x.device != weight.device:
+    weights = [*block.norm2.parameters(), *block.mlp.parameters()]
+    if not any(tensor.requires_grad for tensor in (x, *weights)):
+        return None
+    if any((weight.device.type, weight.dtype) != WEIGHTS for weight in weights):
+        return None
+    if x.device.type != "cpu" or x.dtype not in TOLERANCES or not x.numel():
         return None
     if torch.is_autocast_enabled("cpu"):
         precision = torch.get_autocast_dtype("cpu")

@@ -196,7 +196,8 @@ class _LeanBranch(torch.autograd.Function):
         expand_bias, project_bias = expand_bias.to(precision), project_bias.to(precision)
         pixels = x.flatten(0, 2)
         hidden = pixels.new_empty(len(pixels), len(expand), dtype=precision)
-        y = torch.empty_like(pixels)
+        y = torch.empty_like(x)
+        sums = y.flatten(0, 2)
         bands = _bands(x, hidden)
         middles = torch.empty_like(hidden[bands[0].pixels])
         products = middles.new_empty(len(middles), len(project))
@@ -207,11 +208,11 @@ class _LeanBranch(torch.autograd.Function):
             torch.addmm(expand_bias, normed.to(precision), expand.T, out=of_band)
             kernel(activations, taps, conv_bias, band, of_band, out)
             torch.addmm(project_bias, out, project.T, out=product)
-            torch.add(start, product, alpha=scale, out=y[band.pixels])
+            torch.add(start, product, alpha=scale, out=sums[band.pixels])
         kept = (x, norm_weight, norm_bias, hidden, expand, taps, conv_bias, project)
         ctx.save_for_backward(*kept)  # type: ignore[arg-type]  # None is fine
         ctx.fixed = fixed  # type: ignore[attr-defined]
-        return y.view_as(x)
+        return y
 
     @staticmethod
     @once_differentiable

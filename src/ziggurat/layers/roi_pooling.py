@@ -90,4 +90,5 @@ def level_of_region(rois: Float[Tensor, "M 4"], num_levels: int) -> Int[Tensor, 
     """
     size = ((rois[:, 2] - rois[:, 0]) * (rois[:, 3] - rois[:, 1])).sqrt()
     level = (size / CANONICAL_SIZE + 1e-6).log2().floor()
-    return level.clamp(0, num_levels - 1).long()
+    # A region that is no number has a level, too, where it stays visible.
+    return level.nan_to_num(0.0).clamp(0, num_levels - 1).long()

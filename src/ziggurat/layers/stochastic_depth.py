@@ -1,7 +1,7 @@
 """Stochastic depth: a sample skips a branch now and then, deep blocks more often than early ones.
 
 Huang et al., arXiv:1603.09382: the probability grows linearly from 0 in the first block. On a CPU
-what is skipped is not computed, either.
+`add_branch` does not compute what is skipped, either.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,11 +38,11 @@ def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
 
 
 class Kept(NamedTuple):
-    """Samples that take a branch.
+    """Samples whose branch is computed.
 
     Attributes:
         indices: Their numbers, or None for all.
-        scale: Factor of the branch, which makes up for those that skip it.
+        scale: Factor of the branch, which makes up for those that skip it; 0 where all do.
     """
 
     indices: Int[Tensor, " K"] | None
@@ -63,31 +63,45 @@ def add_branch(
         branch: Map to map of the same shape.
         drop_path: What `stochastic_depth` returned.
     """
-    if torch.compiler.is_compiling() or x.device.type != "cpu":
-        # Which samples are dropped is known to the device only; waiting for it costs more.
+    if not can_skip(x, drop_path):
         y: Tensor = x + drop_path(branch(x))
         return y
     kept = draw_kept(x, drop_path)
     return replace_kept(x, kept, lambda part: torch.add(part, branch(part), alpha=kept.scale))
 
 
-def draw_kept(x: Float[Tensor, "B C H W"], drop_path: nn.Module) -> Kept:
-    """Draw the samples that take a branch, as timm's layer would.
+def can_skip(x: Float[Tensor, "B C H W"], drop_path: nn.Module) -> bool:
+    """Return whether a branch is computed for those samples only that take it.
+
+    On other devices than a CPU they are known to the device alone, and to wait for it costs more.
 
     Args:
-        x: The map, on the CPU.
+        x: The map.
+        drop_path: What drops; another layer than that of `stochastic_depth` is called as it is.
+    """
+    is_known = type(drop_path) is nn.Identity or (
+        type(drop_path) is DropPath and drop_path.scale_by_keep
+    )
+    return is_known and x.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def draw_kept(x: Float[Tensor, "B C H W"], drop_path: nn.Module) -> Kept:
+    """Draw the samples that take a branch, with the random numbers of timm's layer.
+
+    Args:
+        x: The map, for which `can_skip` holds.
         drop_path: What `stochastic_depth` returned.
     """
-    if not isinstance(drop_path, DropPath) or not drop_path.training:
+    if not isinstance(drop_path, DropPath) or not drop_path.training or not drop_path.drop_prob:
         return Kept(None, 1.0)
     share = 1 - drop_path.drop_prob
     is_kept = x.new_empty(len(x)).bernoulli_(share).bool()
-    if is_kept.all():
-        return Kept(None, 1 / share)
+    if not len(x):
+        return Kept(None, 1.0)
     if not is_kept.any():
-        # For nothing, so that the parameters of the branch have gradients on every device.
+        # For nothing, so that the parameters of the branch have gradients in every process.
         return Kept(torch.zeros(1, dtype=torch.int64), 0.0)
-    return Kept(is_kept.nonzero().flatten(), 1 / share)
+    return Kept(None if is_kept.all() else is_kept.nonzero().flatten(), 1 / share)
 
 
 def replace_kept(

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from ziggurat.config import load_run
+from ziggurat.engine.model import prepare_model
 from ziggurat.engine.regions import limit_regions
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.cascade_mask_rcnn import CascadeMaskRCNNHead
@@ -45,11 +47,23 @@ def test_every_second_stage_learns_from_fewer(system: str, rounds: int) -> None:
     assert [sampler.iou for sampler in after] == [sampler.iou for sampler in before]
 
 
-def test_a_quarter_of_the_regions_is_on_objects() -> None:
+def test_at_most_a_quarter_of_the_regions_is_on_objects() -> None:
+    model = on_meta("faster_rcnn")
+    limit_regions(model, 64)
     # 100 regions on the object, 100 on nothing.
     proposals = torch.cat([OBJECT.boxes.repeat(100, 1), OBJECT.boxes.repeat(100, 1) + 500])
-    (drawn,) = RegionSampler(num_samples=64).draw([proposals], [OBJECT], 1)
+    (drawn,) = samplers(model)[0].draw([proposals], [OBJECT], 1)
     assert (drawn.num_foreground, len(drawn.boxes)) == (16, 64)
+
+
+def test_a_run_says_how_many() -> None:
+    config = load_run(
+        "mask_rcnn_p2t_tiny_from_scratch",
+        ["--data.root=/nowhere", "--model.train_regions=32", "--trainer.use_kernel=false"],
+    )
+    model = on_meta("mask_rcnn")
+    prepare_model(model, config, print)
+    assert [sampler.num_samples for sampler in samplers(model)] == [32]
 
 
 def test_a_model_without_regions() -> None:

@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 import ziggurat
+from ziggurat.backbones import topformer
 from ziggurat.backbones.p2t import InvertedResidual
 from ziggurat.backbones.pvt_v2 import ConvFeedForward
-from ziggurat.backbones.topformer import topformer_tiny
 from ziggurat.fast import training_kernel
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference import Optimized, optimize_for_inference
 from ziggurat.fast.layers import FUNCTIONS
 from ziggurat.fast.training import LeanBlock, optimize_for_training, use_training_kernel
 from ziggurat.fast.training_kernel import load_training_kernel
+from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.feed_forward import FeedForward
 from ziggurat.layers.pre_norm_block import PreNormBlock
 
@@ -86,10 +87,11 @@ def test_mixed_precision_is_as_close_as_that_of_plain_layers(kind: str, dtype: t
     with torch.autocast("cpu", torch.bfloat16):
         plain, ours = gradients(block, x), gradients(lean, x)
     assert not torch.equal(ours[0], exact[0])
-    for a, b, wanted in zip(ours, plain, exact, strict=True):
+    names = ("y", "x", *dict(block.named_parameters()))
+    for name, a, b, wanted in zip(names, ours, plain, exact, strict=True):
         assert a.dtype == b.dtype
         # Gradients of the norm are sums that nearly vanish: of both, most is rounding.
-        allowed = 1.5 if len(wanted) == 20 and wanted.dim() == 1 else 1.2
+        allowed = 1.5 if "norm" in name else 1.2
         assert float((a - wanted).norm()) <= allowed * float((b - wanted).norm())
 
 
@@ -183,6 +185,57 @@ def test_what_the_kernel_is_not_for_goes_the_plain_way() -> None:
     with torch.autocast("cpu", torch.float16):
         assert torch.equal(lean(x), block(x))
     assert torch.equal(lean.double()(x.double()), block.double()(x.double()))
+    mixed = optimize_for_training(build("p2t"))
+    mixed.mlp.bfloat16()
+    plain = build("p2t")
+    plain.mlp.bfloat16()
+    plain.load_state_dict(mixed.state_dict())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(mixed(x), plain(x))
+
+
+def test_nothing_is_kept_where_nothing_learns() -> None:
+    block = optimize_for_training(build("p2t")).requires_grad_(False)
+    x = maps(1, 20, 6, 6)
+    assert block(x).grad_fn is None
+    plain = build("p2t").requires_grad_(False)
+    plain.load_state_dict(block.state_dict())
+    assert torch.equal(block(x), plain(x))
+
+
+def test_gradients_reach_the_input_through_frozen_weights() -> None:
+    block, x = build("pvt_v2").requires_grad_(False), maps(2, 20, 6, 5).requires_grad_()
+    lean = optimize_for_training(copy.deepcopy(block))
+    plain, ours = (torch.autograd.grad(part(x).square().sum(), x) for part in (block, lean))
+    assert_close(list(ours), list(plain))
+
+
+def test_an_empty_batch_and_a_change_of_the_output() -> None:
+    block = optimize_for_training(build("p2t"))
+    assert block(maps(0, 20, 6, 6)).shape == (0, 20, 6, 6)
+    x = maps(1, 20, 6, 6)
+    assert torch.equal(block(x).mul_(2), 2 * block(x))
+
+
+def test_a_branch_that_nobody_takes_has_gradients() -> None:
+    block, x = optimize_for_training(build("p2t", drop_path=0.999)), maps(2, 20, 4, 4)
+    y, of_x, *of_weights = gradients(block, x)
+    assert torch.equal(y, x)
+    assert of_x.any()
+    assert len(of_weights) == len(list(block.parameters()))
+    assert not any(gradient.any() for gradient in of_weights)
+
+
+def test_a_block_that_is_computed_again_drops_the_same_images() -> None:
+    block, x = optimize_for_training(build("pvt", drop_path=0.5)), maps(8, 20, 5, 5)
+    torch.manual_seed(1)
+    expected = gradients(block, x)
+    torch.manual_seed(1)
+    x.requires_grad_()
+    y = run_block(block, x, use_checkpointing=True)
+    slopes = torch.linspace(-1, 1, y.numel()).view_as(y)
+    again = torch.autograd.grad(y, (x, *block.parameters()), slopes)
+    assert all(torch.equal(a, b) for a, b in zip(expected, (y, *again), strict=True))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -198,19 +251,23 @@ def test_a_model_that_has_learned_is_optimized_for_inference() -> None:
     block, x = build("p2t"), maps(1, 20, 6, 6)
     fast = optimize_for_inference(optimize_for_training(copy.deepcopy(block)).eval())
     assert isinstance(fast.mlp, Optimized)
-    with torch.no_grad():
-        assert float((fast(x) - block(x)).norm() / block(x).norm()) < TOLERANCE
+    for gradients_too in (False, True):
+        with torch.set_grad_enabled(gradients_too):
+            error = (fast(x) - block(x)).norm() / block(x).norm()
+            assert float(error.detach()) < TOLERANCE
 
 
 def test_blocks_that_it_does_not_fit_stay() -> None:
     for mlp in (InvertedResidual(20, 100), FeedForward(20, 24)):  # no whole chunks of channels
         assert use_training_kernel(PreNormBlock(20, nn.Identity(), mlp, 0.0)) == 0
     assert use_training_kernel(PreNormBlock(20, nn.Identity(), nn.Identity(), 0.0)) == 0
+    with_norms = topformer.InvertedResidual(20, (3, 4, 20, 1))
+    assert use_training_kernel(PreNormBlock(20, nn.Identity(), with_norms, 0.0)) == 0
     without_bias = build("pvt")
     assert isinstance(without_bias.mlp, FeedForward)
     without_bias.mlp.fc2.bias = None  # type: ignore[assignment]
     assert use_training_kernel(without_bias) == 0
-    assert use_training_kernel(topformer_tiny()) == 0  # batch norms in between
+    assert use_training_kernel(topformer.topformer_tiny()) == 0  # batch norms in between
 
 
 def test_second_derivatives_are_refused() -> None:

@@ -64,6 +64,27 @@ def test_maps_may_have_less_precision_than_the_branch() -> None:
     assert set(y.flatten().tolist()) == {1.0, 3.0}
 
 
+def test_another_layer_that_drops_is_called() -> None:
+    class Halve(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x / 2
+
+    x = torch.ones(2, 1, 1, 1)
+    assert add_branch(x, nn.Identity(), Halve()).flatten().tolist() == [1.5, 1.5]
+    torch.manual_seed(0)
+    unscaled = add_branch(torch.ones(64, 1, 1, 1), nn.Identity(), DropPath(0.5, False))
+    assert set(unscaled.flatten().tolist()) == {1.0, 2.0}
+
+
+def test_a_rate_of_nothing_draws_nothing_and_an_empty_batch_is_empty() -> None:
+    before = torch.get_rng_state()
+    assert torch.equal(
+        add_branch(torch.ones(2, 1, 1, 1), nn.Identity(), DropPath(0.0)), 2 * torch.ones(2, 1, 1, 1)
+    )
+    assert torch.equal(torch.get_rng_state(), before)
+    assert add_branch(torch.ones(0, 1, 1, 1), nn.Identity(), DropPath(1.0)).shape == (0, 1, 1, 1)
+
+
 def test_without_the_draw_of_a_device_nothing_waits_for_it() -> None:
     # A meta tensor has no values that could be looked at.
     x = torch.empty(4, 2, 3, 3, device="meta")
