@@ -148,7 +148,6 @@ def text(counts: str | bytes) -> str:
 def ours(truth: dict[str, Any], found: list[dict[str, Any]], kind: Kind) -> Callable[[], Any]:
     """Return what counts with Ziggurat."""
     known = read_truth(truth, with_masks=kind == "masks")
-    # With boxes, so that the sizes of found objects are pycocotools'.
     objects = CocoResults(Path("drawn"), found, (kind,)).objects(known)
     names = tuple(category["name"] for category in truth["categories"])
     ids = tuple(category["id"] for category in truth["categories"])
@@ -190,7 +189,8 @@ def describe(outcome: dict[str, Any]) -> str:
     lines = [
         "# COCO's numbers",
         "",
-        f"`python benchmarks/coco_evaluation.py`, {outcome['date']}, {outcome['machine']}. "
+        f"`python benchmarks/coco_evaluation.py --rounds {turns}`, {outcome['date']}, "
+        f"{outcome['machine']}. "
         f"{outcome['images']} images, {outcome['detections']} detections; seconds from the "
         "detections in memory to the numbers of all classes, the median of each over "
         f"{turns} turns. The numbers of both are the same to the last digit.",

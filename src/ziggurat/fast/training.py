@@ -76,9 +76,9 @@ class LeanBlock(FeedForwardBranch):
 
     def mix_channels(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return the map after this half."""
-        precision = _precision_for(self, x)
+        precision = _precision_for(self, x) if can_skip(x, self.drop_path) else None
         half = None if precision is None else _describe(self)
-        if precision is None or half is None or not can_skip(x, self.drop_path):
+        if precision is None or half is None:
             return super().mix_channels(x)
         layers, activations = half
         norm = Norm(self.norm2.weight, self.norm2.bias, self.norm2.eps)
@@ -149,14 +149,14 @@ def _describe(block: nn.Module) -> _Half | None:
 
 def _precision_for(block: FeedForwardBranch, x: Tensor) -> torch.dtype | None:
     """Return the precision of products, or None where nothing learns or the kernel is not for."""
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if not torch.is_grad_enabled():
         return None
     weights = [*block.norm2.parameters(), *block.mlp.parameters()]
     if not any(tensor.requires_grad for tensor in (x, *weights)):
         return None
     if any((weight.device.type, weight.dtype) != WEIGHTS for weight in weights):
         return None
-    if x.device.type != "cpu" or x.dtype not in TOLERANCES or not x.numel():
+    if x.dtype not in TOLERANCES or not x.numel():
         return None
     if torch.is_autocast_enabled("cpu"):
         precision = torch.get_autocast_dtype("cpu")
