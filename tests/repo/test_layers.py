@@ -41,7 +41,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY = {  # narrower than "everything below"
     "data": {"types", "keypoints", "preprocessing", "errors", "ops", "data"},
     "metrics": {"types", "keypoints", "errors", "ops", "metrics"},
-    "visualize": {"types", "keypoints", "errors", "metrics", "visualize"},
+    "visualize": {"types", "keypoints", "errors", "ops", "metrics", "visualize"},
     "config": {"errors", "recipes", "config"},
     "backbones": {"types", "keypoints", "errors", "ops", "layers", "losses", "backbones"},
     "necks": {"types", "keypoints", "errors", "ops", "layers", "losses", "necks"},

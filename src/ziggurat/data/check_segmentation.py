@@ -23,11 +23,12 @@ from ziggurat.data.findings import (
     plural,
     some,
 )
-from ziggurat.data.label_files import count_labels, label_mode, read_labels, unequal_sizes
+from ziggurat.data.label_files import label_mode, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import ADE20K_FILE, SplitFiles, side_by_side
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import ImageSize
 
 _NUM_EXAMPLES = 12

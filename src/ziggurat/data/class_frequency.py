@@ -9,8 +9,9 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from ziggurat.data.decode import ImageDecodeError
-from ziggurat.data.label_files import count_labels, read_labels
+from ziggurat.data.label_files import read_labels
 from ziggurat.data.label_rules import LabelRule
+from ziggurat.ops.label_counts import count_labels
 
 MOST_FILES = 5000
 """Label files that are read at most, evenly spread: shares of classes need no more."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from ziggurat.data.channels import normalize_levels
 from ziggurat.data.photometric import distort
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
+from ziggurat.ops.label_counts import count_labels
 from ziggurat.preprocessing import FitAligned
 from ziggurat.types import ImageSize, LabelMap
 
@@ -177,7 +178,7 @@ def is_varied(labels: Labels, largest_share: float) -> bool:
         labels: Class of each pixel.
         largest_share: From 0 to 1.
     """
-    counts = np.bincount(labels.reshape(-1), minlength=256)[:IGNORED]
+    counts = count_labels(labels, IGNORED)
     return bool((counts > 0).sum() > 1 and counts.max() < largest_share * counts.sum())
 
 

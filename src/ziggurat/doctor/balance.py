@@ -9,7 +9,7 @@ from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import plural, some
-from ziggurat.data.label_files import count_labels, read_labels
+from ziggurat.data.label_files import read_labels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.labelled_images import LabelledImages
@@ -17,6 +17,7 @@ from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import Images
 from ziggurat.doctor.subject import Subject
+from ziggurat.ops.label_counts import count_labels
 
 CHECK = "class balance"
 EMPTY = "empty images"

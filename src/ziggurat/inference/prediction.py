@@ -9,6 +9,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Result
 from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.visualize.label_overlay import NOTHING, draw_labels
@@ -128,8 +129,7 @@ class Prediction:
             counts = self.result.masks.flatten(1).sum(dim=1).numpy()
         else:
             assert isinstance(self.result, LabelMap)
-            labels = self.result.labels.numpy().reshape(-1)
-            counts = np.bincount(labels, minlength=len(self.classes))
+            counts = count_labels(_visible(self.result), len(self.classes))
         total = self.image.width * self.image.height
         order = np.argsort(-counts, kind="stable")
         return [(int(label), float(counts[label] / total)) for label in order if counts[label]]

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import Detections, ObjectMasks
 from ziggurat.visualize.draw import READABLE_SIDE, draw_detections
 from ziggurat.visualize.palettes import Colour, class_colours
@@ -164,7 +165,7 @@ def _draw_legend(
     place: tuple[int, int],
 ) -> None:
     """Name the classes of a label map, the largest first, as far as there is room."""
-    counts = np.bincount(label_map.ravel(), minlength=_UNLABELLED + 1)[:_UNLABELLED]
+    counts = count_labels(label_map, _UNLABELLED)
     colours = _colours(picture).tolist()
     face = font(15)
     x, y = place

@@ -6,9 +6,10 @@ Shapes: H x W pixels, K classes.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Integer, UInt8
+from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image
 
+from ziggurat.ops.label_counts import count_labels
 from ziggurat.visualize.label_comparison import legend
 from ziggurat.visualize.text import font
 
@@ -20,6 +21,8 @@ NOTHING = 255
 """Label of pixels without a class."""
 READABLE_SIDE = 480
 """Pictures whose long side is shorter than this, in pixels, are enlarged by a whole factor."""
+ROWS_AT_ONCE = 256
+"""Rows of pixels that are mixed at once: as real numbers a large photo takes gigabytes."""
 
 
 def draw_labels(
@@ -44,16 +47,18 @@ def draw_labels(
             f"labels must have the size of the image, {image.height} x {image.width}, got "
             f"{labels.shape}"
         )
-    photo = np.asarray(image.convert("RGB"))
     table = np.zeros((NOTHING + 1, 3), dtype=np.float32)
     table[: len(colours)] = colours
-    pixels = photo * np.float32(1 - COVERS) + COVERS * table[labels]
-    pixels[labels == NOTHING] = photo[labels == NOTHING]
-    pixels[_borders(labels)] *= BORDER
-    picture = Image.fromarray(pixels.round().clip(0, 255).astype(np.uint8))
+    is_border = _borders(labels)
+    pixels = np.array(image.convert("RGB"))
+    for top in range(0, len(pixels), ROWS_AT_ONCE):
+        rows = slice(top, top + ROWS_AT_ONCE)
+        _cover(pixels[rows], labels[rows], is_border[rows], table)
+    picture = Image.fromarray(pixels)
     factor = max(1, -(-READABLE_SIDE // max(image.size)))
-    picture = picture.resize((image.width * factor, image.height * factor))
-    counts = np.bincount(labels.reshape(-1), minlength=NOTHING + 1)[:NOTHING]
+    if factor > 1:
+        picture = picture.resize((image.width * factor, image.height * factor))
+    counts = count_labels(labels, NOTHING)
     present = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
     width = max(picture.width, READABLE_SIDE)
     letters = font(max(13, round(width / 48)))
@@ -62,6 +67,19 @@ def draw_labels(
     canvas.paste(picture, ((width - picture.width) // 2, 0))
     canvas.paste(names, (0, picture.height))
     return canvas
+
+
+def _cover(
+    pixels: UInt8[np.ndarray, "H W 3"],
+    labels: UInt8[np.ndarray, "H W"],
+    is_border: Bool[np.ndarray, "H W"],
+    table: Float[np.ndarray, "256 3"],
+) -> None:
+    """Lay colours and borders on pixels, in place."""
+    mixed = pixels * np.float32(1 - COVERS) + COVERS * table[labels]
+    mixed[labels == NOTHING] = pixels[labels == NOTHING]
+    mixed[is_border] *= BORDER
+    pixels[:] = mixed.round().clip(0, 255)
 
 
 def _borders(labels: UInt8[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

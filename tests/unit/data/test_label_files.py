@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 
 from ziggurat.data.decode import ImageDecodeError
-from ziggurat.data.label_files import count_labels, label_mode, read_labels
+from ziggurat.data.label_files import label_mode, read_labels
 from ziggurat.data.label_rules import LabelRule, counted_rule
+from ziggurat.ops.label_counts import count_labels
 
 PLAIN = counted_rule(("road", "sky", "car"), ((128, 64, 128), (70, 130, 180), (0, 0, 142)))
 VALUES = np.array([[0, 1, 2], [2, 255, 1]], dtype=np.uint8)
