@@ -33,6 +33,7 @@ from ziggurat.config.files import load_run
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.budget import describe_machine
 from ziggurat.engine.data import RunData, build_data, training_loader, validation_loader
+from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.module import build_mixing
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.metrics.base import Report
@@ -181,6 +182,7 @@ def main() -> int:
     root = arguments.data / arguments.task
     words = [f"--data.root={root}", "--trainer.devices=1", *peer.settings, *arguments.overrides]
     config = load_run(peer.recipe, words)
+    keep_memory(config.trainer)
     torch.manual_seed(config.trainer.seed)
     data = build_data(config)
     peer.build(len(data.classes), config)
@@ -207,6 +209,7 @@ def train(peer: Peer, data: RunData, config: TrainConfig, seconds: float) -> int
     peak = scaled_lr(config.optimizer, config.data.batch_size)
     optimizer = build_optimizer(peer.model, config.optimizer, lr=peak, is_fused=True)
     loader = training_loader(data, config, rank=0, world_size=1)
+    is_mixed = config.trainer.precision == "bf16"
     peer.model.train()
     begin = said = time.monotonic()
     step = epoch = 0
@@ -220,7 +223,8 @@ def train(peer: Peer, data: RunData, config: TrainConfig, seconds: float) -> int
             rate = peak * warm * (1 + math.cos(math.pi * (now - begin) / seconds)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            loss = peer.loss(batch)
+            with torch.autocast("cpu", torch.bfloat16, enabled=is_mixed):
+                loss = peer.loss(batch)
             optimizer.zero_grad()
             loss.backward()
             clip_grad_norm_(peer.model.parameters(), config.trainer.clip_norm or math.inf)

@@ -78,7 +78,7 @@ def apply_allocator(allocator: Allocator) -> None:
         )
     libc = ctypes.CDLL(None)
     libc.mallopt(MALLOPT_MMAP_MAX, 0)  # large buffers come from the heap, too,
-    libc.mallopt(MALLOPT_TRIM_THRESHOLD, 2**31 - 1)  # and stay there
+    libc.mallopt(MALLOPT_TRIM_THRESHOLD, -1)  # and stay there
 
 
 def _describe_allocator(allocator: Allocator) -> str:

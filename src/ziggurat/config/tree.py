@@ -188,6 +188,9 @@ class TrainerConfig:
     use_kernel: bool = True
     """Whether feed-forward blocks learn through a kernel that is built for this processor: on the
     CPU, without compile and fsdp."""
+    keep_memory: bool = True
+    """Whether memory that a step has freed stays with the process for the next one: on the CPU,
+    where the C library is glibc."""
     clip_norm: float | None = None
     """Largest norm of all gradients together; null for no limit."""
     sync_batch_norm: bool = False

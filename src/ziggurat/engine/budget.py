@@ -11,6 +11,7 @@ import torch
 from ziggurat.bench.machine import processor_name
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import build_data, training_loader
+from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.optimizer import build_optimizer
 
@@ -40,6 +41,7 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
     )
     if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
         return limited
+    keep_memory(config.trainer)
     data = build_data(config)
     model = build_model(config, data, say, use_weights=False)
     prepare_model(model, config, lambda _: None)

@@ -16,6 +16,7 @@ from ziggurat.data.class_frequency import class_pixels
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
 from ziggurat.engine.depth import freeze_stages
+from ziggurat.engine.memory import runs_on_cpu
 from ziggurat.engine.regions import limit_regions
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
@@ -120,9 +121,7 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
 
 def _can_use_kernel(config: TrainConfig) -> bool:
     wanted = config.trainer
-    has_gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    on_cpu = wanted.accelerator == "cpu" or (wanted.accelerator == "auto" and not has_gpu)
-    return on_cpu and not wanted.compile and wanted.strategy != "fsdp"
+    return runs_on_cpu(wanted) and not wanted.compile and wanted.strategy != "fsdp"
 
 
 def _set_preprocessing(model: Model, config: TrainConfig, data: RunData) -> None:

@@ -28,6 +28,7 @@ from ziggurat.engine.ema import WeightMean
 from ziggurat.engine.endings import LOST_WORKER, how_to_go_on, what_failed, what_was_lost
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.logs import CsvLog, tensorboard_log
+from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
@@ -138,6 +139,7 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.files, self.start = config, folder, files, start
         self.signals, self.say = signals, say
+        keep_memory(config.trainer)
         torch.manual_seed(config.trainer.seed)
         data = build_data(config)
         model = build_model(config, data, say, use_weights=start is None)

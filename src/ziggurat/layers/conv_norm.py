@@ -5,7 +5,7 @@ from collections.abc import Callable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.layers.pointwise import PointwiseConv
+from ziggurat.layers.pointwise import ChannelFactors, PointwiseConv
 
 NormBuilder = Callable[[int], nn.Module]
 """Builds the norm of a number of channels."""
@@ -42,6 +42,8 @@ class ConvNorm(nn.Module):
         self.conv: nn.Conv2d
         if kernel_size == stride == groups == 1:
             self.conv = PointwiseConv(in_channels, out_channels, bias=False)
+        elif kernel_size == stride == 1 and groups == in_channels == out_channels:
+            self.conv = ChannelFactors(in_channels)
         else:
             self.conv = nn.Conv2d(
                 in_channels,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ziggurat.ops.precision import without_autocast
 from ziggurat.types import ImageSize
 
 _CPU_VALUES = 1 << 22
@@ -74,14 +75,14 @@ class BandResize:
             yield slice(start, min(start + rows, height))
 
     def enlarge(self, x: Float[Tensor, "h w K"], rows: slice) -> Float[Tensor, "R W K"]:
-        """Return some rows of the resized map.
+        """Return some rows of the resized map, in memory of their own.
 
         Args:
             x: Coarse map of an image.
             rows: Rows of the result.
         """
         if self.is_same:
-            return x[rows]
+            return x[rows].clone()
         band = torch.lerp(x[self.upper[rows]], x[self.lower[rows]], self.share[rows])
         size = (band.shape[0], self.large[1])
         wide = F.interpolate(_maps(band), size=size, mode="bilinear", align_corners=False)
@@ -104,13 +105,19 @@ class BandResize:
         narrow = (1, maps.shape[1], maps.shape[2], self.small[1])
         band = torch.ops.aten.upsample_bilinear2d_backward(maps, maps.shape[2:], narrow, False)
         band = band[0].permute(1, 2, 0)
-        lower = band * self.share[rows]
-        for at, part in ((self.lower[rows], lower), (self.upper[rows], band.sub_(lower))):
-            if total.device.type != "cpu":
-                total.index_add_(0, at, part)
-                continue
-            for row, values in zip(at.tolist(), part, strict=True):
-                total[row] += values  # `index_add_` takes many times as long on a CPU
+        upper, lower, share = self.upper[rows], self.lower[rows], self.share[rows]
+        if total.device.type == "cpu":
+            # `index_add_` takes many times as long as a product with the few rows that are touched.
+            first, last = int(upper[0]), int(lower[-1]) + 1
+            shares = band.new_zeros(len(band), last - first)
+            shares.scatter_add_(1, (upper - first)[:, None], 1 - share[:, :, 0])
+            shares.scatter_add_(1, (lower - first)[:, None], share[:, :, 0])
+            with without_autocast(total.device):
+                total[first:last].flatten(1).addmm_(shares.T, band.flatten(1))
+            return
+        part = band * share
+        total.index_add_(0, lower, part)
+        total.index_add_(0, upper, band.sub_(part))
 
 
 def _maps(band: Float[Tensor, "R w K"]) -> Float[Tensor, "1 K R w"]:

@@ -105,5 +105,5 @@ def _add_shared(gradient: Tensor, cells: Tensor, shared: Tensor, slope: Tensor) 
     resize = BandResize((cells.shape[1], cells.shape[2]), (slope.shape[1], slope.shape[2]), cells)
     for x, out, denominator, factor in zip(cells, gradient, shared, slope, strict=True):
         for rows in resize.bands(cells.shape[3]):
-            softmax = (resize.enlarge(x, rows) - denominator[rows][..., None]).exp_()
+            softmax = resize.enlarge(x, rows).sub_(denominator[rows][..., None]).exp_()
             resize.add_adjoint(softmax.mul_(factor[rows][..., None]), rows, out)
