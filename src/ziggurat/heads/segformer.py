@@ -1,21 +1,49 @@
 """SegFormer's head (Xie et al., NeurIPS 2021, arXiv:2105.15203): nothing but 1x1 convolutions.
 
 A transformer's maps know the whole image already, so the head need not look around: each map is
-projected, all are resized to the finest, and one more projection mixes them.
+projected, all are resized to the finest, and one more projection mixes them. The mixing is a sum
+over maps, and bilinear resizing commutes with it: each map is multiplied where it is small, and
+what is resized and added up is the same, for a third of the products and without a map of all
+channels at the finest size.
 """
 
 from collections.abc import Sequence
 
-import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.tokens import to_map, to_tokens
+
+
+class Mixing(ConvNorm):
+    """1x1 convolution of maps that are resized and concatenated, and a norm.
+
+    Args:
+        num_maps: Number of maps.
+        channels: Channels of each map, and of the result.
+    """
+
+    def __init__(self, num_maps: int, channels: int) -> None:
+        super().__init__(num_maps * channels, channels, 1)
+
+    def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
+        """Return the mixture at the size of the first map."""
+        weights = self.conv.weight.flatten(1).chunk(len(maps), dim=1)
+        total, *others = (
+            to_map(F.linear(to_tokens(x), weight), x.shape[2:])
+            for x, weight in zip(maps, weights, strict=True)
+        )
+        for product in others:
+            total = total + resize_like(product, total)
+        mixed: Tensor = self.norm(total)
+        return mixed
 
 
 class SegFormerHead(nn.Module):
-    """Project, resize, concatenate, mix, classify.
+    """Project, resize, mix, classify.
 
     Args:
         in_channels: Channels of each map, fine to coarse.
@@ -34,12 +62,11 @@ class SegFormerHead(nn.Module):
     ) -> None:
         super().__init__()
         self.projections = nn.ModuleList(ConvNorm(c, channels, 1) for c in in_channels)
-        self.mixing = ConvNorm(len(in_channels) * channels, channels, 1)
+        self.mixing = Mixing(len(in_channels), channels)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
         """Return logits at the stride of the finest map."""
         maps = [conv(x).relu() for conv, x in zip(self.projections, features, strict=True)]
-        maps = [maps[0], *(resize_like(x, maps[0]) for x in maps[1:])]
-        logits: Tensor = self.classifier(self.mixing(torch.cat(maps, dim=1)).relu())
+        logits: Tensor = self.classifier(self.mixing(maps).relu())
         return logits
