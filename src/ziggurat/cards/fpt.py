@@ -37,7 +37,9 @@ def _with_fpt(
 
 WITH_FPT = (
     _with_fpt("faster_rcnn", "resnet50", "120k_coco", gain=DETECTOR_GAIN),
-    _with_fpt("mask_rcnn", "resnet50", "180k_coco", "24k_cityscapes", gain=DETECTOR_GAIN),
+    _with_fpt(
+        "mask_rcnn", "resnet50", "180k_coco", "24k_cityscapes", "18k_voc2012", gain=DETECTOR_GAIN
+    ),
     _with_fpt("mask_rcnn", "resnet101", "180k_coco", gain=DETECTOR_GAIN),
     _with_fpt("mask_rcnn", "resnet152", "180k_coco", gain=DETECTOR_GAIN),
     # As released: PANet's heads, and a body from Caffe.

@@ -214,10 +214,12 @@ EPOCHS_PADDLE = {
 }
 DETECTRON_1X = {0: 1 / 3, 250: 2 / 3, 500: 1.0, 59_999: 1.0, 60_000: 0.1, 80_000: 0.01}
 CITYSCAPES_24K = {0: 1 / 3, 250: 2 / 3, 500: 1.0, 17_999: 1.0, 18_000: 0.1, 23_999: 0.1}
+VOC_18K = {0: 1 / 3, 500: 1.0, 11_999: 1.0, 12_000: 0.1, 15_999: 0.1, 16_000: 0.01, 17_999: 0.01}
 CURVES = {
     r"(?!keypoint).*_1x(_640)?_coco": STEPS_1X,
     r"keypoint_rcnn_resnet50_1x_coco": DETECTRON_1X,
     r"mask_rcnn_fpt_resnet50_24k_cityscapes": CITYSCAPES_24K,
+    r"mask_rcnn_fpt_resnet50_18k_voc2012": VOC_18K,
     r".*_3x_coco": STEPS_3X,
     r"detr_.*_50e_coco": STEPS_50E,
     r"mask_rcnn_.*fpt_resnet.*_180k_coco": FPT_180K,
