@@ -27,6 +27,7 @@ from ziggurat.layers.pre_norm_block import FeedForwardBranch
 from ziggurat.layers.stochastic_depth import add_branch, drop_path_rates, stochastic_depth
 from ziggurat.layers.stripe_attention import StripeAttention
 from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.attention import attend
 from ziggurat.ops.padding import pad_to_multiple
 from ziggurat.ops.traced_sizes import is_known_true
 
@@ -63,7 +64,7 @@ class Grouping(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """Return what each group token gathered."""
         v = self.norm_key(tokens)
-        gathered = F.scaled_dot_product_attention(
+        gathered = attend(
             _split_heads(self.norm_query(groups), self.num_heads),
             _split_heads(self.k(v), self.num_heads),
             _split_heads(v, self.num_heads),
@@ -124,7 +125,7 @@ class Ungrouping(nn.Module):
     ) -> Float[Tensor, "B N C"]:
         """Return the tokens, each with what it read."""
         groups = self.norm_key(groups)
-        read = F.scaled_dot_product_attention(
+        read = attend(
             _split_heads(self.q(self.norm_query(tokens)), self.num_heads),
             _split_heads(self.k(groups), self.num_heads),
             _split_heads(self.v(groups), self.num_heads),

@@ -23,6 +23,7 @@ from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.pre_norm_block import FeedForwardBranch
 from ziggurat.layers.stochastic_depth import add_branch, drop_path_rates, stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.attention import attend
 from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
 POOL_RATIOS = ((12, 16, 20, 24), (6, 8, 10, 12), (3, 4, 5, 6), (1, 2, 3, 4))
@@ -61,7 +62,7 @@ class PyramidPoolingAttention(nn.Module):
         """Mix tokens; the blocks of a stage share `pool_convs`."""
         q = self._split_heads(self.q(to_tokens(x)))
         k, v = self.kv(self._pool(x, pool_convs)).chunk(2, dim=-1)
-        y = F.scaled_dot_product_attention(q, self._split_heads(k), self._split_heads(v))
+        y = attend(q, self._split_heads(k), self._split_heads(v))
         return to_map(self.proj(y.transpose(1, 2).flatten(2)), x.shape[2:])
 
     def _pool(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.stochastic_depth import stochastic_depth
 from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.attention import attend
 from ziggurat.ops.pooling import pyramid_average_pool
 
 KEY_DIM = 16
@@ -55,7 +56,7 @@ class Attention(nn.Module):
         # all N x N scores.
         q, k = (F.pad(t, (0, VALUE_DIM - KEY_DIM)) for t in (q, k))
         # No 1 / sqrt(K): the published weights were trained without it.
-        y = F.scaled_dot_product_attention(q, k, v, scale=1.0)
+        y = attend(q, k, v, scale=1.0)
         y = to_map(y.transpose(1, 2).flatten(2), x.shape[2:])
         mixed: Tensor = self.proj(F.relu6(y))
         return mixed

@@ -7,12 +7,12 @@ Shapes: B images, C channels, H x W map, N = H * W queries, M tokens of the redu
 D = C / heads.
 """
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.map_norm import MapNorm
 from ziggurat.layers.tokens import to_map, to_tokens
+from ziggurat.ops.attention import attend
 
 
 class SpatialReductionAttention(nn.Module):
@@ -42,7 +42,7 @@ class SpatialReductionAttention(nn.Module):
         """Mix the tokens of the map."""
         q = self._split_heads(self.q(to_tokens(x)))
         k, v = self.kv(to_tokens(self.reduction(x))).chunk(2, dim=-1)
-        y = F.scaled_dot_product_attention(q, self._split_heads(k), self._split_heads(v))
+        y = attend(q, self._split_heads(k), self._split_heads(v))
         return to_map(self.proj(y.transpose(1, 2).flatten(2)), x.shape[2:])
 
     def _split_heads(self, t: Float[Tensor, "B N C"]) -> Float[Tensor, "B heads N D"]:

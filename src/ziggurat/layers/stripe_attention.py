@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from ziggurat.layers.tokens import to_map
+from ziggurat.ops.attention import attend
 from ziggurat.ops.padding import crop, divide_up, pad_to_multiple
 from ziggurat.ops.traced_sizes import is_known_true
 
@@ -88,8 +89,12 @@ class StripeAttention(nn.Module):
             stripes = pixels.view(batch * num_stripes, THICKNESS * width, 3 * half)
             stripes = stripes.unflatten(2, (3, half))
         q, k, v = stripes.unflatten(-1, (self.heads_per_direction, -1)).transpose(1, 3).unbind(2)
-        mask = None if is_whole else _inside(height, width, batch, qkv.device)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).flatten(2)
+        if is_whole:
+            y = attend(q, k, v)
+        else:
+            mask = _inside(height, width, batch, qkv.device)
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = y.transpose(1, 2).flatten(2)
         values = to_map(stripes[:, :, 2], (THICKNESS, width))
         lepe = F.conv2d(values, kernel, bias, padding=1, groups=half)
         y = y.unflatten(1, (THICKNESS, width)) + lepe.permute(0, 2, 3, 1)
