@@ -182,6 +182,8 @@ def main() -> int:
     root = arguments.data / arguments.task
     words = [f"--data.root={root}", "--trainer.devices=1", *peer.settings, *arguments.overrides]
     config = load_run(peer.recipe, words)
+    if config.trainer.precision == "fp16":
+        parser.error("peers are trained on the CPU, in --trainer.precision=32 or bf16")
     keep_memory(config.trainer)
     torch.manual_seed(config.trainer.seed)
     data = build_data(config)

@@ -64,7 +64,7 @@ class Grouping(nn.Module):
     ) -> Float[Tensor, "B T C"]:
         """Return what each group token gathered."""
         v = self.norm_key(tokens)
-        gathered = attend(
+        gathered = F.scaled_dot_product_attention(
             _split_heads(self.norm_query(groups), self.num_heads),
             _split_heads(self.k(v), self.num_heads),
             _split_heads(v, self.num_heads),

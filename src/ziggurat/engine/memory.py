@@ -18,9 +18,9 @@ def keep_memory(wanted: TrainerConfig) -> None:
     """Let this process keep the memory that a step has freed, where the run wants it.
 
     glibc gives large buffers back to the system at once, and the system hands them out again page
-    by page, cleared: up to a fifth of a training step on the CPU. Kept, they are there for the next
-    step, which needs the same. PyTorch does so by itself on a GPU; other C libraries decide for
-    themselves.
+    by page, cleared. Kept, they are there for the next step, which needs the same: PyTorch does so
+    by itself on a GPU. It holds for the rest of the process and for the workers that it starts.
+    Other C libraries decide for themselves.
 
     Args:
         wanted: The run; `trainer.keep_memory` says whether.

@@ -9,6 +9,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from ziggurat.config.tree import NoDecay, OptimizerConfig
 from ziggurat.engine.depth import layer_factors
 from ziggurat.errors import ZigguratError
+from ziggurat.heads.segformer import Mixing
 from ziggurat.layers.conv_norm import ConvNorm
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
@@ -75,7 +76,9 @@ def _with_kinds(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, set[NoDec
     """
     modules = dict(model.named_modules())
     # The norm of a convolution scales its weights, and decays with them in most published runs.
-    inside = {id(module.norm) for module in modules.values() if isinstance(module, ConvNorm)}
+    inside = {
+        id(module.norm) for module in modules.values() if isinstance(module, ConvNorm | Mixing)
+    }
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -24,6 +24,7 @@ MAY_CHANGE = {
     "trainer.save_every_minutes",
     "trainer.keep_checkpoints",
     "trainer.log_every_steps",
+    "trainer.keep_memory",
 }
 """Fields that a resumed run may set anew: they decide where, how long and how often, not what."""
 

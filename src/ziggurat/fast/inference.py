@@ -7,6 +7,7 @@ export, `torch.compile`).
 
 import copy
 import warnings
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import torch
@@ -14,15 +15,17 @@ from torch import Tensor, nn
 
 from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.errors import ZigguratError
-from ziggurat.fast.chains import Layers, describe, pack
+from ziggurat.fast.chains import describe, pack
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference_kernel import Kernel, load_kernel
 from ziggurat.fast.layers import (
     FoldedConv,
+    FoldedMixing,
     OneDnnConv,
     fold,
     has_onednn,
 )
+from ziggurat.heads.segformer import Mixing
 from ziggurat.layers.conv_norm import ConvNorm
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
@@ -71,7 +74,7 @@ class Optimized(nn.Module):
         fast: The faster way, with weights laid out anew.
     """
 
-    def __init__(self, plain: nn.Module, fast: Layers) -> None:
+    def __init__(self, plain: nn.Module, fast: Callable[..., Tensor]) -> None:
         super().__init__()
         self.plain = plain
         self.fast = fast
@@ -81,9 +84,11 @@ class Optimized(nn.Module):
         self.register_state_dict_post_hook(_drop_plain_from_names)
         self.register_load_state_dict_pre_hook(_refuse_to_load)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Sequence[Tensor]) -> Tensor:
         """Return what the plain part returns, up to rounding."""
-        return self.fast(x) if self._is_for(x) else self.plain(x)
+        first = x if isinstance(x, Tensor) else x[0]
+        y: Tensor = self.fast(x) if self._is_for(first) else self.plain(x)
+        return y
 
     def train(self, mode: bool = True) -> "Optimized":
         """Stay in eval mode.
@@ -117,15 +122,16 @@ def _replace_children(module: nn.Module, is_cpu: bool, kernel: Kernel | None) ->
             _replace_children(child, is_cpu, kernel)
 
 
-def _faster(module: nn.Module, is_cpu: bool, kernel: Kernel | None) -> Layers | None:
+def _faster(module: nn.Module, is_cpu: bool, kernel: Kernel | None) -> Callable[..., Tensor] | None:
     if is_cpu:
         chain = describe(module)
         if chain is not None:
             return pack(chain, kernel)
-    weights = fold(module) if type(module) is ConvNorm else None
+    weights = fold(module) if type(module) in (ConvNorm, Mixing) else None
     if weights is None:
         return None
-    return OneDnnConv(weights) if is_cpu else FoldedConv(weights)
+    prepare = OneDnnConv if is_cpu else FoldedConv
+    return FoldedMixing(weights, prepare) if isinstance(module, Mixing) else prepare(weights)
 
 
 def _kernel_or_warning() -> Kernel | None:

@@ -8,8 +8,8 @@ activation to values that it has in hand.
 Shapes: B images, H x W map, h x w map that comes out.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -18,6 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.backbones.resnet import FrozenBatchNorm
+from ziggurat.heads.pixel_classifier import resize_like
+from ziggurat.heads.segformer import Mixing
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.tokens import to_tokens
 
@@ -87,7 +89,9 @@ def fold(layer: nn.Module) -> Weights | None:
         return Weights(kernel, _bias(layer.bias, kernel), (1, 1), (0, 0), (1, 1), 1)
     if isinstance(layer, nn.Conv2d):
         return _of_conv(layer)
-    if isinstance(layer, ConvNorm) and isinstance(layer.norm, nn.BatchNorm2d | FrozenBatchNorm):
+    if isinstance(layer, ConvNorm | Mixing) and isinstance(
+        layer.norm, nn.BatchNorm2d | FrozenBatchNorm
+    ):
         return _fold_norm(_of_conv(layer.conv), layer.norm)
     return None
 
@@ -148,6 +152,33 @@ class FoldedConv:
         """Return the map."""
         w = self.weights
         return F.conv2d(x, w.weight, w.bias, w.stride, w.padding, w.dilation, w.groups)
+
+
+class FoldedMixing:
+    """The mixing of SegFormer's head: a product for each map, the norm in their weights.
+
+    Args:
+        weights: The convolution of all maps side by side, with its norm folded in.
+        prepare: Makes a layer of the weights for one map.
+    """
+
+    def __init__(
+        self, weights: Weights, prepare: Callable[[Weights], Callable[..., Tensor]]
+    ) -> None:
+        kernel = weights.weight
+        kernels = kernel.split(len(kernel), dim=1)
+        none = torch.zeros_like(weights.bias)
+        self._products = [
+            prepare(replace(weights, weight=part, bias=none if number else weights.bias))
+            for number, part in enumerate(kernels)
+        ]
+
+    def __call__(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
+        """Return the mixture at the size of the first map."""
+        total, *others = (product(x) for product, x in zip(self._products, maps, strict=True))
+        for other in others:
+            total = total + resize_like(other, total)
+        return total
 
 
 def has_onednn() -> bool:

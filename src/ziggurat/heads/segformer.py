@@ -2,9 +2,9 @@
 
 A transformer's maps know the whole image already, so the head need not look around: each map is
 projected, all are resized to the finest, and one more projection mixes them. The mixing is a sum
-over maps, and bilinear resizing commutes with it: each map is multiplied where it is small, and
-what is resized and added up is the same, for a third of the products and without a map of all
-channels at the finest size.
+over maps, and bilinear resizing commutes with it: each map is multiplied at its own size, and what
+is resized and added up is the same but for rounding. Maps of strides 4 to 32 need a third of the
+products so, those of one size as many, and neither a map of all channels at the finest size.
 """
 
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.tokens import to_map, to_tokens
 
 
-class Mixing(ConvNorm):
-    """1x1 convolution of maps that are resized and concatenated, and a norm.
+class Mixing(nn.Module):
+    """1x1 convolution of maps that are resized to the first and concatenated, and a norm.
 
     Args:
         num_maps: Number of maps.
@@ -27,7 +28,9 @@ class Mixing(ConvNorm):
     """
 
     def __init__(self, num_maps: int, channels: int) -> None:
-        super().__init__(num_maps * channels, channels, 1)
+        super().__init__()
+        self.conv = PointwiseConv(num_maps * channels, channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
         """Return the mixture at the size of the first map."""

@@ -29,7 +29,8 @@ class PointwiseConv(nn.Conv2d):
 class ChannelFactors(nn.Conv2d):
     """Depthwise 1x1 convolution, weights (C, 1, 1, 1): a factor for each channel.
 
-    On a CPU the convolution would run channel by channel, ten times as long as the product.
+    In training on a CPU the convolution would run channel by channel, many times as long as the
+    product. Under autocast a map keeps its precision.
 
     Args:
         channels: Channels C of the map.

@@ -113,7 +113,7 @@ class BandResize:
             shares.scatter_add_(1, (upper - first)[:, None], 1 - share[:, :, 0])
             shares.scatter_add_(1, (lower - first)[:, None], share[:, :, 0])
             with without_autocast(total.device):
-                total[first:last].flatten(1).addmm_(shares.T, band.flatten(1))
+                total[first:last].view(last - first, -1).addmm_(shares.T, band.flatten(1))
             return
         part = band * share
         total.index_add_(0, lower, part)

@@ -1,5 +1,7 @@
 """How much memory a device has left."""
 
+import ctypes
+import platform
 from pathlib import Path
 
 import torch
@@ -22,5 +24,36 @@ def available_bytes(device: torch.device) -> int | None:
     for line in MEMORY_FILE.read_text().splitlines():
         name, _, amount = line.partition(":")
         if name == "MemAvailable":
-            return int(amount.split()[0]) * 1024
+            return int(amount.split()[0]) * 1024 + _free_in_heap()
     return None
+
+
+class _HeapState(ctypes.Structure):
+    """`struct mallinfo2` of malloc.h."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        )
+    ]
+
+
+def _free_in_heap() -> int:
+    """Return the bytes that glibc keeps for this process, freed; 0 where it does not tell."""
+    if platform.libc_ver()[0] != "glibc":
+        return 0
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "mallinfo2"):  # before 2.33
+        return 0
+    libc.mallinfo2.restype = _HeapState
+    return int(libc.mallinfo2().fordblks)

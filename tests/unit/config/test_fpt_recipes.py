@@ -73,6 +73,17 @@ def test_cityscapes_has_the_schedule_of_mask_rcnn() -> None:
     assert dataclasses.replace(schedule, milestone_steps=(120_000, 160_000)) == other.schedule
 
 
+def test_voc_has_what_the_runs_on_coco_have_but_length_and_sizes() -> None:
+    run, other = (run_of(f"mask_rcnn_fpt_resnet50_{name}") for name in ("18k_voc2012", "180k_coco"))
+    optimizer, schedule, data = run.optimizer, run.schedule, run.data
+    assert isinstance(data, DetectionData) and data.train_short_sides is not None
+    assert (min(data.train_short_sides), max(data.train_short_sides)) == (480, 800)
+    assert (optimizer.lr, optimizer.reference_batch, run.trainer.max_steps) == (0.02, 16, 18_000)
+    assert dataclasses.replace(optimizer, lr=0.05) == other.optimizer
+    assert schedule.milestone_steps == (12_000, 16_000)
+    assert dataclasses.replace(schedule, milestone_steps=(120_000, 160_000)) == other.schedule
+
+
 @pytest.mark.parametrize("recipe", sorted(PLAIN))
 def test_other_runs_replace_the_neck_alone(recipe: str) -> None:
     run, plain = run_of(recipe), run_of(recipe.replace("_fpt", ""))

@@ -1,5 +1,6 @@
 """The Feature Pyramid Transformer on any pyramid: sizes, gradients, memory, bad input."""
 
+import platform
 from collections.abc import Sequence
 from typing import Any
 
@@ -202,6 +203,20 @@ def test_memory_that_is_left() -> None:
     left = memory.available_bytes(torch.device("cpu"))
     assert left is None or left > 2**20
     assert memory.available_bytes(torch.device("meta")) is None
+
+
+def test_freed_memory_of_this_process_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(memory, "_free_in_heap", lambda: 0)
+    without = memory.available_bytes(cpu)
+    monkeypatch.setattr(memory, "_free_in_heap", lambda: 2**50)
+    left = memory.available_bytes(cpu)
+    assert (left is None) == (without is None)
+    assert left is None or without is None or left > without + 2**49
+    monkeypatch.undo()
+    assert memory._free_in_heap() >= 0
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert memory._free_in_heap() == 0
 
 
 def test_bad_arguments() -> None:
