@@ -67,9 +67,12 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:
         """Return the map, its sides divided by the stride and rounded up."""
-        y = F.relu(self.conv1(x))
-        y = F.relu(self.conv2(y))
-        return F.relu(self.conv3(y) + self.shortcut(x))
+        # In place: a new map would cost as much time as its pages take to be handed out.
+        y = self.conv1(x).relu_()
+        y = self.conv2(y).relu_()
+        y = self.conv3(y)
+        y += self.shortcut(x)
+        return y.relu_()
 
 
 class FrozenBatchNorm(nn.Module):
@@ -187,7 +190,7 @@ class ResNet(nn.Module):
     def forward(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the maps C2..C5; a side that its stride does not divide is rounded up."""
         x = images.contiguous(memory_format=torch.channels_last)
-        x = F.max_pool2d(F.relu(self.stem(x)), 3, stride=2, padding=1)
+        x = F.max_pool2d(self.stem(x).relu_(), 3, stride=2, padding=1)
         maps = []
         for stage in self.stages:
             x = stage(x)

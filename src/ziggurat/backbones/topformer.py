@@ -12,7 +12,6 @@ Shapes: B images, C channels, H x W map. Maps are in channels_last memory.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -46,8 +45,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:
         """Return the map, its sides divided by the stride and rounded up."""
-        y = x if self.expand is None else F.relu(self.expand(x))
-        y = self.project(F.relu(self.depthwise(y)))
+        y = x if self.expand is None else self.expand(x).relu_()
+        y = self.project(self.depthwise(y).relu_())
         return x + y if self.is_residual else y
 
 
@@ -73,7 +72,7 @@ class TokenPyramid(nn.Module):
 
     def forward(self, images: Float[Tensor, "B in H W"]) -> list[Float[Tensor, "B _ _ _"]]:
         """Return the token maps, fine to coarse."""
-        x = F.relu(self.stem(images))
+        x = self.stem(images).relu_()
         tokens = []
         for i, layer in enumerate(self.layers):
             x = run_block(layer, x, use_checkpointing=self.use_checkpointing)

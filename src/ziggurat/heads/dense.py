@@ -107,7 +107,7 @@ class NormedTower(nn.Module):
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return a map of the same size."""
         for conv in self.convs:
-            x = conv(x).relu()
+            x = conv(x).relu_()
         return x
 
 

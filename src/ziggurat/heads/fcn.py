@@ -37,5 +37,5 @@ class FCNHead(nn.Module):
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
         """Return logits at the stride of the coarsest map."""
-        logits: Tensor = self.classifier(self.conv(features[-1]).relu())
+        logits: Tensor = self.classifier(self.conv(features[-1]).relu_())
         return logits

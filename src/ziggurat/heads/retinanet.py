@@ -91,9 +91,9 @@ class RetinaNetHead(nn.Module):
         for level in features:
             x = y = level
             for conv in self.cls_convs:
-                x = conv(x).relu()
+                x = conv(x).relu_()
             for conv in self.reg_convs:
-                y = conv(y).relu()
+                y = conv(y).relu_()
             cls_logits.append(self.cls_logits(x))
             box_deltas.append(self.box_deltas(y))
         return RetinaNetOutput(cls_logits, box_deltas)

@@ -96,10 +96,10 @@ class BoxHead(nn.Module):
         """Return logits and deltas of every region."""
         x = regions
         for conv in self.convs:
-            x = conv(x).relu()
+            x = conv(x).relu_()
         x = x.flatten(1)
         for linear in self.linears:
-            x = linear(x).relu()
+            x = linear(x).relu_()
         return BoxOutput(self.logits(x), self.deltas(x))
 
     def loss(

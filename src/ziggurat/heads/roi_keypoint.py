@@ -52,7 +52,7 @@ class KeypointHead(nn.Module):
         """Return the logit of every cell for every point."""
         x = regions
         for conv in self.convs:
-            x = conv(x).relu()
+            x = conv(x).relu_()
         logits: Tensor = self.logits(x)
         if not len(logits):  # interpolation refuses an empty batch
             return logits.repeat(1, 1, 2, 2)

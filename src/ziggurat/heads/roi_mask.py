@@ -47,8 +47,8 @@ class MaskHead(nn.Module):
         """Return mask logits of every class."""
         x = regions
         for conv in self.convs:
-            x = conv(x).relu()
-        logits: Tensor = self.logits(self.upsample(x).relu())
+            x = conv(x).relu_()
+        logits: Tensor = self.logits(self.upsample(x).relu_())
         return logits
 
 

@@ -90,7 +90,7 @@ class RPN(nn.Module):
 
     def forward(self, levels: Sequence[Float[Tensor, "B C _ _"]]) -> RPNOutput:
         """Predict objectness and deltas for every level."""
-        hidden = [self.conv(level).relu() for level in levels]
+        hidden = [self.conv(level).relu_() for level in levels]
         return RPNOutput([self.objectness(x) for x in hidden], [self.box_deltas(x) for x in hidden])
 
     def loss(

@@ -70,6 +70,6 @@ class SegFormerHead(nn.Module):
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
         """Return logits at the stride of the finest map."""
-        maps = [conv(x).relu() for conv, x in zip(self.projections, features, strict=True)]
-        logits: Tensor = self.classifier(self.mixing(maps).relu())
+        maps = [conv(x).relu_() for conv, x in zip(self.projections, features, strict=True)]
+        logits: Tensor = self.classifier(self.mixing(maps).relu_())
         return logits

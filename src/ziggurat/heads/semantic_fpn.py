@@ -64,7 +64,7 @@ class _Chain(nn.Module):
 
     def forward(self, x: Float[Tensor, "B _ h w"]) -> Float[Tensor, "B C H W"]:
         for conv in self.convs:
-            x = conv(x).relu()
+            x = conv(x).relu_()
             if self.doublings:
                 x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
         return x

@@ -34,5 +34,5 @@ class TopFormerHead(nn.Module):
         total = features[0]
         for x in features[1:]:
             total = total + resize_like(x, total)
-        logits: Tensor = self.classifier(self.mixing(total).relu())
+        logits: Tensor = self.classifier(self.mixing(total).relu_())
         return logits
