@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.backbones.resnet import FrozenBatchNorm
-from ziggurat.heads.pixel_classifier import resize_like
+from ziggurat.heads.pixel_classifier import sum_at_first_size
 from ziggurat.heads.segformer import Mixing
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.tokens import to_tokens
@@ -175,10 +175,9 @@ class FoldedMixing:
 
     def __call__(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
         """Return the mixture at the size of the first map."""
-        total, *others = (product(x) for product, x in zip(self._products, maps, strict=True))
-        for other in others:
-            total = total + resize_like(other, total)
-        return total
+        return sum_at_first_size(
+            product(x) for product, x in zip(self._products, maps, strict=True)
+        )
 
 
 def has_onednn() -> bool:

@@ -1,5 +1,7 @@
 """What every segmentation head ends with: dropout of whole channels and a 1x1 convolution."""
 
+from collections.abc import Iterable
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -35,3 +37,16 @@ def resize_like(x: Float[Tensor, "B C h w"], like: Tensor) -> Float[Tensor, "B C
         like: Map whose size the result has.
     """
     return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
+
+
+def sum_at_first_size(maps: Iterable[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
+    """Return the sum of maps, all resized to the first; they are taken one after the other.
+
+    Args:
+        maps: At least one map, all of C channels.
+    """
+    remaining = iter(maps)
+    total = next(remaining)
+    for x in remaining:
+        total = total + resize_like(x, total)
+    return total

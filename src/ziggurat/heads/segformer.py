@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
+from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.tokens import to_map, to_tokens
@@ -35,13 +35,11 @@ class Mixing(nn.Module):
     def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:
         """Return the mixture at the size of the first map."""
         weights = self.conv.weight.flatten(1).chunk(len(maps), dim=1)
-        total, *others = (
+        products = (
             to_map(F.linear(to_tokens(x), weight), x.shape[2:])
             for x, weight in zip(maps, weights, strict=True)
         )
-        for product in others:
-            total = total + resize_like(product, total)
-        mixed: Tensor = self.norm(total)
+        mixed: Tensor = self.norm(sum_at_first_size(products))
         return mixed
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
+from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
 
 
@@ -43,11 +43,9 @@ class SemanticFPNHead(nn.Module):
 
     def forward(self, levels: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
         """Return logits at the stride of the finest level."""
-        total: Tensor = self.chains[0](levels[0])
-        for chain, level in zip(self.chains[1:], levels[1:], strict=True):
-            # Odd maps: a doubled one is not the size of its neighbour.
-            total = total + resize_like(chain(level), total)
-        logits: Tensor = self.classifier(total)
+        chained = (chain(level) for chain, level in zip(self.chains, levels, strict=True))
+        # Resized, since a doubled map of odd size is not the size of its neighbour.
+        logits: Tensor = self.classifier(sum_at_first_size(chained))
         return logits
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
+from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
 
 
@@ -31,8 +31,5 @@ class TopFormerHead(nn.Module):
 
     def forward(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B K H W"]:
         """Return logits at the stride of the finest map."""
-        total = features[0]
-        for x in features[1:]:
-            total = total + resize_like(x, total)
-        logits: Tensor = self.classifier(self.mixing(total).relu_())
+        logits: Tensor = self.classifier(self.mixing(sum_at_first_size(features)).relu_())
         return logits

@@ -113,7 +113,7 @@ def _losses_and_gradient(
             label = labels[index, rows].reshape(-1, 1).long()
             label = label.masked_fill(label == IGNORED_LABEL, 0)
             values = resize.enlarge(x, rows).reshape(-1, num_classes)
-            # Step by step: on a CPU `log_softmax` takes five times as long for fewer than 16
+            # Step by step: on a CPU `log_softmax` takes several times as long for fewer than 16
             # classes, and no less for 150.
             values -= values.amax(dim=1, keepdim=True)
             own = values.gather(1, label)

@@ -1,7 +1,7 @@
 """Attention for maps whose keys were made few, as a pyramid transformer's are.
 
 PyTorch's fused attention does not write the B x heads x N x M weights to memory, which pays where
-there are many keys. On a CPU in bfloat16 its backward pass takes two to nine times as long as the
+there are many keys. On a CPU in bfloat16 its backward pass takes several times as long as the
 products that it consists of. So where keys are few, the weights are kept, in float32 as the fused
 way computes them: 4 M bytes for each query and head, beside 2 D of the query.
 

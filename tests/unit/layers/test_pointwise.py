@@ -16,12 +16,9 @@ def test_products_are_convolutions(kind: str) -> None:
     expected = F.conv2d(x, conv.weight, conv.bias, groups=conv.groups)
     torch.testing.assert_close(found, expected)
     inputs, slope = [x, *conv.parameters()], torch.randn_like(found)
-    for ours, plain in zip(
-        torch.autograd.grad(found, inputs, slope),
-        torch.autograd.grad(expected, inputs, slope),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, inputs, slope), torch.autograd.grad(expected, inputs, slope)
+    )
 
 
 def test_a_map_of_half_precision_stays_so() -> None:
