@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from ziggurat.checkpoints.native import load_weights
+from ziggurat.cli.main import main
 
 pytestmark = pytest.mark.slow
 
@@ -193,6 +194,26 @@ def test_an_odd_number_of_images_is_counted_once(tmp_path: Path, image_folder: P
     done = run(2, tmp_path / "run", *words, "--data.batch_size=2")
     assert done.returncode == 0, done.stderr[-2000:]
     assert json.loads((tmp_path / "run/metrics.json").read_text())["last"]["num_images"] == 5
+
+
+@pytest.mark.parametrize("mean", ["null", "0.5"])
+def test_the_weights_that_are_saved_are_those_that_were_validated(
+    mean: str, tmp_path: Path, label_folder: Path
+) -> None:
+    # Batch norms of each process have seen other images, and no SyncBN makes them one.
+    words = ["topformer_seg_tiny_from_scratch", f"--data.root={label_folder}"]
+    words += ["--data.crop=[64,64]", "--data.short_side=64", "--data.long_side=96"]
+    words += ["--data.batch_size=2", "--trainer.max_steps=2", f"--trainer.ema_decay={mean}"]
+    words += ["--data.eval_batch_size=1"]  # photos that are padded together change each other
+    done = run(2, tmp_path / "run", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    last = json.loads((tmp_path / "run/metrics.json").read_text())["last"]
+    weights, output = str(tmp_path / "run/last.safetensors"), str(tmp_path / "evaluation")
+    words = ["--data.root", str(label_folder), "-o", output, "--batch_size=1"]
+    assert main(["evaluate", weights, *words]) == 0
+    again = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["metrics"]
+    assert again["mIoU"] == pytest.approx(last["metrics"]["mIoU"], abs=1e-6)
+    assert again["aAcc"] == pytest.approx(last["metrics"]["aAcc"], abs=1e-6)
 
 
 @pytest.mark.parametrize("recipe", ["retinanet_p2t_tiny_1x_coco", "mask_rcnn_p2t_tiny_1x_coco"])

@@ -84,7 +84,4 @@ class WholeModel:
         state = get_model_state_dict(self._source, options=StateDictOptions(full_state_dict=True))
         self._copy.to(next(self._source.parameters()).device)
         self._copy.load_state_dict(state)
-        for buffer in self._copy.buffers():
-            # Statistics of batch norms differ by process; the first one's count, as in DDP.
-            torch.distributed.broadcast(buffer, 0)
         return self._copy

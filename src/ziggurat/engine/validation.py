@@ -150,6 +150,10 @@ class Validation(Callback):
             self._metric = self.module.data.new_metric(model.classes)
         metric = self._metric
         metric.reset()
+        if trainer.world_size > 1:
+            # Statistics of batch norms differ by process; the first one's count, which are saved.
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, 0)
         was_training = model.training
         model.eval()
         try:
