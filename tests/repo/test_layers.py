@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "ziggurat"
 
 # Each layer may import those before it and itself.
 LAYERS = [
-    {"errors", "keypoints", "preprocessing", "types"},
+    {"class_lists", "errors", "keypoints", "preprocessing", "types"},
     {"cards"},
     {"ops"},
     {"layers", "losses"},
@@ -39,9 +39,9 @@ LAYERS = [
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY = {  # narrower than "everything below"
-    "data": {"types", "keypoints", "preprocessing", "errors", "ops", "data"},
+    "data": {"class_lists", "types", "keypoints", "preprocessing", "errors", "ops", "data"},
     "metrics": {"types", "keypoints", "errors", "ops", "metrics"},
-    "visualize": {"types", "keypoints", "errors", "ops", "metrics", "visualize"},
+    "visualize": {"class_lists", "types", "keypoints", "errors", "ops", "metrics", "visualize"},
     "config": {"errors", "recipes", "config"},
     "backbones": {"types", "keypoints", "errors", "ops", "layers", "losses", "backbones"},
     "necks": {"types", "keypoints", "errors", "ops", "layers", "losses", "necks"},

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt16
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.data.decode import ImageDecodeError, read_many
 from ziggurat.data.foreign import ContentBuilder, Report
 from ziggurat.data.label_files import read_numbers

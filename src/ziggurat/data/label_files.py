@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8, UInt32
 from PIL import Image, ImageFile
 
-from ziggurat.data.class_lists import Colour
+from ziggurat.class_lists import Colour
 from ziggurat.data.decode import decode_with
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule
 from ziggurat.types import ImageSize

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.data.decode import IMAGE_SUFFIXES, is_image_file
 from ziggurat.data.findings import Finding
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ziggurat.data.class_lists import Colour
+from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError, check_known
 
 UNLABELLED = 255

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ziggurat.data.class_lists import Colour
+from ziggurat.class_lists import Colour
 from ziggurat.data.class_masks import read_mask
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.data.decode import read_many
 from ziggurat.data.foreign import ContentBuilder, Report, find_image
 from ziggurat.data.label_layouts import read_list

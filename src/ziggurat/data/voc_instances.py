@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ziggurat.data.class_lists import class_list as known_classes
+from ziggurat.class_lists import class_list as known_classes
 from ziggurat.data.decode import ImageDecodeError, read_many
 from ziggurat.data.foreign import Box, ContentBuilder, Report, class_list, find_image
 from ziggurat.data.label_files import Numbers, read_numbers

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
+from ziggurat.class_lists import Colour
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import Detections, ObjectMasks
 from ziggurat.visualize.draw import READABLE_SIDE, draw_detections
-from ziggurat.visualize.palettes import Colour, class_colours
+from ziggurat.visualize.palettes import class_colours
 from ziggurat.visualize.text import font, shorten
 
 _CELL = READABLE_SIDE

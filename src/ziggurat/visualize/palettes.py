@@ -8,17 +8,15 @@ Shapes: K classes.
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 
 import numpy as np
 from jaxtyping import UInt8
 
+from ziggurat.class_lists import LISTS, Colour, class_list
 from ziggurat.visualize.draw import class_colour
 
 _OPTIONAL = "background"
 """Data sets that have this class are also used without it."""
-
-Colour = tuple[int, int, int]
 
 
 def class_colours(classes: Sequence[str]) -> UInt8[np.ndarray, "K 3"]:
@@ -49,14 +47,9 @@ def known_colours(classes: Sequence[str]) -> UInt8[np.ndarray, "K 3"] | None:
 
 @cache
 def _tables() -> tuple[dict[str, Colour], ...]:
-    """Read every list of classes; a row has name, red, green, blue.
-
-    The files are read as files because nothing in `visualize` may import `data`.
-    """
-    folder = resources.files("ziggurat") / "data" / "class_lists"
-    files = sorted((file for file in folder.iterdir()), key=lambda file: file.name)
-    tables = []
-    for file in files:
-        rows = [row.split("\t") for row in file.read_text(encoding="utf-8").splitlines()]
-        tables.append({name.lower(): (int(r), int(g), int(b)) for name, r, g, b in rows})
-    return tuple(tables)
+    """Return the colour of each class, for every list of classes."""
+    lists = (class_list(name) for name in LISTS)
+    return tuple(
+        {name.lower(): colour for name, colour in zip(known.classes, known.palette, strict=True)}
+        for known in lists
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.data.label_rules import read_rule
 from ziggurat.errors import ZigguratError
 

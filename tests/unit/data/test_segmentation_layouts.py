@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_files import read_labels
 from ziggurat.data.segmentation_layouts import open_labels, segmentation_layout

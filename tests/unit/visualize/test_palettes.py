@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ziggurat.data.class_lists import class_list
+from ziggurat.class_lists import class_list
 from ziggurat.visualize.palettes import class_colours, known_colours
 
 

@@ -1,8 +1,8 @@
 """Classes and colours of well-known data sets, in the order of their labels.
 
 Names are those of the data sets' publishers, the first of several synonyms; colours are the usual
-ones of published pictures, most of them those of MMSegmentation's tables. A file class_lists/*.tsv
-has one class a row: name, red, green, blue.
+ones of published pictures, most of them those of MMSegmentation's tables. A file *.tsv here has one
+class a row: name, red, green, blue.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,12 @@ from importlib import resources
 
 Colour = tuple[int, int, int]
 """Red, green, blue of 0..255."""
+
+LISTS = ("ade20k", "camvid", "cityscapes", "coco_stuff", "pascal_context", "pascal_voc")
+"""Names of the lists."""
+
+COCO_OBJECTS = 80
+"""Classes of COCO's objects; the things of COCO-Stuff are the same, and come first there."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,9 @@ def class_list(name: str) -> ClassList:
     """Return the classes of a data set.
 
     Args:
-        name: Name of its file in class_lists/: "ade20k", "camvid", "cityscapes", "coco_stuff",
-            "pascal_context" or "pascal_voc".
+        name: One of `LISTS`.
     """
-    file = resources.files("ziggurat") / "data" / "class_lists" / f"{name}.tsv"
+    file = resources.files("ziggurat") / "class_lists" / f"{name}.tsv"
     rows = [row.split("\t") for row in file.read_text(encoding="utf-8").splitlines()]
     return ClassList(
         tuple(name for name, *_ in rows),
