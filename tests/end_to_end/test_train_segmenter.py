@@ -102,8 +102,22 @@ def test_classes_that_overlap(mask_folder: Path, tmp_path: Path) -> None:
     areas = json.loads((output / "areas.json").read_text())
     assert len(areas) == 4
     assert main([*words, "labels"]) == 1
+    assert main(words[:-1]) == 0
+    assert {folder.name for folder in (output / "masks").iterdir()} <= {"red", "blue", "thing"}
+    assert len(list((output / "masks" / "thing").iterdir())) == 4
     one = ziggurat.load(run, device="cpu")(next(photos.iterdir()))
     assert isinstance(one.result, ClassMasks)
+
+
+def test_colours_of_the_data_are_those_of_predictions(label_folder: Path, tmp_path: Path) -> None:
+    palette = [[10, 20, 30], [255, 0, 255], [0, 90, 0]]
+    classes = {"classes": ["ground", "red", "blue"], "palette": palette}
+    (label_folder / "classes.json").write_text(json.dumps(classes))
+    run, output = tmp_path / "run", tmp_path / "predicted"
+    train(label_folder, run, "--trainer.max_steps=1")
+    photo = str(label_folder / "images/val/0.png")
+    assert main(["predict", str(run), photo, "-o", str(output)]) == 0
+    assert json.loads((output / "labels/classes.json").read_text()) == classes
 
 
 def test_label_maps_of_other_classes_are_refused(

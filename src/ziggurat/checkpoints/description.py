@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
 from ziggurat.preprocessing import CenterCrop, ChannelOrder, FitAligned, FitInside, Preprocessing
@@ -40,12 +41,14 @@ class Description:
         classes: Name of each class.
         preprocessing: What the model expects of an image.
         skeleton: What the keypoints are; None for a model that finds none.
+        palette: Colour of each class; None where the data gave none.
     """
 
     identity: ModelIdentity
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     skeleton: Skeleton | None = None
+    palette: tuple[Colour, ...] | None = None
 
     def to_json(self) -> str:
         """Write it down; the same description always gives the same text."""
@@ -57,6 +60,8 @@ class Description:
         }
         if self.skeleton is not None:
             content["skeleton"] = dataclasses.asdict(self.skeleton)
+        if self.palette is not None:
+            content["palette"] = [list(colour) for colour in self.palette]
         return json.dumps(content, sort_keys=True)
 
     @classmethod
@@ -84,7 +89,8 @@ class Description:
             )
         expected = {"format_version", "identity", "classes", "preprocessing"}
         has_keypoints = "skeleton" in values
-        _check_fields(values, expected | ({"skeleton"} & set(values)), "description", where)
+        optional = {"skeleton", "palette"} & set(values)
+        _check_fields(values, expected | optional, "description", where)
         identity = _identity_from_dict(values["identity"], where)
         if has_keypoints != (identity.num_keypoints is not None):
             raise ZigguratError(_broken(where, "of keypoints and their skeleton it has only one"))
@@ -101,7 +107,10 @@ class Description:
         skeleton = None
         if has_keypoints:
             skeleton = _skeleton_from_dict(values["skeleton"], identity.num_keypoints, where)
-        return cls(identity, tuple(classes), preprocessing, skeleton)
+        palette = None
+        if "palette" in values:
+            palette = _palette_from_list(values["palette"], identity, where)
+        return cls(identity, tuple(classes), preprocessing, skeleton, palette)
 
 
 def preprocessing_to_dict(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -194,6 +203,23 @@ def _skeleton_from_dict(values: object, num_keypoints: int | None, where: str) -
             raise ZigguratError(_broken(where, f"{key} of its skeleton are {values[key]!r}"))
         pairs[key] = tuple((first, second) for first, second in values[key])
     return Skeleton(tuple(names), **pairs)
+
+
+def _palette_from_list(values: object, identity: ModelIdentity, where: str) -> tuple[Colour, ...]:
+    if identity.task != "semantic_segmentation":
+        raise ZigguratError(_broken(where, f"a model for {identity.task} has no palette"))
+    if (
+        not isinstance(values, list)
+        or len(values) != identity.num_classes
+        or not all(
+            isinstance(colour, list)
+            and len(colour) == 3
+            and all(type(level) is int and 0 <= level <= 255 for level in colour)
+            for colour in values
+        )
+    ):
+        raise ZigguratError(_broken(where, f"its palette is no {identity.num_classes} colours"))
+    return tuple((red, green, blue) for red, green, blue in values)
 
 
 def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, where: str) -> None:

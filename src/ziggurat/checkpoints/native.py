@@ -31,6 +31,7 @@ from ziggurat.checkpoints.tensor_file import (
 )
 from ziggurat.errors import ZigguratError
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -76,7 +77,10 @@ def save_weights(model: zoo.Model, path: str | Path) -> None:
             f"{len(model.classes)} class names; give one name a class"
         )
     skeleton = model.skeleton if isinstance(model, Detector) else None
-    description = Description(model.identity, tuple(model.classes), model.preprocessing, skeleton)
+    palette = model.palette if isinstance(model, SemanticSegmenter) else None
+    description = Description(
+        model.identity, tuple(model.classes), model.preprocessing, skeleton, palette
+    )
     tensors = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
     }
@@ -128,6 +132,8 @@ def load_weights(path: str | Path) -> zoo.Model:
     if description.skeleton is not None:
         assert isinstance(model, Detector)  # with keypoints, no other model could be built
         model.skeleton = description.skeleton
+    if isinstance(model, SemanticSegmenter):
+        model.palette = description.palette
     return model.eval()
 
 

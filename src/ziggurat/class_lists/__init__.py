@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
+from timm.data import ImageNetInfo
+
 Colour = tuple[int, int, int]
 """Red, green, blue of 0..255."""
 
@@ -45,3 +47,10 @@ def class_list(name: str) -> ClassList:
         tuple(name for name, *_ in rows),
         tuple((int(red), int(green), int(blue)) for _, red, green, blue in rows),
     )
+
+
+@cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Return the 1000 classes of ImageNet (ILSVRC 2012); two pairs of them have one name."""
+    words = ImageNetInfo().label_descriptions()
+    return tuple(synonyms.split(",")[0] for synonyms in words)

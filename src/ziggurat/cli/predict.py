@@ -65,8 +65,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "class; category_id counts the model's classes from 1. csv: predictions.csv. yolo: "
         "labels/<image>.txt and data.yaml, without scores. labelme: <image>.json. cityscapes: "
         "what the benchmark's server takes, cityscapes/<image>.txt and a PNG a mask. labels (the "
-        "default of segmenters): labels/<image>.png, whose values are the classes. json: "
-        "areas.json, the area of each class",
+        "default of segmenters): labels/<image>.png, whose values are the classes. masks (their "
+        "default where classes overlap): masks/<class>/<image>.png. json: areas.json, the area of "
+        "each class",
     )
     parser.add_argument(
         "--no_pictures", action="store_true", help="write the results only, no pictures or videos"
@@ -148,8 +149,8 @@ def run(args: argparse.Namespace) -> None:
     if videos:
         import_av()  # else it is missed only when all images are done
     predictor = load(args.weights, device=args.device, fast=args.fast)
-    task = predictor.model.identity.task
-    chosen = choose_format(args.format, task, videos[0] if videos else None)
+    identity = predictor.model.identity
+    chosen = choose_format(args.format, identity, videos[0] if videos else None)
     place = _place(args)
     if place is not None:
         transformer_of(predictor)  # else it is missed only after the first image
@@ -239,9 +240,8 @@ class _Work:
             self.writer.add(prediction, Source(self.image_ids[file], file, picture.stem))
             found = _describe(_names(prediction))
             if not isinstance(prediction.result, Detections):  # shares of scores or of areas
-                found = ", ".join(
-                    f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)
-                )
+                shares = [f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)]
+                found = ", ".join(shares) or "nothing found"
             self._tell(file, found, picture)
 
     def predict_video(self, file: Path) -> None:

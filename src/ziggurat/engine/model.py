@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from ziggurat.backbones.timm_backbone import TimmBackbone
-from ziggurat.checkpoints.native import is_native, load_backbone, load_into
-from ziggurat.checkpoints.official import load_official, load_official_backbone
+from ziggurat.checkpoints.native import is_native, load_into
+from ziggurat.checkpoints.official import load_official
 from ziggurat.config.loss import LossConfig
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.class_frequency import class_pixels
@@ -28,6 +27,7 @@ from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
+from ziggurat.pretrained import find_weights, load_pretrained_backbone, source_of
 from ziggurat.zoo import Model, create_model, task_of
 
 
@@ -77,6 +77,9 @@ def build_model(
     if isinstance(model, Detector) and data.skeleton is not None:
         model.skeleton = data.skeleton
     _set_preprocessing(model, config, data)
+    if isinstance(model, SemanticSegmenter) and isinstance(data.train, LabelFolder):
+        palette = data.train.rule.palette
+        model.palette = palette if num_classes == len(data.classes) else None
     if isinstance(model, SemanticSegmenter) and config.task == "semantic_segmentation":
         model.training_loss = _training_loss(config.loss, data)
         model.training_loss.check(num_classes, overlapping=data.overlapping)
@@ -158,13 +161,9 @@ def _training_loss(config: LossConfig, data: RunData) -> SegmentationLoss:
 def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None:
     wanted = config.model
     if wanted.backbone_weights is not None:
-        path = Path(wanted.backbone_weights)
-        if is_native(path):
-            say(load_backbone(model.backbone, model.identity.backbone, path).summary())
-        else:
-            name = model.identity.backbone
-            say(load_official_backbone(model.backbone, name, path).summary())
+        name, source = model.identity.backbone, source_of(wanted.backbone_weights)
+        say(load_pretrained_backbone(model.backbone, name, source).summary())
     if wanted.weights is not None:
-        path = Path(wanted.weights)
+        path = find_weights(model.identity.name, source_of(wanted.weights))
         load = load_into if is_native(path) else load_official
         say(load(model, path, reset_classes=wanted.reset_classes).summary())

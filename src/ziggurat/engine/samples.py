@@ -10,8 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.inference.prediction import Prediction
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import CenterCrop, Preprocessing
 from ziggurat.types import Batch, ClassScores, Detections, Result
+from ziggurat.zoo import Model
 
 NUM_SAMPLES = 6
 MAX_SIDE = 512
@@ -46,17 +48,18 @@ class Samples:
             self._images.append(picture)
             self._results.append(result.above(SCORE) if isinstance(result, Detections) else result)
 
-    def log(self, logger: TensorBoardLogger, classes: tuple[str, ...], step: int) -> None:
+    def log(self, logger: TensorBoardLogger, model: Model, step: int) -> None:
         """Draw them, and forget them.
 
         Args:
             logger: Where to.
-            classes: Name of each label.
+            model: Says what the labels mean.
             step: Optimizer steps done.
         """
+        palette = model.palette if isinstance(model, SemanticSegmenter) else None
         pairs = zip(self._images, self._results, strict=True)
         for number, (image, result) in enumerate(pairs, start=1):
-            picture = Prediction(image, result, classes).draw()
+            picture = Prediction(image, result, model.classes, palette).draw()
             picture.thumbnail((MAX_SIDE, MAX_SIDE))
             logger.experiment.add_image(
                 f"predictions/{number}", np.asarray(picture), step, dataformats="HWC"

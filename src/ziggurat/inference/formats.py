@@ -7,10 +7,12 @@
 | yolo | labels/<image>.txt, data.yaml | exact | one polygon, no holes | exact | has none |
 | labelme | <image>.json | exact | polygons, no holes | exact | of objects |
 | cityscapes | cityscapes/<image>.txt, a PNG a mask | no | exact | no | yes |
+| labels | labels/<image>.png | no | of classes | no | no |
+| masks | masks/<class>/<image>.png | no | of classes that overlap | no | no |
 
 Polygons are simplified by up to a pixel, so that a person can edit them. A classifier's scores go
-to coco and csv. A segmenter's label maps go to labels/<image>.png whose values are the classes,
-their areas to areas.json ("json") and csv.
+to coco and csv. The values of a segmenter's label map are the classes; where classes overlap, each
+has a mask of 0 and 255. Areas go to areas.json ("json") and csv.
 """
 
 import csv
@@ -20,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args, runtime_checkable
 
+from PIL import Image
+
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.annotation_files import CityscapesWriter, LabelMeWriter, YoloWriter
 from ziggurat.inference.label_files import LabelFileWriter
@@ -27,8 +31,7 @@ from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.source import Source, objects_of
 from ziggurat.metrics.coco import to_coco_json
-from ziggurat.types import ClassMasks, ClassScores, DetectorTask, LabelMap, Task
-from ziggurat.visualize.palettes import class_colours
+from ziggurat.types import ClassMasks, ClassScores, DetectorTask, LabelMap, ModelIdentity, Task
 
 
 @runtime_checkable
@@ -45,8 +48,8 @@ class ResultWriter(Protocol):
 class CocoWriter:
     """COCO's result format, with the names of file and class added to every entry.
 
-    Weights know names of classes but no category ids of a data set: `category_id` counts the
-    model's classes from 1.
+    Weights know names of classes but no ids of a data set: `image_id` counts the images and
+    `category_id` the model's classes, both from 1, and an evaluation goes by the names.
 
     Args:
         output: Folder to write to.
@@ -134,28 +137,58 @@ class LabelPngWriter:
 
     Args:
         output: Folder to write to.
-        classes: Name of each label.
     """
 
-    def __init__(self, output: Path, classes: Sequence[str]) -> None:
-        self.writer = LabelFileWriter(output / "labels", classes, class_colours(classes))
+    def __init__(self, output: Path) -> None:
+        self.folder = output / "labels"
+        self.writer: LabelFileWriter | None = None
 
     def add(self, prediction: Prediction, source: Source) -> None:
-        """Write the file of one image.
-
-        Raises:
-            ZigguratError: If a pixel can be of several classes.
-        """
-        if not isinstance(prediction.result, LabelMap):
-            raise ZigguratError(
-                "--format labels holds one class a pixel, and the classes of this model may "
-                "overlap; choose csv or json"
-            )
-        self.writer.write(f"{source.stem}.png", prediction.result)
+        """Write the file of one image."""
+        assert isinstance(prediction.result, LabelMap)
+        if self.writer is None:
+            self.writer = LabelFileWriter(self.folder, prediction.classes, prediction.colours)
+        self.writer.write(f"{_stem(source)}.png", prediction.result)
 
     def close(self) -> Path:
         """Return the folder; every file is written already."""
-        return self.writer.folder
+        return self.folder
+
+
+class MaskPngWriter:
+    """A mask for each class as PNG files, as data sets of classes that overlap have them.
+
+    A class that an image has not has no file for it.
+
+    Args:
+        output: Folder to write to.
+        classes: Name of each class, which is that of its folder.
+
+    Raises:
+        ZigguratError: If a folder cannot be called so.
+    """
+
+    def __init__(self, output: Path, classes: Sequence[str]) -> None:
+        unfit = [name for name in classes if name in ("", ".", "..") or {*name} & {"/", "\\"}]
+        if unfit:
+            raise ZigguratError(
+                f"--format masks makes a folder for each class, and none can be called {unfit[0]!r}"
+                "; choose csv or json"
+            )
+        self.folder = output / "masks"
+
+    def add(self, prediction: Prediction, source: Source) -> None:
+        """Write the files of one image."""
+        assert isinstance(prediction.result, ClassMasks)
+        for name, mask in zip(prediction.classes, prediction.result.masks.cpu(), strict=True):
+            if mask.any():
+                content = io.BytesIO()
+                Image.fromarray(mask.numpy()).save(content, "PNG")
+                write_bytes(self.folder / name / f"{_stem(source)}.png", content.getvalue())
+
+    def close(self) -> Path:
+        """Return the folder; every file is written already."""
+        return self.folder
 
 
 class AreaWriter:
@@ -186,15 +219,29 @@ class Format:
         new: Makes a writer for a folder and the names of the classes.
         tasks: Tasks of the models whose predictions it holds.
         has_frames: Whether it can say which frame of a video is meant.
+        overlapping: Whether a pixel can be, or cannot be, of several classes; None for either.
     """
 
     new: Callable[[Path, Sequence[str]], ResultWriter]
     tasks: tuple[Task, ...]
     has_frames: bool = True
+    overlapping: bool | None = None
+
+    def holds(self, model: ModelIdentity) -> bool:
+        """Tell whether it holds what a model predicts.
+
+        Args:
+            model: The model.
+        """
+        return model.task in self.tasks and self.overlapping in (None, model.overlapping)
 
 
 _DETECTORS: tuple[Task, ...] = get_args(DetectorTask)
 FORMATS: dict[str, Format] = {
+    "labels": Format(
+        lambda output, _: LabelPngWriter(output), ("semantic_segmentation",), overlapping=False
+    ),
+    "masks": Format(MaskPngWriter, ("semantic_segmentation",), overlapping=True),
     "coco": Format(lambda output, _: CocoWriter(output), ("classification", *_DETECTORS)),
     "csv": Format(
         lambda output, _: CsvWriter(output),
@@ -203,33 +250,32 @@ FORMATS: dict[str, Format] = {
     "yolo": Format(YoloWriter, _DETECTORS, has_frames=False),
     "labelme": Format(lambda output, _: LabelMeWriter(output), _DETECTORS, has_frames=False),
     "cityscapes": Format(CityscapesWriter, ("instance_segmentation",), has_frames=False),
-    "labels": Format(LabelPngWriter, ("semantic_segmentation",), has_frames=False),
     "json": Format(lambda output, _: AreaWriter(output), ("semantic_segmentation",)),
 }
 
 
-def choose_format(wanted: str | None, task: Task, video: Path | None) -> Format:
+def choose_format(wanted: str | None, model: ModelIdentity, video: Path | None) -> Format:
     """Return the format for the predictions of a model.
 
     Args:
-        wanted: Its name; None takes the first that holds what a model of this task predicts.
-        task: What the model does.
+        wanted: Its name; None takes the first that holds what the model predicts.
+        model: The model.
         video: A video whose frames have to be told apart, or None where there is none.
 
     Raises:
         ZigguratError: If the format cannot hold the predictions.
     """
-    usual = "labels" if task == "semantic_segmentation" and video is None else None
     fitting = [
         name
         for name, found in FORMATS.items()
-        if task in found.tasks and (video is None or found.has_frames)
+        if found.holds(model) and (video is None or found.has_frames)
     ]
-    name = wanted or usual or fitting[0]
-    if task not in FORMATS[name].tasks:
+    name = wanted or fitting[0]
+    if not FORMATS[name].holds(model):
+        overlap = " of classes that overlap" if model.overlapping else ""
         raise ZigguratError(
-            f"--format {name} cannot hold what a model for {task} predicts; choose one of "
-            f"{', '.join(fitting)}"
+            f"--format {name} cannot hold what a model for {model.task}{overlap} predicts; choose "
+            f"one of {', '.join(fitting)}"
         )
     if name not in fitting:
         raise ZigguratError(
@@ -237,6 +283,11 @@ def choose_format(wanted: str | None, task: Task, video: Path | None) -> Format:
             f"{', '.join(fitting)}"
         )
     return FORMATS[name]
+
+
+def _stem(source: Source) -> str:
+    """Name of a file for an image, or for the frame of a video."""
+    return source.stem if source.frame is None else f"{source.stem}_{source.frame:06d}"
 
 
 def _place(source: Source) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 Logits of a tile are kept at the resolution of the head, where they are small. The image is then put
 together piece by piece: a piece lies in the same tiles everywhere, their logits are enlarged for
 this piece only and averaged (sliding windows, as in MMSegmentation), the probabilities of mirrored
-and resized views are averaged, and the best class is taken. What is held at once does not depend on
-the height of the image: the logits of a row or two of tiles, and those of one block of pixels.
+and resized views are averaged, and the best class is taken, or every class of at least one half
+where classes may overlap. What is held at once does not depend on the height of the image: the
+logits of a row or two of tiles, and those of one block of pixels.
 
 Shapes: K classes, h x w cells of the head.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float, Int, Int16
+from jaxtyping import Bool, Float, Int, Int16
 from PIL import Image
 from torch import Tensor
 
@@ -72,11 +73,12 @@ def segment(
         raw = model(pixels.contiguous(memory_format=torch.channels_last))
         assert isinstance(raw, Tensor)
         return model.decode(raw, [shown], [size])[0].to("cpu")
-    assert not model.overlapping  # `Predictor` refuses
     plain = None if look.tiles is None else replace(look.tiles, whole=False)
     regions = [whole(size)] if plain is None else plain.regions(size)
     logits: dict[Region, list[Tensor]] = {}
-    labels = torch.empty(size, dtype=torch.int16)
+    decide = _likely_classes if model.overlapping else _best_class
+    shape = (len(model.classes), *size) if model.overlapping else size
+    found = torch.empty(shape, dtype=torch.bool if model.overlapping else torch.int16)
     for piece, above in _pieces(regions, size):
         top = piece[1]
         for region in [region for region in logits if region[1] + region[3] <= top]:
@@ -86,8 +88,10 @@ def segment(
             # Tiles of a row are computed together, from left to right.
             row = [r for r in regions if r[1] == missing[0][1] and r not in logits]
             logits |= _look_at(model, image, row, look, device)
-        _fill(labels, piece, {region: logits[region] for region in above})
-    return LabelMap(labels)
+        _fill(found, piece, {region: logits[region] for region in above}, decide)
+    if model.overlapping:
+        return ClassMasks(found, torch.zeros(size, dtype=torch.bool))
+    return LabelMap(found)
 
 
 def _pieces(
@@ -145,8 +149,13 @@ def _show(image: Image.Image, view: View, preprocessing: FitAligned) -> Float[Te
     return pixels.flip(2) if view.is_mirrored else pixels
 
 
-def _fill(labels: Int16[Tensor, "H W"], piece: Region, logits: dict[Region, list[Tensor]]) -> None:
-    """Write the best classes of a piece, block by block."""
+def _fill(
+    found: Int16[Tensor, "H W"] | Bool[Tensor, "K H W"],
+    piece: Region,
+    logits: dict[Region, list[Tensor]],
+    decide: Callable[[Sequence[Sequence["_Part"]]], Tensor],
+) -> None:
+    """Write the classes of a piece, block by block."""
     left, top, width, height = piece
     views = list(zip(*logits.values(), strict=True))
     for y in range(top, top + height, BLOCK):
@@ -159,12 +168,18 @@ def _fill(labels: Int16[Tensor, "H W"], piece: Region, logits: dict[Region, list
                 ]
                 for view in views
             ]
-            if len(views) == 1:
-                best = _best_of_mean(parts[0])
-            else:
-                best = torch.stack([_mean(view).softmax(dim=2) for view in parts]).sum(dim=0)
-                best = best.argmax(dim=2)
-            labels[y : y + block[3], x : x + block[2]] = best.to(torch.int16).cpu()
+            found[..., y : y + block[3], x : x + block[2]] = decide(parts).to(found.dtype).cpu()
+
+
+def _best_class(views: Sequence[Sequence["_Part"]]) -> Int[Tensor, "y x"]:
+    if len(views) == 1:
+        return _best_of_mean(views[0])
+    return torch.stack([_mean(view).softmax(dim=2) for view in views]).sum(dim=0).argmax(dim=2)
+
+
+def _likely_classes(views: Sequence[Sequence["_Part"]]) -> Bool[Tensor, "K y x"]:
+    probability = torch.stack([_mean(view).sigmoid() for view in views]).mean(dim=0)
+    return (probability >= 0.5).permute(2, 0, 1)
 
 
 def _best_of_mean(parts: Sequence["_Part"]) -> Int[Tensor, "y x"]:

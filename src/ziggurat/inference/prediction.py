@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Result
@@ -28,11 +29,13 @@ class Prediction:
         result: Objects in pixels of the image, the class of every pixel, or the probability of each
             class.
         classes: Name of each label.
+        palette: Colour of each label in a segmenter's pictures; None takes the usual ones.
     """
 
     image: Image.Image
     result: Result
     classes: tuple[str, ...]
+    palette: tuple[Colour, ...] | None = None
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
         """Return (class name, score) of the most probable classes, or of the surest objects.
@@ -52,13 +55,28 @@ class Prediction:
             best = list(zip(labels, scores[:count].tolist(), strict=True))
         return [(self.classes[label], score) for label, score in best]
 
-    def draw(self) -> Image.Image:
-        """Return the image with what was found: boxes and masks, colours, or names below it."""
+    @property
+    def colours(self) -> UInt8[np.ndarray, "K 3"]:
+        """Red, green and blue of each label in a segmenter's pictures."""
+        if self.palette is None:
+            return class_colours(self.classes)
+        return np.array(self.palette, dtype=np.uint8)
+
+    def draw(self, *, legend_rows: int | None = None) -> Image.Image:
+        """Return the image with what was found: boxes and masks, colours, or names below it.
+
+        Args:
+            legend_rows: Rows of class names below a segmenter's picture, so that pictures of one
+                size stay so, as a video needs; the largest areas come first. By default as many as
+                there are names.
+        """
         if isinstance(self.result, Detections):
             return draw_detections(self.image, self.result, self.classes)
         if isinstance(self.result, LabelMap | ClassMasks):
             labels = _visible(self.result)
-            return draw_labels(self.image, labels, self.classes, class_colours(self.classes))
+            return draw_labels(
+                self.image, labels, self.classes, self.colours, legend_rows=legend_rows
+            )
         return draw_classes(self.image, self.result, self.classes)
 
     def save(self, path: str | Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from ziggurat.checkpoints.native import load_weights
+from ziggurat.class_lists import Colour, imagenet_classes
 from ziggurat.data.loading import collate
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.fast.inference import optimize_for_inference
@@ -17,6 +18,7 @@ from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.classify import classify
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
+from ziggurat.inference.label_evaluation import is_anonymous
 from ziggurat.inference.label_inference import Look, segment
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import Tiles, merge_tiles
@@ -92,8 +94,17 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Name of each label."""
-        return self.model.classes
+        """Name of each label; those of ImageNet where a classifier has 1000 without names."""
+        names = self.model.classes
+        is_classifier = isinstance(self.model, Classifier)
+        if is_classifier and is_anonymous(names) and len(names) == len(imagenet_classes()):
+            return imagenet_classes()
+        return names
+
+    @property
+    def palette(self) -> tuple[Colour, ...] | None:
+        """Colour of each label of a segmenter, where its data gave them."""
+        return self.model.palette if isinstance(self.model, SemanticSegmenter) else None
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -153,9 +164,10 @@ class Predictor:
         """Predict one image, a list of images, or whatever gives images one after the other.
 
         Args:
-            images: A file name, a PIL image, an array (H, W, 3) or (H, W) of uint8, a tensor
-                (3, H, W) of uint8 or of 0..1; a list of those gives a list; a generator of those
-                gives a generator, which holds no more images at once than it computes.
+            images: A file name, the bytes of a file, a PIL image, an array (H, W, 3) or (H, W) of
+                uint8, a tensor (3, H, W) of uint8 or of 0..1; a list of those gives a list; a
+                generator of those gives a generator, which holds no more images at once than it
+                computes.
             score_threshold: A detector's objects below this score are left out, 0.3 by default.
             classes: Names of the classes whose objects are wanted; by default all.
             tiles: Cut images that are too large for a detector or segmenter into tiles.
@@ -202,11 +214,6 @@ class Predictor:
                     f"this model is a {'classifier' if is_classifier else 'segmenter'}, which "
                     f"{does}; leave it out"
                 )
-        if self.model.identity.overlapping and (tiles is not None or augmentation is not None):
-            raise ZigguratError(
-                "tiles and augmentation are for classes that exclude each other, and those of this "
-                "model may overlap; leave them out"
-            )
         if suppression is not None and isinstance(self.model, Detector):
             self.model.require_duplicates()
         if score_threshold is not None and not 0 <= score_threshold <= 1:
@@ -226,7 +233,7 @@ class Predictor:
         remaining = iter(sources)
         while images := [to_image(source) for source in islice(remaining, wish.batch_size)]:
             for image, result in zip(images, self._results(images, wish), strict=True):
-                yield Prediction(image, result, self.classes)
+                yield Prediction(image, result, self.classes, self.palette)
 
     def _results(self, images: Sequence[Image.Image], wish: _Wish) -> Iterable[Result]:
         match self.preprocessing:

@@ -29,6 +29,9 @@ VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".m
 TIME_BASE = Fraction(1, 90000)
 """Unit of times in the new video, in seconds: fine enough for any rate."""
 
+LEGEND_ROWS = 2
+"""Rows of class names below the frames of a segmenter: all pictures of a video have one size."""
+
 _UPRIGHT = {
     90: Image.Transpose.ROTATE_90,
     180: Image.Transpose.ROTATE_180,
@@ -116,7 +119,7 @@ def predict_video(
         with VideoWriter(file) as writer:
             for frame, prediction in _predict(source, predict):
                 on_frame(frame, prediction)
-                writer.add(prediction.draw(), frame.time)
+                writer.add(prediction.draw(legend_rows=LEGEND_ROWS), frame.time)
 
     atomic_write(target, write)
 

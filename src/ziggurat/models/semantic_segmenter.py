@@ -6,6 +6,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.ops.class_masks import class_masks
@@ -45,7 +46,8 @@ class SemanticSegmenter(nn.Module):
         auxiliary_head: Maps of the backbone to logits that only training needs, or None.
         pyramid: Gives the neck maps of the strides that it needs, where the backbone does not.
         identity: What builds this model again.
-        classes: Name of each class.
+        classes: Name of each class. `palette`, an attribute, is the colour of each as the data have
+            it, or None: then pictures take the usual ones.
         preprocessing: What the model expects of an image.
         overlapping: Whether classes may overlap, each pixel being asked for each class by itself.
     """
@@ -71,6 +73,7 @@ class SemanticSegmenter(nn.Module):
         self.auxiliary_head = auxiliary_head
         self.identity = identity
         self.classes = classes
+        self.palette: tuple[Colour, ...] | None = None
         self.preprocessing = preprocessing
         self.overlapping = overlapping
         self.training_loss = SegmentationLoss()

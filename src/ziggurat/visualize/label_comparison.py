@@ -134,8 +134,10 @@ def legend(
     colours: Colours,
     letters: ImageFont.FreeTypeFont,
     width: int,
+    *,
+    rows: int | None = None,
 ) -> Image.Image:
-    """Draw a box of its colour and the name of each class, in as many rows as they need.
+    """Draw a box of its colour and the name of each class.
 
     Args:
         labels: Classes to name, in order.
@@ -143,6 +145,8 @@ def legend(
         colours: Red, green and blue of each class.
         letters: Font of the names.
         width: Width of the picture, in pixels.
+        rows: Rows of the picture; what has no place in them is left out. By default as many as the
+            names need.
     """
     box = round(letters.size)
     line = round(1.7 * box)
@@ -152,9 +156,12 @@ def legend(
         needed = 3 * box + round(letters.getlength(name))
         if left > _MARGIN and left + needed > width:
             left, top = _MARGIN, top + line
+            if top == (rows or -1) * line:
+                break
         places.append((label, name, left, top))
         left += needed
-    strip = Image.new("RGB", (width, top + line if places else 1), _BACKGROUND)
+    height = (top + line if places else 1) if rows is None else rows * line
+    strip = Image.new("RGB", (width, height), _BACKGROUND)
     draw = ImageDraw.Draw(strip)
     for label, name, left, top in places:
         red, green, blue = (int(level) for level in colours[label])

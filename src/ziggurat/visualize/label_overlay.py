@@ -30,6 +30,8 @@ def draw_labels(
     labels: UInt8[np.ndarray, "H W"],
     classes: Sequence[str],
     colours: Integer[np.ndarray, "K 3"],
+    *,
+    legend_rows: int | None = None,
 ) -> Image.Image:
     """Lay the classes on a photo and name those that occur, the largest first.
 
@@ -38,6 +40,7 @@ def draw_labels(
         labels: Class of each of its pixels, 255 where there is none.
         classes: Name of each class.
         colours: Red, green and blue of each class.
+        legend_rows: Rows for the names; by default as many as they need.
 
     Raises:
         ValueError: If image and labels differ in size.
@@ -62,7 +65,7 @@ def draw_labels(
     present = [int(label) for label in np.argsort(-counts, kind="stable") if counts[label]]
     width = max(picture.width, READABLE_SIDE)
     letters = font(max(13, round(width / 48)))
-    names = legend(present, classes, colours, letters, width)
+    names = legend(present, classes, colours, letters, width, rows=legend_rows)
     canvas = Image.new("RGB", (width, picture.height + names.height), names.getpixel((0, 0)))
     canvas.paste(picture, ((width - picture.width) // 2, 0))
     canvas.paste(names, (0, picture.height))

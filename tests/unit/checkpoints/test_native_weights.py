@@ -25,6 +25,7 @@ from ziggurat.checkpoints.native import is_native, load_into, load_weights, save
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Preprocessing
 from ziggurat.types import ModelIdentity
 
@@ -391,3 +392,29 @@ def test_a_preprocessing_from_before_it_had_an_order_of_channels() -> None:
 def test_an_order_of_channels_that_is_none(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ZigguratError, match=message):
         preprocessing_from_dict(values, "here")
+
+
+def test_colours_of_a_segmenter_come_back(tmp_path: Path) -> None:
+    model = zoo.create_model("segformer", backbone="p2t_mini", num_classes=2, head_channels=8)
+    assert isinstance(model, SemanticSegmenter)
+    save_weights(model, tmp_path / "plain.safetensors")
+    plain = load_weights(tmp_path / "plain.safetensors")
+    assert isinstance(plain, SemanticSegmenter) and plain.palette is None
+    model.palette = ((1, 2, 3), (255, 0, 255))
+    save_weights(model, tmp_path / "coloured.safetensors")
+    coloured = load_weights(tmp_path / "coloured.safetensors")
+    assert isinstance(coloured, SemanticSegmenter) and coloured.palette == model.palette
+
+
+@pytest.mark.parametrize(
+    "palette", ["red", [[1, 2, 3]], [[1, 2, 3], [4, 5]], [[1, 2, 3], [4, 5, 256]]]
+)
+def test_a_palette_that_is_none(palette: object) -> None:
+    identity = ModelIdentity("semantic_segmentation", "segformer", "p2t_mini", 2, None, 8)
+    content = json.loads(Description(identity, ("a", "b"), FitAligned()).to_json())
+    text = json.dumps(content | {"palette": palette})
+    with pytest.raises(ZigguratError, match=r"is damaged: its palette is no 2 colours"):
+        Description.from_json(text, "a file")
+    content["identity"]["task"] = "detection"
+    with pytest.raises(ZigguratError, match=r"a model for detection has no palette"):
+        Description.from_json(json.dumps(content | {"palette": palette}), "a file")

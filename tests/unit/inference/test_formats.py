@@ -16,7 +16,14 @@ from ziggurat.inference.formats import FORMATS, choose_format
 from ziggurat.inference.outlines import polygons_of, simplify
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.source import Source
-from ziggurat.types import ClassScores, Detections, LabelMap, ObjectMasks
+from ziggurat.types import (
+    ClassMasks,
+    ClassScores,
+    Detections,
+    LabelMap,
+    ModelIdentity,
+    ObjectMasks,
+)
 
 CLASSES = ("cat", "lion, big")
 
@@ -237,13 +244,53 @@ def test_label_maps(tmp_path: Path) -> None:
 
 def test_a_format_is_chosen_by_what_is_predicted() -> None:
     video = Path("a.mp4")
-    assert choose_format(None, "detection", None) is FORMATS["coco"]
-    assert choose_format(None, "semantic_segmentation", None) is FORMATS["labels"]
-    assert choose_format(None, "semantic_segmentation", video) is FORMATS["csv"]
-    assert choose_format("json", "semantic_segmentation", video) is FORMATS["json"]
+    detector = ModelIdentity("detection", "retinanet", "p2t_tiny", 3)
+    segmenter = ModelIdentity("semantic_segmentation", "segformer", "p2t_tiny", 3)
+    overlapping = replace(segmenter, overlapping=True)
+    classifier = ModelIdentity("classification", "classifier", "p2t_tiny", 3)
+    assert choose_format(None, detector, None) is FORMATS["coco"]
+    assert choose_format(None, segmenter, video) is FORMATS["labels"]
+    assert choose_format(None, overlapping, None) is FORMATS["masks"]
+    assert choose_format("json", segmenter, video) is FORMATS["json"]
     with pytest.raises(ZigguratError, match=r"yolo cannot hold .* of coco, csv"):
-        choose_format("yolo", "classification", None)
-    with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of csv, labels, json"):
-        choose_format("coco", "semantic_segmentation", None)
-    with pytest.raises(ZigguratError, match=r"labels describes image files and a\.mp4 is a video"):
-        choose_format("labels", "semantic_segmentation", video)
+        choose_format("yolo", classifier, None)
+    with pytest.raises(ZigguratError, match=r"coco cannot hold .* one of labels, csv, json"):
+        choose_format("coco", segmenter, None)
+    with pytest.raises(ZigguratError, match=r"classes that overlap .* one of masks, csv, json"):
+        choose_format("labels", overlapping, None)
+    with pytest.raises(ZigguratError, match=r"yolo describes image files and a\.mp4 is a video"):
+        choose_format("yolo", detector, video)
+
+
+def test_masks_of_classes_that_overlap(tmp_path: Path) -> None:
+    masks = torch.zeros(3, 4, 5, dtype=torch.bool)
+    masks[0, :2], masks[2, 1:] = True, True
+    result = ClassMasks(masks, torch.zeros(4, 5, dtype=torch.bool))
+    one = Prediction(Image.new("RGB", (5, 4)), result, ("wet", "dry", "road"))
+    writer = FORMATS["masks"].new(tmp_path, one.classes)
+    writer.add(one, Source(1, Path("a.png"), "a"))
+    writer.add(one, Source(2, Path("b.mp4"), "b", frame=7, time=0.1))
+    folder = writer.close()
+    files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.png"))
+    assert files == ["road/a.png", "road/b_000007.png", "wet/a.png", "wet/b_000007.png"]
+    with Image.open(folder / "road" / "a.png") as image:
+        assert np.array_equal(np.asarray(image), masks[2].numpy())
+    with pytest.raises(ZigguratError, match=r"can be called '\.\./wet'; choose csv or json"):
+        FORMATS["masks"].new(tmp_path, ("../wet", "dry"))
+
+
+def test_a_palette_of_the_data_goes_before_the_usual_one(tmp_path: Path) -> None:
+    palette = ((1, 2, 3), (255, 0, 255))
+    labels = LabelMap(torch.tensor([[0, 1], [1, 1]]))
+    one = Prediction(Image.new("RGB", (2, 2)), labels, ("road", "sky"), palette)
+    writer = FORMATS["labels"].new(tmp_path, one.classes)
+    writer.add(one, Source(1, Path("a.png"), "a"))
+    folder = writer.close()
+    assert json.loads((folder / "classes.json").read_text())["palette"] == [
+        [1, 2, 3],
+        [255, 0, 255],
+    ]
+    with Image.open(folder / "a.png") as image:
+        assert image.getpalette()[3:6] == [255, 0, 255]  # type: ignore[index]
+    drawn = np.asarray(one.draw())
+    assert (drawn == (140, 0, 140)).all(axis=-1).any()  # 55 % of it on black

@@ -1,5 +1,7 @@
 """Label maps of images of any size: tiles and views give what the plain way gives."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from ziggurat.inference.predictor import Predictor
 from ziggurat.inference.tiles import Tiles
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import FitAligned
-from ziggurat.types import LabelMap
+from ziggurat.types import ClassMasks, LabelMap
 
 CPU = torch.device("cpu")
 
@@ -109,6 +111,32 @@ def test_probabilities_of_views_are_averaged(model: SemanticSegmenter, photo: Im
     pair.paste(half.transpose(Image.Transpose.FLIP_LEFT_RIGHT), (96, 0))
     found = labels_of(model, pair, Look(augmentation=Augmentation(flip=True)))
     assert torch.equal(found, found.flip(1))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_classes_that_overlap_in_tiles_and_views(
+    model: SemanticSegmenter, photo: Image.Image, flip: bool
+) -> None:
+    several = copy.deepcopy(model)
+    several.overlapping = True
+    look = Look(Tiles(96, 32, whole=False), Augmentation(flip=flip))
+    found = segment(several, photo, look, CPU)
+    assert isinstance(found, ClassMasks) and found.masks.shape == (5, 128, 192)
+    assert not found.ignored.any()
+    probabilities = torch.zeros(5, 128, 192)
+    for mirrored in (False, True) if flip else (False,):
+        total, count = torch.zeros(5, 128, 192), torch.zeros(128, 192)
+        for left, top, width, height in look.tiles.regions((128, 192)):  # type: ignore[union-attr]
+            part = _shown(photo.crop((left, top, left + width, top + height)))
+            with torch.inference_mode():
+                logits = model(part.flip(3) if mirrored else part)
+            logits = logits.flip(3) if mirrored else logits
+            enlarged = F.interpolate(logits, size=(height, width), mode="bilinear")[0]
+            total[:, top : top + height, left : left + width] += enlarged
+            count[top : top + height, left : left + width] += 1
+        probabilities += (total / count).sigmoid() / (1 + flip)
+    assert (found.masks == (probabilities >= 0.5)).float().mean() > 0.999
+    assert 0.05 < found.masks.float().mean() < 0.95
 
 
 def test_batches_of_tiles_change_nothing(model: SemanticSegmenter, photo: Image.Image) -> None:

@@ -22,7 +22,7 @@ from ziggurat.inference.tiles import Tiles
 from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.preprocessing import CenterCrop
 from ziggurat.types import Batch, ClassScores, Detections, Result
-from ziggurat.zoo import Model
+from ziggurat.zoo import Model, create_model
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,8 @@ def test_every_kind_of_image_gives_the_same(
     first = predictions[0].to_dict()
     assert first["objects"]
     assert all(prediction.to_dict() == first for prediction in predictions)
+    # Bytes are one image, not a sequence of numbers.
+    assert detector((tmp_path / "photo.png").read_bytes()).to_dict() == first
 
 
 def test_a_list_equals_its_images_one_by_one(detector: Predictor, photo: Image.Image) -> None:
@@ -321,3 +323,10 @@ def test_devices(classifier_file: Path) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ZigguratError, match="no device 'cuda'"):
             load(classifier_file, device="cuda")
+
+
+def test_classes_of_imagenet_have_names() -> None:
+    official = Predictor(create_model("p2t_mini"))
+    assert official.classes[207] == "golden retriever" and len(official.classes) == 1000
+    assert official(Image.new("RGB", (90, 80))).top(1)[0][0] in official.classes
+    assert official.model.classes[207] == "class_207"  # an evaluation goes by the folders

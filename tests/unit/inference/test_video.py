@@ -20,7 +20,7 @@ from ziggurat.inference.video import (
     predict_video,
     read_frames,
 )
-from ziggurat.types import Detections
+from ziggurat.types import Detections, LabelMap
 
 TIMES = [0.0, 0.1, 0.2, 0.7, 0.8]
 
@@ -143,3 +143,22 @@ def test_videos_are_told_by_name() -> None:
     assert is_video_file(Path("b.webm"))
     assert not is_video_file(Path("mp4"))
     assert not is_video_file(Path("b.gif"))
+
+
+def test_a_legend_of_one_size_for_all_frames(clip: Path, tmp_path: Path) -> None:
+    classes = tuple(f"something with a long name {number}" for number in range(60))
+    numbers = torch.arange(300)[:, None].repeat(1, 500)
+
+    def segment(images: Iterable[Image.Image]) -> Iterator[Prediction]:
+        for number, image in enumerate(images):
+            labels = numbers // 5 if number % 2 else torch.zeros_like(numbers)
+            yield Prediction(image, LabelMap(labels), classes)
+
+    target = tmp_path / "drawn.mp4"
+    predict_video(clip, target, segment, lambda *_: None)
+    few, many = (frame.image for frame in list(read_frames(target))[:2])
+    rows = few.height - 300
+    assert 2 * 15 < rows < 2 * 40
+    # A frame of few classes has the room, one of many fills it.
+    assert np.asarray(few.convert("L"))[-rows // 3 :].max() < 60
+    assert np.asarray(many.convert("L"))[-rows // 3 :].max() > 150
