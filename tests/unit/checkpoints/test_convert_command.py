@@ -11,9 +11,12 @@ from torch import Tensor
 
 import ziggurat
 from ziggurat.checkpoints.native import load_weights, save_weights
+from ziggurat.checkpoints.pvt_v2 import to_timm
+from ziggurat.class_lists import class_list
 from ziggurat.cli import convert
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
+from ziggurat.preprocessing import FitAligned
 
 Weights = dict[str, Tensor]
 
@@ -153,4 +156,35 @@ def test_a_malicious_file_runs_nothing_and_leaves_no_output(tmp_path: Path) -> N
     with pytest.raises(ZigguratError, match="refused and nothing in it was run"):
         _run(tmp_path / "evil.pth", "--model", "p2t_mini", "-o", output)
     assert not marker.exists()
+    assert not output.exists()
+
+
+def test_names_of_a_known_list(tmp_path: Path) -> None:
+    model = ziggurat.create_model("pvt_v2_b0", num_classes=11)
+    torch.save(to_timm(model), tmp_path / "official.pth")
+    output = tmp_path / "ours.safetensors"
+    _run(tmp_path / "official.pth", "--model", "pvt_v2_b0", "--classes", "camvid", "-o", output)
+    assert load_weights(output).classes == class_list("camvid").classes
+
+
+def test_the_size_that_a_model_was_trained_for() -> None:
+    model = ziggurat.create_model("topformer_seg_tiny")
+    convert._set_sides(model, 448, None)
+    assert model.preprocessing == FitAligned(short_side=448, long_side=2048)
+    convert._set_sides(model, 520, 520)
+    assert model.preprocessing == FitAligned(short_side=520, long_side=520)
+
+
+@pytest.mark.parametrize(("short", "long"), [(0, None), (9, 8), (None, 511)])
+def test_sizes_that_are_none(short: int | None, long: int | None) -> None:
+    model = ziggurat.create_model("topformer_seg_tiny")
+    with pytest.raises(ZigguratError, match="at least 1 pixel and at most the long one, got"):
+        convert._set_sides(model, short, long)
+
+
+def test_a_classifier_has_no_sides(tmp_path: Path, official: Path) -> None:
+    output = tmp_path / "ours.safetensors"
+    words = (official, "--model", "p2t_mini", "--num_classes", 5, "-o", output, "--short_side", 9)
+    with pytest.raises(ZigguratError, match="p2t_mini is a classifier; leave them out"):
+        _run(*words)
     assert not output.exists()

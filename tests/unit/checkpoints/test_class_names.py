@@ -1,0 +1,82 @@
+"""Classes of official files: their own names, else those of the published data."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from ziggurat.checkpoints.class_names import published_classes, stored_classes
+from ziggurat.checkpoints.native import load_weights, save_weights
+from ziggurat.checkpoints.official import load_official
+from ziggurat.class_lists import class_list
+from ziggurat.models.classifier import Classifier
+from ziggurat.models.detector import Detector
+from ziggurat.types import ModelIdentity
+
+Weights = dict[str, Tensor]
+NAMES = ["ant", "bee", "cow"]
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_the_names_of_a_file(
+    kind: type, detector: Detector, detector_file: Weights, tmp_path: Path
+) -> None:
+    file = {"meta": {"CLASSES": kind(NAMES), "PALETTE": [[0, 0, 0]]}, "state_dict": detector_file}
+    path = tmp_path / "official.pth"
+    torch.save(file, path)
+    load_official(detector, path)
+    assert detector.classes == tuple(NAMES)
+    save_weights(detector, tmp_path / "ours.safetensors")
+    assert load_weights(tmp_path / "ours.safetensors").classes == tuple(NAMES)
+
+
+def test_names_of_newer_files(detector: Detector, detector_file: Weights) -> None:
+    meta = {"dataset_meta": {"classes": NAMES}, "epoch": 12}
+    load_official(detector, {"meta": meta, "state_dict": detector_file})
+    assert detector.classes == tuple(NAMES)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [None, "text", {}, {"CLASSES": None}, {"CLASSES": "ant"}, {"CLASSES": [1, 2, 3]}],
+)
+def test_a_file_without_names(meta: object, detector: Detector, detector_file: Weights) -> None:
+    assert stored_classes(meta) is None
+    load_official(detector, {"meta": meta, "state_dict": detector_file})
+    assert detector.classes == ("class_0", "class_1", "class_2")
+
+
+def test_names_that_the_model_has_stay(detector: Detector, detector_file: Weights) -> None:
+    detector.classes = ("x", "y", "z")
+    load_official(detector, {"meta": {"CLASSES": NAMES}, "state_dict": detector_file})
+    assert detector.classes == ("x", "y", "z")
+
+
+def test_more_names_than_classes_are_those_of_other_data(
+    detector: Detector, detector_file: Weights
+) -> None:
+    load_official(detector, {"meta": {"CLASSES": [*NAMES, "dog"]}, "state_dict": detector_file})
+    assert detector.classes == ("class_0", "class_1", "class_2")
+
+
+def test_a_classifier_keeps_its_numbers(classifier: Classifier, imagenet_file: Weights) -> None:
+    meta = {"CLASSES": ["a", "b", "c", "d", "e"]}
+    load_official(classifier, {"meta": meta, "state_dict": imagenet_file})
+    assert classifier.classes == tuple(f"class_{number}" for number in range(5))
+
+
+def test_names_of_the_published_data() -> None:
+    def names(task: str, system: str, count: int) -> tuple[str, ...] | None:
+        return published_classes(ModelIdentity(task, system, "p2t_tiny", count))  # type: ignore[arg-type]
+
+    objects = names("detection", "retinanet", 80)
+    assert objects is not None and objects[:2] == ("person", "bicycle")
+    assert objects[-1] == "toothbrush" and names("instance_segmentation", "x", 80) == objects
+    assert names("keypoint_detection", "keypoint_rcnn", 1) == ("person",)
+    assert names("semantic_segmentation", "semantic_fpn", 150) == class_list("ade20k").classes
+    cityscapes = class_list("cityscapes").classes
+    assert names("semantic_segmentation", "topformer_seg_cityscapes", 19) == cityscapes
+    assert names("semantic_segmentation", "semantic_fpn", 19) is None
+    assert names("detection", "retinanet", 20) is None
+    assert names("classification", "classifier", 1000) is None
