@@ -165,7 +165,7 @@ def _time_parts(
     result: Result, model: nn.Module | None, conditions: Conditions
 ) -> dict[str, float]:
     """Time the parts of a prediction, where a model is known in parts."""
-    if result.contestant.variant != "eager" or result.setting.is_training:
+    if result.contestant.variant == "compiled" or result.setting.is_training:
         return {}
     if not isinstance(model, Classifier | Detector | SemanticSegmenter):
         return {}
@@ -186,10 +186,10 @@ def _prepare(
         say(f"    its Feature Pyramid Transformer will take about {predicted / 2**30:.2f} GiB")
     images = make_ready(model, setting, device, conditions.memory_format)
     flops = count_flops(model, setting, images)
-    step = make_step(make_variant(model, contestant.variant), images, setting)
-    warm = warm_up(step, device)
+    variant = make_variant(model, contestant.variant)
+    warm = warm_up(make_step(variant, images, setting), device)
     ready = replace(result, parameters=parameters, flops=flops, preparation=warm.preparation)
-    return ready, warm, model
+    return ready, warm, variant
 
 
 def _measure_memory(result: Result, conditions: Conditions, say: Callable[[str], None]) -> Result:
