@@ -77,6 +77,21 @@ def test_backbone_compiles_to_one_graph(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "name",
+    ["topformer_seg_tiny", "semantic_fpn_p2t_tiny", "segformer_gpvit_l1", "upernet_gpvit_l1"],
+)
+def test_a_segmenter_compiles_to_one_graph(name: str) -> None:
+    model = ziggurat.create_model(name, num_classes=3).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="eager", dynamic=True)
+    with torch.inference_mode():
+        for size in ((96, 128), (160, 96)):
+            images = torch.randn(1, 3, *size)
+            torch.testing.assert_close(compiled(images), model(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("name", [*SMALLEST_TRUNKS, "pvt_v2_b2_li"])
 def test_classifier_exports_with_sizes_left_open(name: str) -> None:
     trunk, head = create_classifier_parts(name, 3)
