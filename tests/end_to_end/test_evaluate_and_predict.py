@@ -126,6 +126,45 @@ def test_evaluate_detector(
     assert {entry["category_id"] for entry in found} <= {2, 7}
 
 
+def test_evaluation_of_what_predict_wrote(detector: Path, tmp_path: Path) -> None:
+    """The ids of the data are others than those that predict counts."""
+    names = ("b.png", "a.png", "c.png")
+    for number, name in enumerate(names):
+        save_photo(tmp_path / "data" / "val" / name, number)
+    objects = [(7, 5, [3, 3, 50, 50]), (3, 9, [20, 10, 80, 70]), (5, 5, [40, 20, 60, 60])]
+    annotations = {
+        "images": [
+            {"id": number, "file_name": name, "width": 120, "height": 90}
+            for number, name in zip((7, 5, 3), names, strict=True)
+        ],
+        "annotations": [
+            {"id": number, "image_id": image, "category_id": category, "bbox": box}
+            for number, (image, category, box) in enumerate(objects)
+        ],
+        "categories": [
+            {"id": number, "name": name} for number, name in zip((9, 5), CLASSES, strict=True)
+        ],
+    }
+    file = tmp_path / "data" / "annotations" / "instances_val.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(annotations))
+    named = ["--data.annotations", str(file), "--data.images", str(tmp_path / "data" / "val")]
+    assert main(["evaluate", str(detector), *named, "-o", str(tmp_path / "first")]) == 0
+    out = tmp_path / "out"
+    words = [str(detector), str(tmp_path / "data" / "val"), "-o", str(out), "--no_pictures"]
+    assert main(["predict", *words, "--score_threshold", "0"]) == 0
+    results = ["evaluate", "--results", str(out / "predictions.json")]
+    assert main([*results, "--data.root", str(tmp_path / "data")]) == 0
+    found, expected = (
+        json.loads((folder / "evaluation.json").read_text())
+        for folder in (out / "evaluation", tmp_path / "first")
+    )
+    assert found["metrics"] == expected["metrics"]
+    assert found["metrics"]["AP50"] > 0
+    of_class, wanted = ({r["class"]: r for r in c["per_class"]} for c in (found, expected))
+    assert of_class == wanted
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

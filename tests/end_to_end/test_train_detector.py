@@ -67,6 +67,26 @@ def test_train_detector_learns_and_leaves_weights(
     assert page.count('alt="prediction of') == 2
 
 
+def test_images_without_objects_can_be_trained_on(
+    tmp_path: Path,
+    coco_folder: Path,
+    train_detector: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = coco_folder / "annotations" / "instances_train.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = content["annotations"][:1]
+    file.write_text(json.dumps(content))
+    output = tmp_path / "run"
+    words = ("--trainer.max_epochs=null", "--trainer.max_steps=1")
+    assert train_detector(output, *words, "--data.keep_empty=true") == 0
+    printed = capsys.readouterr().out
+    assert "12 training and 4 validation images" in printed
+    assert "have no objects" not in printed
+    assert train_detector(tmp_path / "other", *words) == 0
+    assert "11 of 12 images have no objects and are not trained on" in capsys.readouterr().out
+
+
 def test_resume_of_a_detector_repeats_the_whole_run(
     tmp_path: Path, train_detector: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

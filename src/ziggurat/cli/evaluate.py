@@ -21,6 +21,7 @@ from ziggurat.inference.evaluation import Evaluation, evaluate_run
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.label_gallery import EvaluatedLabels, image_rows, worst_panels
 from ziggurat.inference.label_reevaluation import evaluate_label_files
+from ziggurat.inference.object_data import named_places
 from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.predictor import find_weights
 from ziggurat.inference.reevaluation import evaluate_results
@@ -69,6 +70,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="split",
         metavar="SPLIT",
         help="split to evaluate on; by default the run's validation split, or val",
+    )
+    parser.add_argument(
+        "--data.annotations",
+        dest="annotations",
+        type=Path,
+        metavar="FILE",
+        help="COCO annotation file of a detector's data, in any place, in place of a split; below "
+        "--data.root where that is given",
+    )
+    parser.add_argument(
+        "--data.images",
+        dest="images",
+        type=Path,
+        metavar="DIR",
+        help="folder that the file names in --data.annotations are relative to",
     )
     parser.add_argument(
         "--rules",
@@ -135,7 +151,8 @@ def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="PIXELS",
         help="cut images larger than this into overlapping square tiles, for a detector, which "
-        "looks at the whole image, too, or a segmenter",
+        "looks at the whole image, too, or a segmenter; tiles as large as the short side of the "
+        "model's evaluation are seen pixel by pixel, smaller ones enlarged",
     )
     parser.add_argument(
         "--tile_overlap",
@@ -193,6 +210,8 @@ def run(args: argparse.Namespace) -> None:
     console = Console()
     heading = f"{evaluation.model_name} ({evaluation.weights}) on {evaluation.data}"
     console.print(heading, markup=False, soft_wrap=True)
+    for note in evaluation.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(report_tables(evaluation.report))
     files = _write(evaluation, output)
     if options.save_to is not None:
@@ -219,6 +238,11 @@ def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> E
             "--results has been predicted; leave them out"
         )
     if args.results.is_dir():
+        if options.places is not None:
+            raise ZigguratError(
+                "--data.annotations and --data.images name the true objects of detections, and "
+                "--results is a folder of label maps; give their data with --data.root"
+            )
         return evaluate_label_files(
             args.results,
             data_root=args.root,
@@ -231,7 +255,13 @@ def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> E
         raise ZigguratError(
             f"{name} is for a folder of label maps, and --results is a file; leave it out"
         )
-    return evaluate_results(args.results, data_root=args.root, split=args.split, rules=args.rules)
+    return evaluate_results(
+        args.results,
+        data_root=args.root,
+        split=args.split,
+        rules=args.rules,
+        places=options.places,
+    )
 
 
 def _options(args: argparse.Namespace, output: Path) -> EvaluationOptions:
@@ -251,7 +281,10 @@ def _options(args: argparse.Namespace, output: Path) -> EvaluationOptions:
     if args.flip or args.scales is not None:
         augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
     save_to = output / "labels" if args.save_labels else None
-    return EvaluationOptions(tiles, augmentation, suppression_of(args), save_to, args.layout)
+    places = named_places(args.root, args.annotations, args.images, args.split)
+    return EvaluationOptions(
+        tiles, augmentation, suppression_of(args), save_to, args.layout, places
+    )
 
 
 def _write(evaluation: Evaluation, output: Path) -> list[Path]:
@@ -260,6 +293,7 @@ def _write(evaluation: Evaluation, output: Path) -> list[Path]:
         "weights": str(evaluation.weights),
         "data": evaluation.data,
         "bad_files": [{"path": f.path, "reason": f.reason} for f in evaluation.bad_files],
+        "notes": list(evaluation.notes),
         **evaluation.report.to_json(),
     }
     files = [write_json(output / "evaluation.json", content)]

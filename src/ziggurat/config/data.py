@@ -141,6 +141,8 @@ class DetectionData:
     """Annotation file to validate on, below the root; null finds it by the split."""
     val_images: str | None = None
     """Folder of the validation images, below the root; null finds it by the split."""
+    keep_empty: bool = False
+    """Whether training images without objects are trained on; published runs leave them out."""
     short_side: int = 800
     """Largest short side, in pixels; images are resized to meet this or long_side."""
     long_side: int = 1333

@@ -1,6 +1,7 @@
 """Check a data set in COCO's layout: annotations/instances_<split>.json and <split>/*.jpg.
 
-Keypoints may be in annotations/person_keypoints_<split>.json, too. Unlike the reader for training,
+Keypoints may be in annotations/person_keypoints_<split>.json, too; tools export
+<split>/_annotations.coco.json. Unlike the reader for training,
 which stops at the first defect, this goes through to the end and names them all.
 """
 
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ziggurat.data.check_coco_objects import Entry, check_object, read_object
-from ziggurat.data.coco import PREFIXES, find_coco
+from ziggurat.data.coco import EXPORTED_FILE, PREFIXES, annotation_files, find_coco
 from ziggurat.data.coco_file import SOURCE, image_size
 from ziggurat.data.decode import ImageDecodeError, is_image_file
 from ziggurat.data.findings import (
@@ -35,23 +36,18 @@ from ziggurat.types import ImageSize
 _NUM_EXAMPLES = 12
 
 
-def is_coco(root: Path) -> bool:
-    """Tell whether a folder has annotation files named as COCO's."""
-    return any(_annotation_files(root))
-
-
-def _annotation_files(root: Path) -> list[Path]:
-    files = sorted((root / "annotations").glob("*.json"))
-    files = [path for path in files if path.name.startswith(PREFIXES)]
-    return sorted(files, key=lambda path: _split_name(path) not in TRAIN_SPLITS)
+def _trained_first(root: Path) -> list[Path]:
+    return sorted(annotation_files(root), key=lambda path: _split_name(path) not in TRAIN_SPLITS)
 
 
 def _split_name(path: Path) -> str:
+    if path.name == EXPORTED_FILE:
+        return path.parent.name
     return path.stem.removeprefix(_prefix(path))
 
 
 def _prefix(path: Path) -> str:
-    return next(prefix for prefix in PREFIXES if path.name.startswith(prefix))
+    return next((prefix for prefix in PREFIXES if path.name.startswith(prefix)), PREFIXES[0])
 
 
 @dataclass
@@ -91,7 +87,7 @@ def check_coco(root: Path, on_progress: Progress | None = None) -> DatasetCheck:
     findings: list[Finding] = []
     examples: list[Example] = []
     trained: dict[str, dict[int, str]] = {}
-    files = _annotation_files(root)
+    files = _trained_first(root)
     for path in files:
         split = SplitCheck(root, path.relative_to(root).as_posix(), _split_name(path))
         tables = _read(split, path)
@@ -229,12 +225,21 @@ def check_split(
     images = _by_id(split, "images", tables["images"])
     sizes = {number: _size(split, number, entry) for number, entry in images.items()}
     objects = _check_objects(split, tables["annotations"], images, sizes, classes, skeleton)
-    _empty_classes(split, objects.per_class, is_part=is_part)
+    _empty_classes(split, tables["categories"], objects.per_class, is_part=is_part)
     bare = [
         str(entry.get("file_name"))
         for number, entry in images.items()
         if number not in objects.annotated
     ]
+    num_without_area = sum(
+        isinstance(entry, dict) and "area" not in entry for entry in tables["annotations"]
+    )
+    if num_without_area:
+        split.add(
+            f"{plural(num_without_area, 'annotation')} without 'area': that of the mask or the box "
+            "counts; other tools need it",
+            is_note=True,
+        )
     if bare:
         split.add(f"{plural(len(bare), 'image')} without annotations: {some(bare)}", is_note=True)
     paths: dict[int, Path] = {}
@@ -317,10 +322,18 @@ def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:
     return size
 
 
-def _empty_classes(split: SplitCheck, per_class: dict[str, int], *, is_part: bool) -> None:
+def _empty_classes(
+    split: SplitCheck, categories: Sequence[object], per_class: dict[str, int], *, is_part: bool
+) -> None:
+    # Tools export the group that classes belong to as a class of its own, which has no objects.
+    groups = {
+        entry.get("supercategory")
+        for entry in categories
+        if isinstance(entry, dict) and entry.get("supercategory") != entry.get("name")
+    }
     for name, count in per_class.items():
         if count == 0:
-            is_note = is_part or split.name not in TRAIN_SPLITS
+            is_note = is_part or split.name not in TRAIN_SPLITS or name in groups
             split.add(f"class {name!r} is empty: no annotation has it", is_note=is_note)
 
 

@@ -7,6 +7,7 @@ from ziggurat.data.coordinates import is_coordinate
 from ziggurat.data.findings import ExampleObject
 from ziggurat.data.segments import Segment, read_segment
 from ziggurat.keypoints import Skeleton
+from ziggurat.ops.flags import read_flag
 from ziggurat.ops.skeletons import read_points
 from ziggurat.types import ImageSize
 
@@ -29,6 +30,7 @@ def check_object(
     return [
         *_check_box(entry.get("bbox"), size),
         *_check_area(entry),
+        *_check_flags(entry),
         *_check_mask(entry, size),
         *([] if skeleton is None else _check_keypoints(entry, size, skeleton)),
     ]
@@ -52,10 +54,20 @@ def _check_box(box: object, size: ImageSize | None) -> list[str]:
 
 
 def _check_area(entry: Entry) -> list[str]:
-    area = entry.get("area")
+    area = entry.get("area", 1)  # a missing one is that of the mask or the box
     if type(area) in (int, float) and 0 < area < math.inf:  # type: ignore[operator]
         return []
-    return [f"area {area!r} is not a positive number; training and COCO's metric need it"]
+    return [f"area {area!r} is not a positive number; training and COCO's metric need one"]
+
+
+def _check_flags(entry: Entry) -> list[str]:
+    reasons = []
+    for key in ("iscrowd", "difficult"):
+        try:
+            read_flag(entry, key)
+        except ValueError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def _check_mask(entry: Entry, size: ImageSize | None) -> list[str]:

@@ -1,6 +1,8 @@
 """Detection data in the layout of COCO: annotations/instances_<split>.json and <split>/*.jpg.
 
 Keypoints are in annotations/person_keypoints_<split>.json, or where that is missing in the former.
+Where there are no such files, <split>/_annotations.coco.json beside <split>/*.jpg, as tools export
+it.
 
 The file is read once and checked whole: whatever is wrong in it is said before training starts,
 with the file and the id.
@@ -32,15 +34,19 @@ class CocoDetection(KeyedDataset):
         annotations: The JSON file, or what was read from another format.
         images: Folder that its file names are relative to.
         transform: Makes a normalised tensor and boxes in its pixels of an image and its boxes.
-        train: Whether another image takes the place of one that cannot be decoded.
+        train: Whether another image takes the place of one that cannot be decoded, and images with
+            a side shorter than 32 pixels are left out.
         keep_empty: Whether images without a usable box, or without a labelled keypoint where
-            those are read, and those with a side shorter than 32 pixels, stay in: yes for
-            evaluation, where every image counts.
+            those are read, stay in: yes for evaluation, where every image counts.
         with_masks: Whether the objects have their masks; each needs one in the file then.
         copy_paste: Probability that objects of another image are pasted onto an image; needs
             `with_masks`.
         with_keypoints: Whether the objects have their keypoints.
         seed: Seed of the random transforms.
+
+    Attributes:
+        num_small: Images left out for their size.
+        num_empty: Images left out since nothing is marked in them.
 
     Raises:
         ValueError: If objects are to be pasted without masks.
@@ -71,15 +77,17 @@ class CocoDetection(KeyedDataset):
         self.folder = images
         self.classes: tuple[str, ...] = self.file.classes
         self.category_ids: tuple[int, ...] = self.file.category_ids
-        self.rows: list[int] = [
-            row for row in range(len(self.file.image_ids)) if keep_empty or self._is_useful(row)
-        ]
+        rows = range(len(self.file.image_ids))
+        small = {row for row in rows if train and min(self.file.sizes[row]) < MIN_TRAIN_SIDE}
+        empty = {row for row in rows if not keep_empty and not self._has_objects(row)} - small
+        self.rows: list[int] = [row for row in rows if row not in small and row not in empty]
+        self.num_small, self.num_empty = len(small), len(empty)
         if not self.rows:
             labelled = ", a labelled keypoint" if with_keypoints else ""
+            objects = "" if keep_empty else f"a box of at least 1 x 1 pixel{labelled} and "
             raise ZigguratError(
-                f"{path} has {len(self.file.image_ids)} images but none with a box of at "
-                f"least 1 x 1 pixel{labelled} and sides of at least {MIN_TRAIN_SIDE} pixels to "
-                "train on"
+                f"{path} has {len(self.file.image_ids)} images but none with {objects}sides of at "
+                f"least {MIN_TRAIN_SIDE} pixels to train on"
             )
         self.transform = transform
         self.train = train
@@ -109,11 +117,10 @@ class CocoDetection(KeyedDataset):
             keypoints = Keypoints(points, self.file.skeleton)
         return Detections(boxes, torch.ones(len(labels)), labels, masks, keypoints)
 
-    def _is_useful(self, row: int) -> bool:
+    def _has_objects(self, row: int) -> bool:
         start, stop = self.file.offsets[row : row + 2]
         points = self.file.points
-        has_objects = bool(start < stop) if points is None else bool(points[start:stop, :, 2].any())
-        return has_objects and min(self.file.sizes[row]) >= MIN_TRAIN_SIDE
+        return bool(start < stop) if points is None else bool(points[start:stop, :, 2].any())
 
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
         row = self.rows[index]
@@ -145,6 +152,28 @@ class CocoDetection(KeyedDataset):
 PREFIXES = ("instances_", "person_keypoints_")
 """What the names of annotation files begin with; either kind has boxes."""
 
+EXPORTED_FILE = "_annotations.coco.json"
+"""Name of the annotation file of a split beside its images."""
+
+OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation")}
+"""What a split is called by tools."""
+
+
+def is_coco(root: Path) -> bool:
+    """Tell whether a folder has annotation files named as COCO's."""
+    return bool(annotation_files(root))
+
+
+def annotation_files(root: Path) -> list[Path]:
+    """List the annotation files of a data set.
+
+    Args:
+        root: Its folder.
+    """
+    files = sorted((root / "annotations").glob("*.json"))
+    named = [path for path in files if path.name.startswith(PREFIXES)]
+    return named or sorted(root.glob(f"*/{EXPORTED_FILE}"))
+
 
 def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[Path, Path]:
     """Find a split's annotation file and image folder; "train" may be "train2017" on disk.
@@ -158,10 +187,14 @@ def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[
         ZigguratError: If one of them is missing.
     """
     if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
         raise ZigguratError(
-            f"data folder {root} does not exist; expected a folder with "
+            f"data folder {root} {what}; expected a folder with "
             f"annotations/instances_{split}.json and {split}/"
         )
+    listed = annotation_files(root)
+    if listed and listed[0].name == EXPORTED_FILE:
+        return _find_exported(root, split, listed)
     names = (split, f"{split}2017")
     prefixes = reversed(PREFIXES) if with_keypoints else PREFIXES
     files = [root / "annotations" / f"{prefix}{name}.json" for prefix in prefixes for name in names]
@@ -176,6 +209,16 @@ def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[
             f"{root} has no images of split {split!r}: looked for {_either(folders)}"
         )
     return found_files[0], found_folders[0]
+
+
+def _find_exported(root: Path, split: str, files: list[Path]) -> tuple[Path, Path]:
+    folders = {path.parent.name: path.parent for path in files}
+    for name in (split, *OTHER_NAMES.get(split, ())):
+        if name in folders:
+            return folders[name] / EXPORTED_FILE, folders[name]
+    raise ZigguratError(
+        f"{root} has no split {split!r} (no {split}/{EXPORTED_FILE}); it has {', '.join(folders)}"
+    )
 
 
 def _either(paths: list[Path]) -> str:

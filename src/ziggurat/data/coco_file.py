@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from ziggurat.data.coordinates import is_coordinate
+from ziggurat.data.object_rules import Box, ObjectUse, use_of
 from ziggurat.data.segments import Segment, SegmentTable, read_segment
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
@@ -53,6 +54,8 @@ class CocoFile:
         offsets: First box of each image, and the number of all boxes at the end.
         segments: Masks of the boxes' objects, where they were asked for.
         left_out: What was left out, and how often.
+        unfindable: Objects that an evaluation counts although no box can match theirs: what is
+            wrong with them, and how often.
         points: x, y in pixels of the image and visibility of the keypoints of the boxes' objects,
             where they were asked for.
         skeleton: What the keypoints are, likewise.
@@ -69,8 +72,19 @@ class CocoFile:
     offsets: Int64[np.ndarray, " n"]
     segments: SegmentTable | None
     left_out: Mapping[str, int]
+    unfindable: Mapping[str, int]
     points: Float32[np.ndarray, "M P 3"] | None = None
     skeleton: Skeleton | None = None
+
+    def notes_of_evaluation(self) -> tuple[str, ...]:
+        """Say how many true objects make the numbers of an evaluation lower, if there are any."""
+        if not self.unfindable:
+            return ()
+        counts = ", ".join(f"{count} x {what}" for what, count in self.unfindable.items())
+        return (
+            f"{self.path}: counted as pycocotools does, but cannot be found: {counts}; "
+            "`ziggurat data check` names each one",
+        )
 
 
 SOURCE = "ziggurat_source"
@@ -120,13 +134,16 @@ def read_coco_file(
     rows, boxes, labels, points = [], [], [], []
     segments: list[Segment] = []
     left_out: Counter[str] = Counter()
+    unfindable: Counter[str] = Counter()
     for annotation in _by_id(path, "annotations", tables["annotations"]).values():
         row = _look_up(path, annotation, "image_id", row_of)
         label = _look_up(path, annotation, "category_id", label_of)
         box = _box(path, annotation)
-        reason = _why_left_out(annotation, box, sizes[row])
-        if reason is not None:
-            left_out[reason] += 1
+        use = _use(path, annotation, box, sizes[row])
+        if use.unfindable is not None:
+            unfindable[use.unfindable] += 1
+        if use.left_out is not None:
+            left_out[use.left_out] += 1
             continue
         rows.append(row)
         boxes.append(box)
@@ -151,6 +168,7 @@ def read_coco_file(
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         segments=SegmentTable.of([segments[i] for i in order]) if with_masks else None,
         left_out=dict(+left_out),
+        unfindable=dict(unfindable),
         points=None
         if skeleton is None
         else np.asarray(points, dtype=np.float32).reshape(-1, len(skeleton), 3)[order],
@@ -254,7 +272,7 @@ def _size(path: Path, image: Mapping[str, object]) -> ImageSize:
     return size
 
 
-def _box(path: Path, annotation: Mapping[str, object]) -> tuple[float, float, float, float]:
+def _box(path: Path, annotation: Mapping[str, object]) -> Box:
     bbox = _get(path, "annotation", annotation, "bbox")
     if not (isinstance(bbox, list) and len(bbox) == 4 and all(is_coordinate(v) for v in bbox)):
         raise ZigguratError(
@@ -265,22 +283,11 @@ def _box(path: Path, annotation: Mapping[str, object]) -> tuple[float, float, fl
     return x, y, x + width, y + height
 
 
-def _why_left_out(
-    annotation: Mapping[str, object], box: tuple[float, float, float, float], size: ImageSize
-) -> str | None:
-    """Say why official training leaves an object out, or None where it does not."""
-    x1, y1, x2, y2 = box
-    area = annotation.get("area", 1)
-    if annotation.get("iscrowd"):
-        return "crowd"
-    if annotation.get("difficult"):
-        return "difficult"
-    if x2 - x1 < 1 or y2 - y1 < 1:
-        return "box below 1 x 1 pixel"
-    if min(x2, size[1]) <= max(x1, 0) or min(y2, size[0]) <= max(y1, 0):
-        return "box outside the image"
-    has_area = type(area) in (int, float) and area > 0  # type: ignore[operator]
-    return None if has_area else "no area"
+def _use(path: Path, annotation: Mapping[str, object], box: Box, size: ImageSize) -> ObjectUse:
+    try:
+        return use_of(annotation, box, size)
+    except ValueError as error:
+        raise ZigguratError(f"{_where(path, annotation)}: {error}") from error
 
 
 def _segment(path: Path, annotation: Mapping[str, object], size: ImageSize) -> tuple[Segment, int]:

@@ -12,7 +12,7 @@ from ziggurat.data.cityscapes_instances import (
     is_cityscapes_instances,
     read_cityscapes_instances,
 )
-from ziggurat.data.coco import PREFIXES, find_coco
+from ziggurat.data.coco import OTHER_NAMES, find_coco, is_coco
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
@@ -26,8 +26,6 @@ from ziggurat.data.voc_instances import (
 )
 from ziggurat.data.yolo_format import is_yolo, read_yolo, yolo_splits
 from ziggurat.errors import ZigguratError
-
-_OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation")}
 
 
 @dataclass(frozen=True)
@@ -115,24 +113,31 @@ def find_split(
         ZigguratError: If there is no such split, or something in it cannot be read.
     """
     names: tuple[Layout, ...] = ()
-    if root.is_dir() and not any(
-        path.name.startswith(PREFIXES) for path in (root / "annotations").glob("*.json")
-    ):
+    if root.is_dir() and not is_coco(root):
         names = foreign_layouts(root)
-    if not names:
-        if root.is_dir() and not (root / "annotations").is_dir():
+        if not names and not (root / "annotations").is_dir():
             titles = ", ".join(layout.title for layout in FOREIGN.values())
             raise ZigguratError(
                 f"{root} has neither annotations/instances_{split}.json (COCO) nor the layout of "
-                f"{titles}; `ziggurat data check {root}` says what it looked for"
+                f"{titles}; {_hint(root)}"
             )
+    if not names:
         return find_coco(root, split, with_keypoints=with_keypoints)
     layout = FOREIGN[names[-1] if with_masks else names[0]]  # of two, the masks are the second
     splits = layout.splits(root)
-    found = [one for one in (split, *_OTHER_NAMES.get(split, ())) if one in splits]
+    found = [one for one in (split, *OTHER_NAMES.get(split, ())) if one in splits]
     if not found:
         raise ZigguratError(
             f"{root} ({layout.title}) has no split {split!r}; it has {', '.join(splits)}"
         )
     content, images = layout.read(root, found[0], stop_at(root))
     return Annotations(root, content), images
+
+
+def _hint(root: Path) -> str:
+    """Say where the data set may be instead: one folder further down, as archives unpack."""
+    below = sorted(path for path in root.iterdir() if path.is_dir())
+    found = [str(path) for path in below if is_coco(path) or foreign_layouts(path)]
+    if found:
+        return f"did you mean {' or '.join(found[:3])}?"
+    return f"`ziggurat data check {root}` says what it looked for"

@@ -1,6 +1,7 @@
 """Read YOLO: a text file an image, one object a line, in fractions of the image's sides.
 
     images/<split>/*.jpg, labels/<split>/*.txt      or <split>/images/*.jpg, <split>/labels/*.txt
+    images/*.jpg, labels/*.txt                      a single split, "train"
     data.yaml                                       names of the classes, and where splits lie
 
 A line is "class x y width height" (of a box, by its centre) or "class x1 y1 x2 y2 x3 y3 ..." (a
@@ -15,9 +16,19 @@ from pathlib import Path
 import yaml
 
 from ziggurat.data.decode import is_image_file
-from ziggurat.data.foreign import ContentBuilder, Report, class_list, header_size, to_number
+from ziggurat.data.foreign import (
+    NAMES_FILE,
+    ContentBuilder,
+    Report,
+    class_list,
+    header_size,
+    to_number,
+)
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
+
+SINGLE_SPLIT = "train"
+"""Name of the split where images and text files lie in no folders of splits."""
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _SPLITS = ("train", "val", "valid", "test")
@@ -46,6 +57,8 @@ def yolo_splits(root: Path) -> tuple[str, ...]:
         for split, folder in found.items()
         if folder is not None and _label_folder(folder).is_dir()
     ]
+    if not splits and _is_flat(root):
+        return (SINGLE_SPLIT,)
     # data.yaml calls "val" what may lie in the folder "valid".
     return tuple(s for s in splits if s != "valid" or found["valid"] != found["val"])
 
@@ -63,8 +76,7 @@ def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object]
     """
     names = _names(root)
     builder = ContentBuilder(tuple(names.values()), report)
-    images = _image_folder(root, split)
-    assert images is not None
+    images = _image_folder(root, split) or root / "images"
     labels = _label_folder(images)
     files = {path.relative_to(images) for path in images.rglob("*") if is_image_file(path)}
     for name in sorted(files):
@@ -80,7 +92,7 @@ def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object]
             _add_objects(builder, image_id, names, size, (text, source))
     stems = {name.with_suffix("") for name in files}
     for text in sorted(labels.rglob("*.txt")):
-        if text.relative_to(labels).with_suffix("") not in stems and text.name != "classes.txt":
+        if text.relative_to(labels).with_suffix("") not in stems and text.name != NAMES_FILE:
             report(text.relative_to(root).as_posix(), "there is no image that it belongs to")
     return builder.content(), images
 
@@ -207,6 +219,16 @@ def _darknet_names(root: Path) -> tuple[str, ...] | None:
         return None
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
+
+
+def _is_flat(root: Path) -> bool:
+    images, labels = root / "images", root / "labels"
+    if not (images.is_dir() and labels.is_dir()):
+        return False
+    # A text file of some image: label maps may lie in folders of these names, too.
+    return any(
+        is_image_file(path) and (labels / f"{path.stem}.txt").is_file() for path in images.iterdir()
+    )
 
 
 def _image_folder(root: Path, split: str) -> Path | None:

@@ -13,7 +13,7 @@ from ziggurat.config.data import ClassificationData, DetectionData, Segmentation
 from ziggurat.config.tree import ModelConfig, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
 from ziggurat.data.classification import eval_transform, train_transform
-from ziggurat.data.coco import CocoDetection
+from ziggurat.data.coco import MIN_TRAIN_SIDE, CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.detection_layouts import find_split
@@ -45,7 +45,8 @@ class RunData:
         preprocessing: What the model expects of an image.
         new_metric: Makes the metric of the validation split for a model with these classes.
         divisor: Height and width of a batch are multiples of this.
-        notes: What was left out of the annotations, a sentence each.
+        notes: What was left out in training, and what no model can find in validation, a sentence
+            each.
         skeleton: What the keypoints of the objects are; None where the task has none.
     """
 
@@ -200,7 +201,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> Ru
         *train_files,
         _train_transform(data, preprocessing),
         train=True,
-        keep_empty=False,
+        keep_empty=data.keep_empty,
         with_masks=with_masks,
         copy_paste=data.copy_paste,
         with_keypoints=with_keypoints,
@@ -239,7 +240,7 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> Ru
         preprocessing,
         new_metric,
         divisor=preprocessing.divisor,
-        notes=tuple(note for dataset in (train, val) for note in _notes(dataset)),
+        notes=(*_notes_of_training(train), *val.file.notes_of_evaluation()),
         skeleton=train.file.skeleton,
     )
 
@@ -275,9 +276,23 @@ def _segmentation(data: SegmentationData, pixels: Pixels, seed: int) -> RunData:
     return RunData(train, val, train.classes, preprocessing, SegmentationMetric, divisor=1)
 
 
-def _notes(dataset: CocoDetection) -> list[str]:
+def _notes_of_training(dataset: CocoDetection) -> list[str]:
+    notes = []
     counts = ", ".join(f"{count} x {what}" for what, count in dataset.file.left_out.items())
-    return [f"{dataset.file.path}: left out as no target: {counts}"] if counts else []
+    if counts:
+        notes.append(f"{dataset.file.path}: left out as no target: {counts}")
+    num_images = len(dataset.file.image_ids)
+    if dataset.num_empty:
+        notes.append(
+            f"{dataset.file.path}: {dataset.num_empty} of {num_images} images have no objects and "
+            "are not trained on; data.keep_empty=true trains on them"
+        )
+    if dataset.num_small:
+        notes.append(
+            f"{dataset.file.path}: {dataset.num_small} of {num_images} images have a side below "
+            f"{MIN_TRAIN_SIDE} pixels and are not trained on"
+        )
+    return notes
 
 
 def _train_transform(data: DetectionData, preprocessing: FitInside) -> DetectionTransform:

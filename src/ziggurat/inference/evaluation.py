@@ -85,6 +85,7 @@ class Evaluation:
         bad_files: Images that could not be decoded and are not counted.
         objects: Objects that were found, to be drawn; None for models that find none.
         labels: Label maps, to be drawn; None for models that make none.
+        notes: What makes the numbers doubtful, a sentence each.
     """
 
     report: Report
@@ -95,6 +96,7 @@ class Evaluation:
     bad_files: tuple[BadFile, ...]
     objects: EvaluatedObjects | None = None
     labels: EvaluatedLabels | None = None
+    notes: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -188,7 +190,7 @@ def evaluate_run(
     run = find_run(weights)
     options = options or EvaluationOptions()
     options.check(model)
-    data = open_data(model, run, data_root, split, layout=options.layout)
+    data = open_data(model, run, data_root, split, layout=options.layout, places=options.places)
     check_rules(rules, data.metric, model.identity.name)
     if batch_size is None:
         default = 32 if model.identity.task == "classification" else 1
@@ -240,7 +242,13 @@ def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) ->
         metric.classes,
         image_paths(dataset.file, dataset.folder),
     )
-    return replace(evaluation, report=report, coco_results=metric.coco_results(), objects=objects)
+    return replace(
+        evaluation,
+        report=report,
+        coco_results=metric.coco_results(),
+        objects=objects,
+        notes=dataset.file.notes_of_evaluation(),
+    )
 
 
 def find_run(weights: Path) -> TrainConfig | None:
@@ -260,6 +268,7 @@ def open_data(
     split: str | None,
     *,
     layout: Layout | None = None,
+    places: tuple[Path, Path] | None = None,
 ) -> EvaluationData:
     """Open the data to evaluate a model on.
 
@@ -269,6 +278,7 @@ def open_data(
         root: Folder of the data set; None takes the run's.
         split: Name of the split; None takes the run's validation split, or "val".
         layout: How label maps are laid out; None takes the run's, or recognises it.
+        places: COCO annotation file and folder of its images, of a detector, in place of all that.
 
     Raises:
         ZigguratError: If there is no such data or they do not fit the model.
@@ -278,6 +288,10 @@ def open_data(
             f"the {RUN_FILE} beside the weights is of a {run.task} run, but the weights are of "
             f"{model.identity.name} for {model.identity.task}; keep them in separate folders"
         )
+    preprocessing = model.preprocessing
+    if places is not None:
+        assert isinstance(preprocessing, FitInside)  # `EvaluationOptions.check` has made sure
+        return _open_objects(model, preprocessing, places)
     if root is not None:
         folder, hint = root, "check --data.root"
     elif run is not None:
@@ -287,10 +301,14 @@ def open_data(
             f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
             "set with --data.root"
         )
+    if folder.is_file():
+        raise ZigguratError(
+            f"{folder} is a file; give the folder of the data set, or a COCO file and the folder "
+            "of its images with --data.annotations and --data.images"
+        )
     if not folder.is_dir() and remote_url(folder) is None:
         raise ZigguratError(f"the data folder {folder} does not exist: {hint}")
     split = split or ("val" if run is None else run.data.val_split)
-    preprocessing = model.preprocessing
     if isinstance(preprocessing, CenterCrop):
         return _open_folder(model.classes, preprocessing, folder, split)
     if isinstance(model, SemanticSegmenter):
@@ -300,19 +318,23 @@ def open_data(
     assert isinstance(preprocessing, FitInside)
     of_run = _places_of_run(run, folder, split)
     # Another root may hold a copy of the run's data, in the same places, or other data.
-    places: tuple[Path | Annotations, Path]
     if of_run is not None and (root is None or of_run[0].is_file()):
-        places = of_run
-    else:
-        places = find_split(
-            folder,
-            split,
-            with_masks=model.identity.task == "instance_segmentation",
-            with_keypoints=model.identity.task == "keypoint_detection",
-        )
-    objects, objects_metric = open_objects(model, preprocessing, *places)
-    name = f"{objects.file.path}, {len(objects)} images"
-    return EvaluationData(objects, objects_metric, preprocessing.divisor, name)
+        return _open_objects(model, preprocessing, of_run)
+    found = find_split(
+        folder,
+        split,
+        with_masks=model.identity.task == "instance_segmentation",
+        with_keypoints=model.identity.task == "keypoint_detection",
+    )
+    return _open_objects(model, preprocessing, found)
+
+
+def _open_objects(
+    model: Model, preprocessing: FitInside, places: tuple[Path | Annotations, Path]
+) -> EvaluationData:
+    dataset, metric = open_objects(model, preprocessing, *places)
+    name = f"{dataset.file.path}, {len(dataset)} images"
+    return EvaluationData(dataset, metric, preprocessing.divisor, name)
 
 
 def _open_folder(

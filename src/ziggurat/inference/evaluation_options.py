@@ -27,6 +27,7 @@ class EvaluationOptions:
         suppression: What a detector does about duplicates; None does as published.
         save_to: Folder for the label maps that a segmenter predicts, or None.
         layout: How label maps are laid out; None takes that of the run, or recognises it.
+        places: COCO annotation file and folder of its images, in place of a split of a data set.
     """
 
     tiles: Tiles | None = None
@@ -34,6 +35,7 @@ class EvaluationOptions:
     suppression: Suppression | None = None
     save_to: Path | None = None
     layout: Layout | None = None
+    places: tuple[Path, Path] | None = None
 
     @property
     def has_views(self) -> bool:
@@ -58,20 +60,20 @@ class EvaluationOptions:
                     "them out"
                 )
             model.require_duplicates()
+        if self.places is not None and not isinstance(model, Detector):
+            raise ZigguratError(
+                "--data.annotations and --data.images name the objects of a detector, and "
+                f"{identity.name} is none; give the folder of its data with --data.root"
+            )
         if (self.save_to is not None or self.layout is not None) and not makes_labels:
             raise ZigguratError(
                 "layouts and files of label maps are for the evaluation of models that give each "
                 f"pixel one class, and {identity.name} does not; leave them out"
             )
-        if self.tiles is not None and not (makes_labels or isinstance(model, Detector)):
+        if self.tiles is not None and identity.task == "classification":
             raise ZigguratError(
-                "tiles are for the evaluation of detectors, and of models that give each pixel one "
-                f"class, and {identity.name} does neither; leave them out"
-            )
-        if self.augmentation is not None and identity.overlapping:
-            raise ZigguratError(
-                "views are for the evaluation of models whose classes exclude each other, and "
-                f"those of {identity.name} may overlap; leave them out"
+                "tiles are for the evaluation of detectors and segmenters, and "
+                f"{identity.name} is neither; leave them out"
             )
 
     def predict(self, predictor: Predictor, batch: Batch, images: KeyedDataset) -> list[Result]:

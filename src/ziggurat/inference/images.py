@@ -1,4 +1,4 @@
-"""What a user calls an image, as upright RGB: a file, a PIL image, an array or a tensor."""
+"""What a user calls an image, as upright RGB: a file, its bytes, a PIL image, array or tensor."""
 
 from pathlib import Path
 
@@ -9,8 +9,9 @@ from torch import Tensor
 from ziggurat.data import decode
 from ziggurat.errors import ZigguratError
 
-ImageLike = str | Path | Image.Image | np.ndarray | Tensor
-"""File name; PIL image; uint8 array (H, W, 3) or (H, W); tensor (3, H, W), uint8 or 0..1."""
+ImageLike = str | Path | bytes | Image.Image | np.ndarray | Tensor
+"""File name; bytes of a file; PIL image; uint8 array (H, W, 3) or (H, W); tensor (3, H, W), uint8
+or 0..1."""
 
 
 def to_image(source: ImageLike) -> Image.Image:
@@ -22,7 +23,7 @@ def to_image(source: ImageLike) -> Image.Image:
     Raises:
         ZigguratError: If a file cannot be decoded, or shape, type or range are others.
     """
-    if isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path, bytes)):
         return decode.decode_image(source)
     if isinstance(source, Image.Image):
         return _from_pil(source)
@@ -31,7 +32,8 @@ def to_image(source: ImageLike) -> Image.Image:
     if isinstance(source, Tensor):
         return _from_tensor(source)
     raise ZigguratError(
-        f"an image must be a file name, a PIL image, an array or a tensor, got {type(source)}"
+        "an image must be a file name, the bytes of a file, a PIL image, an array or a tensor, got "
+        f"{type(source)}"
     )
 
 

@@ -42,6 +42,35 @@ def open_objects(
     return dataset, metric
 
 
+def named_places(
+    root: Path | None, annotations: Path | None, images: Path | None, split: str | None
+) -> tuple[Path, Path] | None:
+    """Return the annotation file and the image folder that a user names, or None for neither.
+
+    Args:
+        root: Folder that both are below; None takes them as they are.
+        annotations: COCO annotation file.
+        images: Folder that its file names are relative to.
+        split: Split that was asked for; a file has none.
+
+    Raises:
+        ZigguratError: If only one of the two is named, or a split besides.
+    """
+    if annotations is None and images is None:
+        return None
+    if annotations is None or images is None:
+        raise ZigguratError(
+            "--data.annotations FILE and --data.images DIR belong together, the COCO file and the "
+            "folder that its file names are relative to; give both or neither"
+        )
+    if split is not None:
+        raise ZigguratError(
+            f"--data.split {split} chooses among the splits of a data set, and --data.annotations "
+            "names a file; give one of the two"
+        )
+    return (root or Path()) / annotations, (root or Path()) / images
+
+
 def _check_keypoints(skeleton: Skeleton | None, truth: CocoTruth) -> None:
     """Raise unless the data have the points that the model finds.
 

@@ -4,10 +4,11 @@ The file is in COCO's result format, as `ziggurat evaluate` and many other progr
 image of the annotations counts, also those without a result.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ziggurat.data.coco_file import Annotations, read_coco_file
+from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import Evaluation
@@ -15,13 +16,19 @@ from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.rules import Rules
 from ziggurat.metrics.cityscapes import cityscapes_report
 from ziggurat.metrics.coco import count_errors, count_report
-from ziggurat.metrics.coco_results import read_results
-from ziggurat.metrics.coco_truth import read_truth
+from ziggurat.metrics.coco_counts import FoundObjects, Kind
+from ziggurat.metrics.coco_results import count_outside, read_results
+from ziggurat.metrics.coco_truth import CocoTruth, read_truth
 from ziggurat.metrics.voc import voc_report
 
 
 def evaluate_results(
-    path: Path, *, data_root: Path | None, split: str | None = None, rules: Rules = "coco"
+    path: Path,
+    *,
+    data_root: Path | None,
+    split: str | None = None,
+    rules: Rules = "coco",
+    places: tuple[Path, Path] | None = None,
 ) -> Evaluation:
     """Evaluate a results file.
 
@@ -31,26 +38,31 @@ def evaluate_results(
             pictures.
         split: Split that the results are of, "val" by default; a file has no splits.
         rules: Whose average precision it is; COCO's comes with a breakdown of mistakes.
+        places: COCO annotation file and folder of its images, in place of a data set.
 
     Raises:
         ZigguratError: If results or data are missing, wrong, or do not belong together.
     """
-    if data_root is None:
+    if data_root is None and places is None:
         raise ZigguratError(
             f"{path} says nothing of the true objects; give the data set, or its annotation file, "
-            "with --data.root"
+            "with --data.root, or with --data.annotations and --data.images"
         )
     results = read_results(path)
     with_masks, with_keypoints = (kind in results.kinds for kind in ("masks", "keypoints"))
-    if data_root.is_file():
+    source: Path | Annotations
+    folder: Path | None
+    if places is not None:
+        source, folder = places
+    elif data_root is not None and data_root.is_file():
         if split is not None:
             raise ZigguratError(
                 f"{data_root} is a file and has no splits; leave out --data.split or give the "
                 "folder of the data set"
             )
-        source: Path | Annotations = data_root
-        folder = None
+        source, folder = data_root, None
     else:
+        assert data_root is not None
         source, folder = find_split(
             data_root, split or "val", with_masks=with_masks, with_keypoints=with_keypoints
         )
@@ -81,4 +93,26 @@ def evaluate_results(
         coco_results=None,
         bad_files=(),
         objects=EvaluatedObjects(truth, found, file.category_ids, file.classes, paths),
+        notes=_notes(path, file, truth, found, results.kinds),
+    )
+
+
+def _notes(
+    path: Path,
+    file: CocoFile,
+    truth: CocoTruth,
+    found: Mapping[int, FoundObjects],
+    kinds: Sequence[Kind],
+) -> tuple[str, ...]:
+    """Say which boxes cannot be meant so; masks lie in their image, as was checked."""
+    if "boxes" not in kinds:
+        return ()
+    outside = count_outside(truth, found)
+    if not outside:
+        return file.notes_of_evaluation()
+    number = sum(len(objects.rows) for objects in found.values())
+    return (
+        *file.notes_of_evaluation(),
+        f"{path}: {outside} of {number} boxes lie wholly outside their image: expected x, y, "
+        "width, height in pixels of the image as it is on disk",
     )

@@ -131,6 +131,7 @@ def describe_evaluation(evaluation: Evaluation) -> ReportPage:
         Fact("file", str(evaluation.weights)),
         Fact("data", evaluation.data),
     ]
+    facts += [Fact("note", note) for note in evaluation.notes]
     if evaluation.bad_files:
         facts.append(Fact("left out", f"{len(evaluation.bad_files)} damaged images"))
     galleries = []

@@ -1,7 +1,8 @@
 """Read detections in COCO's result format, to evaluate them again without the model.
 
 Every entry is checked against the annotations before anything is counted: results of other data
-would give a number, too, and a wrong one.
+would give a number, too, and a wrong one. Images and classes that an entry names are found by these
+names, the others by their ids.
 """
 
 import json
@@ -17,6 +18,7 @@ from jaxtyping import Float64
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.coco_counts import FoundObjects, Kind
 from ziggurat.metrics.coco_truth import CocoTruth, checked_run_lengths
+from ziggurat.metrics.result_names import ResultNames
 
 Points = Float64[np.ndarray, "P 3"]
 
@@ -47,7 +49,7 @@ class CocoResults:
         Raises:
             ZigguratError: If an entry is wrong or of other data.
         """
-        categories = {category["id"] for category in truth.categories}
+        names = ResultNames(truth)
         sizes = {
             image["id"]: (image.get("height", 0), image.get("width", 0)) for image in truth.images
         }
@@ -57,8 +59,8 @@ class CocoResults:
         masks: dict[int, list[str]] = {image_id: [] for image_id in sizes}
         for position, entry in enumerate(self.entries):
             what = f"{self.path}: entry {position}"
-            image_id = _known(what, entry, "image_id", sizes, truth.name)
-            category = _known(what, entry, "category_id", categories, truth.name)
+            image_id = names.image_id(what, entry)
+            category = names.category_id(what, entry)
             score = entry.get("score")
             if not _is_number(score):
                 raise ZigguratError(f"{what} has the score {score!r}; expected a finite number")
@@ -123,15 +125,20 @@ def read_results(path: Path) -> CocoResults:
     return CocoResults(path, entries, tuple(kinds or ["boxes"]))
 
 
-def _known(
-    what: str, entry: Mapping[str, Any], key: str, known: Mapping[int, Any] | set[int], truth: str
-) -> int:
-    number = entry.get(key)
-    if type(number) is not int or number not in known:
-        raise ZigguratError(
-            f"{what} has the {key} {number!r}, which is not in {truth}: the results are of "
-            "another data set or split"
-        )
+def count_outside(truth: CocoTruth, found: Mapping[int, FoundObjects]) -> int:
+    """Count the found boxes that lie wholly outside their image.
+
+    Args:
+        truth: The annotations; images of which they do not say the size are passed over.
+        found: What was found, by image id.
+    """
+    number = 0
+    for image in truth.images:
+        if "height" in image and "width" in image and image["id"] in found:
+            boxes = found[image["id"]].rows[:, 1:5]
+            far = boxes[:, :2] + boxes[:, 2:]
+            is_outside = (far < 0) | (boxes[:, :2] > [image["width"], image["height"]])
+            number += int(is_outside.any(axis=1).sum())
     return number
 
 

@@ -4,6 +4,7 @@ The masks become run lengths once, when the file is read: polygons are filled by
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,10 +17,13 @@ from jaxtyping import Bool, Float, Int64
 
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
+from ziggurat.ops.flags import read_flag
 from ziggurat.ops.run_lengths import read_counts
 from ziggurat.ops.skeletons import read_points, read_sigmas, read_skeleton
 
 Table = list[dict[str, Any]]
+
+_OF_IMAGE = ("id", "height", "width", "file_name")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class CocoTruth:
 
     Attributes:
         name: The file, for messages.
-        images: id, and height and width where masks are read.
+        images: id, and height, width and file_name, as far as the file has them.
         objects: All annotations, numbered anew from 1.
         categories: id and name.
         has_masks: Whether every object has run lengths in "segmentation".
@@ -114,12 +118,11 @@ def read_truth(
 
 
 def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN401  any JSON
-    images = [{"id": entry["id"]} for entry in content["images"]]
-    if with_masks:
-        images = [
-            {"id": entry["id"], "height": entry["height"], "width": entry["width"]}
-            for entry in content["images"]
-        ]
+    needed = ("id", "height", "width") if with_masks else ("id",)
+    images = [
+        {key: entry[key] for key in _OF_IMAGE if key in entry or key in needed}
+        for entry in content["images"]
+    ]
     image_of = {entry["id"]: entry for entry in images}
     # Ids are counted anew from 1: the evaluation takes an object with the id 0 for "not matched",
     # and nothing else depends on them.
@@ -130,14 +133,18 @@ def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN4
             "image_id": entry["image_id"],
             "category_id": entry["category_id"],
             "bbox": entry["bbox"],
-            "iscrowd": int(entry.get("iscrowd", 0)),
-            "difficult": int(entry.get("difficult", 0)),
+            **{key: _flag(name, entry, key) for key in ("iscrowd", "difficult")},
         }
         area = entry["bbox"][2] * entry["bbox"][3]
         if with_masks:
             kept["segmentation"] = _run_lengths(name, entry, image_of)
             area = int(coco_mask.area(kept["segmentation"]))
         kept["area"] = entry.get("area", area)
+        if type(kept["area"]) not in (int, float) or not math.isfinite(kept["area"]):
+            raise ZigguratError(
+                f"{name}: annotation {entry.get('id')} of image {entry['image_id']} has the area "
+                f"{kept['area']!r}; expected a finite number"
+            )
         objects.append(kept)
     categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
     ignored = {
@@ -146,6 +153,20 @@ def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN4
         if with_masks and "ignored" in entry
     }
     return CocoTruth(name, images, objects, categories, with_masks, ignored=ignored)
+
+
+def _flag(name: str, entry: Mapping[str, Any], key: str) -> int:
+    """Return 0 or 1.
+
+    Raises:
+        ZigguratError: If the file says something else.
+    """
+    try:
+        return int(read_flag(entry, key))
+    except ValueError as error:
+        raise ZigguratError(
+            f"{name}: {error} in annotation {entry.get('id')} of image {entry['image_id']}"
+        ) from error
 
 
 def _ignored(name: str, image: Mapping[str, Any]) -> dict[str, Any]:

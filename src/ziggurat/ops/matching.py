@@ -16,7 +16,7 @@ def match_by_iou(
     foreground_iou: float,
     background_iou: float,
     least_forced_iou: float | None = 0.0,
-    max_pairs: int = 20_000_000,
+    max_pairs: int = 2_000_000,
 ) -> Int[Tensor, " N"]:
     """Give each anchor the index of its object, or BACKGROUND, or IGNORED.
 

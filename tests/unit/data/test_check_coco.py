@@ -94,6 +94,9 @@ def test_examples_hold_boxes_labels_and_masks(root: Path) -> None:
         ({"bbox": None}, "not four finite numbers"),
         ({"category_id": 9}, "unknown category id 9"),
         ({"area": 0}, "area 0 is not a positive number"),
+        ({"area": None}, "area None is not a positive number"),
+        ({"iscrowd": "0"}, "iscrowd is '0'; expected 0, 1, false or true"),
+        ({"difficult": 2}, "difficult is 2; expected 0, 1, false or true"),
         ({"segmentation": [[1, 2, 3, 4]]}, "a polygon has 4 numbers"),
         ({"segmentation": [[1, 2, 3, 4, 5, "x"]]}, "not a list of finite numbers"),
         ({"segmentation": [[1, 2, 30, 4, 5, 6]]}, "a polygon leaves the image by 10 pixels"),
@@ -115,6 +118,17 @@ def test_faulty_annotation(root: Path, changes: dict[str, Any], reason: str) -> 
     assert finding.severity == "fault"
     assert finding.reason.startswith("annotation 7 (image 1.png): ")
     assert reason in finding.reason
+
+
+def test_a_missing_area_is_worth_a_note(root: Path) -> None:
+    def remove_areas(content: dict[str, Any]) -> None:
+        for entry in content["annotations"]:
+            del entry["area"]
+
+    _edit(root, remove_areas)
+    finding = _only_finding(root)
+    assert finding.severity == "note"
+    assert finding.reason.startswith("2 annotations without 'area': that of the mask or the box")
 
 
 def test_boxes_may_leave_the_image_by_rounding(root: Path) -> None:

@@ -168,6 +168,22 @@ def test_masks_of_what_is_left_out_do_not_matter(tmp_path: Path) -> None:
     assert len(open_masks(tmp_path, content)) == 2
 
 
+def test_images_without_objects_can_be_kept(tmp_path: Path) -> None:
+    files = write(tmp_path, with_masks())
+    found = CocoDetection(
+        *files, plain, train=True, keep_empty=True, with_masks=True, copy_paste=1.0
+    )
+    usual = open_masks(tmp_path, with_masks())
+    assert len(found) == len(usual) + usual.num_empty
+    assert (found.num_empty, found.num_small) == (0, usual.num_small)
+    sizes = {len(found.target(index)) for index in range(len(found))}
+    assert 0 in sizes
+    for epoch in range(6):
+        for index in range(len(found)):
+            item = sample(found[(epoch, index)])
+            assert isinstance(item.target, Detections) and item.target.masks is not None
+
+
 def test_objects_are_pasted_from_another_image(tmp_path: Path) -> None:
     dataset = open_masks(tmp_path, with_masks(), copy_paste=1.0)
     counts = set()
@@ -248,6 +264,16 @@ BAD = [
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, float("nan")]), r"four finite numbers"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, float("inf")]), r"four finite numbers"),
     (lambda c: c["annotations"][2].update(bbox=[1, 2, 3, 10**400]), r"four finite numbers"),
+    (
+        lambda c: c["annotations"][2].update(iscrowd="0"),
+        r"annotation id 3: iscrowd is '0'; expected",
+    ),
+    (lambda c: c["annotations"][2].update(iscrowd=2), r"id 3: iscrowd is 2; expected 0, 1, false"),
+    (lambda c: c["annotations"][2].update(iscrowd=None), r"id 3: iscrowd is None; expected"),
+    (lambda c: c["annotations"][2].update(difficult="0"), r"id 3: difficult is '0'; expected"),
+    (lambda c: c["annotations"][2].update(area="24"), r"id 3: area is '24'; expected a finite"),
+    (lambda c: c["annotations"][2].update(area=None), r"id 3: area is None; expected a finite"),
+    (lambda c: c["annotations"][2].update(area=float("nan")), r"id 3: area is nan; expected"),
 ]
 
 
@@ -311,6 +337,9 @@ def test_find_coco(tmp_path: Path) -> None:
 def test_find_coco_says_what_it_looked_for(tmp_path: Path) -> None:
     with pytest.raises(ZigguratError, match="absent does not exist"):
         find_coco(tmp_path / "absent", "train")
+    (tmp_path / "file.json").write_text("{}")
+    with pytest.raises(ZigguratError, match=r"file.json is a file; expected a folder"):
+        find_coco(tmp_path / "file.json", "train")
     with pytest.raises(ZigguratError, match=r"instances_val.json and .*instances_val2017.json"):
         find_coco(tmp_path, "val")
     write(tmp_path)

@@ -188,6 +188,84 @@ def test_converted_it_is_a_coco_data_set(tmp_path: Path, name: str) -> None:
     assert "ziggurat" not in text and str(tmp_path) not in text
 
 
+def coco_beside(root: Path) -> None:
+    """As Roboflow exports COCO: "valid" for val, and a class that only names the group."""
+    for split, names in {"train": SPLITS["train"], "valid": SPLITS["val"]}.items():
+        marked = [(number, *found) for number, name in enumerate(names) for found in objects(name)]
+        ids = {"cat": 1, "dog": 2}
+        content = {
+            "images": [
+                {"id": number, "file_name": f"{name}.png", "width": WIDTH, "height": HEIGHT}
+                for number, name in enumerate(names)
+            ],
+            "annotations": [
+                {
+                    "id": place,
+                    "image_id": number,
+                    "category_id": ids[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "segmentation": [],
+                }
+                for place, (number, label, (x1, y1, x2, y2)) in enumerate(marked)
+            ],
+            "categories": [
+                {"id": 0, "name": "animals", "supercategory": "none"},
+                *({"id": i, "name": n, "supercategory": "animals"} for n, i in ids.items()),
+            ],
+        }
+        for name in names:
+            image(root / split / f"{name}.png")
+        (root / split / "_annotations.coco.json").write_text(json.dumps(content))
+
+
+def test_coco_files_beside_their_images(tmp_path: Path) -> None:
+    coco_beside(tmp_path)
+    assert find_datasets(tmp_path) == ((tmp_path, "coco"),)
+    train, val = open_split(tmp_path, "train"), open_split(tmp_path, "val")
+    assert train.classes == val.classes == ("animals", "cat", "dog")
+    assert torch.equal(train.target(0).boxes, torch.tensor([CAT, DOG]).float())
+    assert (len(val), val.folder) == (1, tmp_path / "valid")
+    check = check_dataset(tmp_path)
+    assert [split.name for split in check.splits] == ["train", "valid"]
+    assert check.faults == ()
+    assert "class 'animals' is empty" in check.findings[0].reason
+    with pytest.raises(ZigguratError, match="has no split 'test' .*; it has train, valid"):
+        find_split(tmp_path, "test")
+
+
+@pytest.mark.parametrize("table", ["names: [cat, dog]\n", "train: images\nnames: [cat, dog]\n"])
+def test_yolo_without_splits_is_for_training(tmp_path: Path, table: str) -> None:
+    for name in ("a", "b"):
+        image(tmp_path / "images" / f"{name}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / "labels" / f"{name}.txt").write_text(rows(name))
+    (tmp_path / "data.yaml").write_text(table)
+    assert find_datasets(tmp_path) == ((tmp_path, "yolo"),)
+    train = open_split(tmp_path, "train")
+    assert len(train) == 2
+    assert torch.allclose(train.target(0).boxes, torch.tensor([CAT, DOG]).float(), atol=1e-4)
+    (split,) = check_dataset(tmp_path).splits
+    assert (split.name, split.num_images) == ("train", 2)
+    with pytest.raises(ZigguratError, match="YOLO. has no split 'val'; it has train"):
+        find_split(tmp_path, "val")
+    for path in (*(tmp_path / "labels").iterdir(), tmp_path / "data.yaml"):
+        path.unlink()
+    (tmp_path / "labels" / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(ZigguratError, match="no data set is recognised"):
+        find_datasets(tmp_path)
+
+
+def test_a_data_set_one_folder_further_down_is_named(tmp_path: Path) -> None:
+    voc(tmp_path / "VOCdevkit" / "VOC2007")
+    (tmp_path / "VOCdevkit" / "other").mkdir()
+    found = tmp_path / "VOCdevkit" / "VOC2007"
+    with pytest.raises(ZigguratError, match=rf"did you mean {found}\?$"):
+        find_split(tmp_path / "VOCdevkit", "train")
+    with pytest.raises(ZigguratError, match="`ziggurat data check .*` says what it looked for"):
+        find_split(tmp_path / "VOCdevkit" / "other", "train")
+
+
 def test_outlines_are_masks(tmp_path: Path) -> None:
     labelme(tmp_path / "labelme")
     yolo(tmp_path / "yolo")

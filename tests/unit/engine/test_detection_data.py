@@ -1,6 +1,7 @@
 """The data of a detection run: which pipeline each option makes, masks, other layouts, notes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,52 @@ def test_pasting_without_masks_is_refused(root: Path) -> None:
 
 def test_what_was_left_out_is_said(root: Path) -> None:
     notes = build_data(run(DetectionData(str(root)))).notes
-    assert len(notes) == 2
-    assert notes[0] == f"{root}/annotations/instances_train.json: left out as no target: 2 x crowd"
+    # Crowds of the validation data count by the rules of the metric.
+    assert notes == (f"{root}/annotations/instances_train.json: left out as no target: 2 x crowd",)
+
+
+def change(root: Path, split: str, edit: Callable[[dict[str, Any]], object]) -> None:
+    file = root / "annotations" / f"instances_{split}.json"
+    content = json.loads(file.read_text())
+    edit(content)
+    file.write_text(json.dumps(content))
+
+
+def test_true_objects_that_cannot_be_found_are_said_of_validation(root: Path) -> None:
+    change(root, "val", lambda c: c["annotations"][0].update(bbox=[2, 3, -4, 5]))
+    _, note = build_data(run(DetectionData(str(root)))).notes
+    assert note.startswith(f"{root}/annotations/instances_val.json: counted as pycocotools does")
+    assert "cannot be found: 1 x box of negative size; " in note
+
+
+def add_useless_images(content: dict[str, Any]) -> None:
+    """An image without objects, an image with a crowd alone, and a small one."""
+    crowd = content["annotations"][1]
+    for number, side in ((3, 60), (4, 60), (5, 31)):
+        content["images"].append({"id": number, "file_name": "1.png", "width": side, "height": 40})
+    content["annotations"] += [
+        crowd | {"id": 11, "image_id": 4},
+        crowd | {"id": 12, "image_id": 5, "iscrowd": 0},
+    ]
+
+
+def test_images_without_objects_are_counted_or_kept(root: Path) -> None:
+    change(root, "train", add_useless_images)
+    data = DetectionData(str(root), short_side=40, long_side=60)
+    left_out = build_data(run(data))
+    assert len(left_out.train) == 2
+    assert [note.partition(": ")[2] for note in left_out.notes[1:]] == [
+        "2 of 5 images have no objects and are not trained on; data.keep_empty=true trains on them",
+        "1 of 5 images have a side below 32 pixels and are not trained on",
+    ]
+    kept = build_data(run(replace(data, keep_empty=True)))
+    assert len(kept.train) == 4
+    assert [note.partition(": ")[2] for note in kept.notes[1:]] == [
+        "1 of 5 images have a side below 32 pixels and are not trained on"
+    ]
+    item = kept.train[2]
+    assert isinstance(item, Sample) and isinstance(item.target, Detections)
+    assert len(item.target) == 0
 
 
 def test_another_layout_is_opened_by_its_root(tmp_path: Path) -> None:

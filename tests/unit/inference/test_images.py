@@ -20,6 +20,7 @@ def all_kinds(folder: Path) -> list[ImageLike]:
     return [
         file,
         str(file),
+        file.read_bytes(),
         Image.open(file),
         Image.fromarray(PIXELS).convert("RGBA"),
         PIXELS,
@@ -65,6 +66,8 @@ def test_pil_image_is_turned_upright(tmp_path: Path) -> None:
         (torch.zeros(3, 4, 4, dtype=torch.int64), "got int64"),
         (torch.zeros(3, 0, 4), "needs pixels"),
         ("absent.jpg", "no such file"),
+        (b"", "it is empty"),
+        (b"no image", "8 bytes"),
         (Image.new("RGB", (0, 3)), "needs pixels"),
     ],
 )

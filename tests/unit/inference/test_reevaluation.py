@@ -96,6 +96,82 @@ def test_an_annotation_file_alone(data: Path, tmp_path: Path) -> None:
         evaluate_results(results(tmp_path, HIT), data_root=file, split="val")
 
 
+def test_a_file_and_its_images_in_other_places(data: Path, tmp_path: Path) -> None:
+    file = (data / "annotations" / "instances_val.json").rename(tmp_path / "truth.json")
+    words = ["evaluate", "--results", str(results(tmp_path, HIT)), "--data.annotations", str(file)]
+    assert main([*words, "--data.images", str(data / "val"), "-o", str(tmp_path / "out")]) == 0
+    assert "Worst images" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    words = [*words[:-1], "../truth.json", "--data.root", str(data), "--data.images", "val"]
+    assert main([*words, "-o", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data.annotations", "a.json"], "belong together"),
+        (["--data.images", "val"], "belong together"),
+        (
+            ["--data.annotations", "a.json", "--data.images", "b", "--data.split", "val"],
+            "--data.split val chooses among the splits of a data set",
+        ),
+    ],
+)
+def test_places_that_are_half_named(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--results", "x.json", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_model_is_evaluated_on_a_file_in_another_place(
+    detector_file: Path,
+    classifier_file: Path,
+    coco_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = coco_root / "annotations" / "instances_val.json"
+    out = tmp_path / "out"
+    expected = evaluate_run(detector_file, data_root=coco_root, device="cpu").report
+    places = ["--data.annotations", str(file), "--data.images", str(coco_root / "val")]
+    assert main(["evaluate", str(detector_file), *places, "-o", str(out)]) == 0
+    content = json.loads((out / "evaluation.json").read_text())
+    assert content["metrics"] == expected.to_json()["metrics"] and content["notes"] == []
+    assert main(["evaluate", str(classifier_file), *places, "-o", str(out)]) == 1
+    assert "name the objects of a detector" in capsys.readouterr().err
+    assert main(["evaluate", str(detector_file), "--data.root", str(file)]) == 1
+    error = capsys.readouterr().err
+    assert "is a file; give the folder" in error and "--data.annotations" in error
+
+
+def test_what_cannot_be_meant_so_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = data / "annotations" / "instances_val.json"
+    content = json.loads(file.read_text())
+    first = content["annotations"][0]
+    for number, bbox in enumerate(([10, 10, -5, 5], [70, 50, 9, 9], [1, 1, 0, 5]), start=3):
+        content["annotations"].append(first | {"id": number, "bbox": bbox})
+    content["annotations"].append(first | {"id": 9, "bbox": [1, 1, 0, 5], "iscrowd": 1})
+    file.write_text(json.dumps(content))
+    found = results(tmp_path, HIT, HIT | {"bbox": [5000, 10, 20, 20]})
+    words = ["evaluate", "--results", str(found), "--data.root", str(data)]
+    assert main(words) == 0
+    notes = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["notes"]
+    assert notes == [
+        f"{file}: counted as pycocotools does, but cannot be found: 1 x box of negative size, "
+        "1 x box outside the image, 1 x box without area; `ziggurat data check` names each one",
+        f"{found}: 1 of 2 boxes lie wholly outside their image: expected x, y, width, height in "
+        "pixels of the image as it is on disk",
+    ]
+    printed = capsys.readouterr().out
+    assert all(note in printed for note in notes)
+    masks = results(
+        tmp_path, {key: HIT[key] for key in HIT if key != "bbox"} | {"segmentation": MASK}
+    )
+    assert evaluate_results(masks, data_root=data).notes == ()
+
+
 def test_images_that_are_gone_are_not_drawn(data: Path, tmp_path: Path) -> None:
     (data / "val" / "2.png").write_bytes(b"")
     evaluation = evaluate_results(results(tmp_path, HIT), data_root=data)

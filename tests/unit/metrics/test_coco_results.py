@@ -9,7 +9,7 @@ import pytest
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.coco import count_report
-from ziggurat.metrics.coco_results import read_results
+from ziggurat.metrics.coco_results import count_outside, read_results
 from ziggurat.metrics.coco_truth import read_truth
 
 SQUARE = [[2.0, 2.0, 8.0, 2.0, 8.0, 8.0, 2.0, 8.0]]
@@ -109,6 +109,71 @@ def test_wrong_masks(tmp_path: Path, mask: object, message: str) -> None:
         read_results(file).objects(truth)
 
 
+FILES = {1: "a.jpg", 4: "old/a.jpg", 6: "night/b.jpg", 7: "day/b.jpg"}
+NAMED: dict[str, Any] = TRUTH | {
+    "images": [
+        {"id": number, "file_name": name, "height": 10, "width": 12}
+        for number, name in FILES.items()
+    ],
+    "categories": [{"id": 5, "name": "cell"}, {"id": 9, "name": "star"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("file_name", "image_id"),
+    [
+        ("a.jpg", 1),
+        ("/data/val/a.jpg", 1),
+        ("data/old/a.jpg", 4),
+        (".\\old\\a.jpg", 4),
+        ("night/b.jpg", 6),
+        ("../val/day/b.jpg", 7),
+    ],
+)
+def test_names_of_images_and_classes_go_before_ids(
+    tmp_path: Path, file_name: str, image_id: int
+) -> None:
+    """As `ziggurat predict` writes them: ids count its images, and the classes of the model."""
+    entry = GOOD | {"image_id": 4, "category_id": 5, "file_name": file_name, "category": "star"}
+    truth = read_truth(NAMED, with_masks=False)
+    found = read_results(write(tmp_path, [entry, entry])).objects(truth)
+    assert {
+        number: len(objects.rows) for number, objects in found.items() if len(objects.rows)
+    } == {image_id: 2}
+    assert found[image_id].rows[0].tolist() == [image_id, 2, 2, 6, 6, 0.5, 9]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"file_name": "c.jpg"},
+            r"entry 1 is of the file 'c.jpg', which is not in the annotations",
+        ),
+        ({"file_name": "evening/b.jpg"}, "is of the file 'evening/b.jpg', which is not in"),
+        ({"file_name": ""}, "is of the file '', which is not in"),
+        ({"file_name": "b.jpg"}, r"may be 2 images of the annotations \(night/b.jpg, day/b.jpg\)"),
+        ({"file_name": "y/a.jpg"}, "'y/a.jpg', and earlier ones are of 'x/a.jpg', .* one image of"),
+        ({"category": "start"}, r"the category 'start', which is not in .*did you mean 'star'\?"),
+    ],
+)
+def test_names_that_the_annotations_do_not_have(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    first = GOOD | {"file_name": "x/a.jpg", "category": "cell"}
+    truth = read_truth(NAMED, with_masks=False)
+    with pytest.raises(ZigguratError, match=message) as caught:
+        read_results(write(tmp_path, [first, first | change])).objects(truth)
+    assert "\n" not in str(caught.value)
+
+
+def test_boxes_outside_their_image_are_counted(tmp_path: Path) -> None:
+    boxes = ([2, 2, 6, 6], [5000, 2, 50, 50], [2, 11, 3, 3], [-9, 2, 8, 3], [-9, 2, 12, 3])
+    entries = [GOOD | {"bbox": list(box)} for box in boxes]
+    truth = read_truth(TRUTH, with_masks=False)
+    assert count_outside(truth, read_results(write(tmp_path, entries)).objects(truth)) == 3
+
+
 def test_files_that_are_no_results(tmp_path: Path) -> None:
     with pytest.raises(ZigguratError, match="cannot read the results file"):
         read_results(tmp_path / "absent.json")
@@ -143,6 +208,21 @@ def test_wrong_masks_of_annotations(mask: object, message: str) -> None:
     with pytest.raises(ZigguratError, match=message):
         read_truth(content, with_masks=True)
     read_truth(content, with_masks=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iscrowd": "0"}, "iscrowd is '0'; expected 0, 1, false or true in annotation 1 of image"),
+        ({"difficult": 2}, "difficult is 2; expected 0, 1, false or true in annotation 1"),
+        ({"area": "36"}, "annotation 1 of image 1 has the area '36'; expected a finite number"),
+        ({"area": math.nan}, "has the area nan"),
+    ],
+)
+def test_wrong_marks_of_annotations(change: dict[str, Any], message: str) -> None:
+    content = TRUTH | {"annotations": [TRUTH["annotations"][0] | change]}
+    with pytest.raises(ZigguratError, match=message):
+        read_truth(content, with_masks=False)
 
 
 def test_a_part_of_two_points_is_left_out() -> None:

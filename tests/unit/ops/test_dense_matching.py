@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.atss_matching import match_by_statistics
 from ziggurat.ops.candidates import CandidateRule, best_candidates
-from ziggurat.ops.matching import BACKGROUND, IGNORED
+from ziggurat.ops.matching import BACKGROUND, IGNORED, match_by_iou
 
 GRID = AnchorGrid(scales=(8.0,), ratios=(1.0,))
 
@@ -67,6 +67,20 @@ def test_memory_of_2000_objects_is_bounded() -> None:
         found = match_by_statistics([level], counted, boxes, max_pairs=1_000_000)
     assert largest.bytes < 8_000_000  # all pairs at once would be 134 MB
     assert (found == match_by_statistics([level], counted, boxes, max_pairs=10**9)).all()
+
+
+def test_memory_of_matching_2000_objects_by_iou_is_bounded() -> None:
+    level = GRID.level((50, 84), 8)
+    corners = torch.rand(2000, 2) * 350
+    boxes = torch.cat([corners, corners + 5 + torch.rand(2000, 2) * 90], dim=1)
+    found = []
+    for options in ({}, {"max_pairs": 500_000}):
+        with LargestTensor() as largest:
+            matches = match_by_iou(level, boxes, foreground_iou=0.5, background_iou=0.4, **options)
+        found.append(matches)
+        # Two numbers of 4 bytes a pair, or one of 8: all at once would be 67 MB.
+        assert largest.bytes <= 8 * options.get("max_pairs", 2_000_000)
+    assert (found[0] == found[1]).all()
 
 
 @pytest.mark.parametrize(
