@@ -40,8 +40,8 @@ from ziggurat.zoo import create_model
 RESULTS = Path(__file__).parent / "results"
 SIZE: ImageSize = (800, 1344)
 """COCO's photos at 1333 x 800, padded."""
-RETINANET = ["retinanet/resnet50", "--against=torchvision:retinanet_resnet50_fpn"]
-MASK_RCNN = ["mask_rcnn/resnet50", "--against=torchvision:maskrcnn_resnet50_fpn"]
+RETINANET = ["retinanet_resnet50", "--against=torchvision:retinanet_resnet50_fpn"]
+MASK_RCNN = ["mask_rcnn_resnet50", "--against=torchvision:maskrcnn_resnet50_fpn"]
 PREDICT = ["--batch=1", "--size=800x1344"]
 TRAIN = ["--batch=1", "--size=800x1344", "--train"]
 

@@ -19,7 +19,18 @@ def nearest_name(name: str, known: Iterable[str]) -> str | None:
         name: What was given.
         known: What there is.
     """
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
+    return next(iter(nearest_names(name, known, 1)), None)
+
+
+def nearest_names(name: str, known: Iterable[str], count: int) -> list[str]:
+    """Return the known names that an unknown one is most like, the nearest first.
+
+    Args:
+        name: What was given.
+        known: What there is.
+        count: The most that are returned; those that are not near are left out.
+    """
+    return get_close_matches(name, list(known), n=count)
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -18,6 +18,7 @@ from ziggurat.bench.subjects import find_subject
 from ziggurat.bench.work import make_ready, make_step, make_variant
 from ziggurat.errors import ZigguratError
 from ziggurat.necks.fpt import find_transformer
+from ziggurat.ops.memory import available_bytes
 
 STEPS = 2
 """The second training step has all: activations, gradients and the state of the optimizer."""
@@ -145,6 +146,23 @@ def predicted_memory(model: nn.Module, setting: Setting) -> int | None:
     transformer = find_transformer(model)
     if transformer is None:
         return None
-    height, width = setting.image_size
-    sizes = [(-(-height // s), -(-width // s)) for s in transformer.out_strides]
+    sizes = transformer.sizes_for(setting.image_size)
     return transformer.predicted_bytes(sizes, batch=setting.batch, learns=setting.is_training)
+
+
+def check_memory_is_left(needed: int, device: torch.device) -> None:
+    """Raise if a device has less memory left than a model needs.
+
+    Args:
+        needed: Bytes.
+        device: Where it runs.
+
+    Raises:
+        ZigguratError: If it has.
+    """
+    left = available_bytes(device)
+    if left is not None and needed > left:
+        raise ZigguratError(
+            f"its Feature Pyramid Transformer needs about {needed / 2**30:.1f} GiB, and "
+            f"{left / 2**30:.1f} GiB are left; take smaller images or fewer at a time"
+        )

@@ -15,6 +15,7 @@ from ziggurat.bench.machine import (
 )
 from ziggurat.bench.memory import (
     MemoryRequest,
+    check_memory_is_left,
     check_memory_is_measurable,
     describe_failure,
     measure_memory,
@@ -184,6 +185,7 @@ def _prepare(
     predicted = predicted_memory(model, setting)
     if predicted is not None:
         say(f"    its Feature Pyramid Transformer will take about {predicted / 2**30:.2f} GiB")
+        check_memory_is_left(predicted, device)
     images = make_ready(model, setting, device, conditions.memory_format)
     flops = count_flops(model, setting, images)
     variant = make_variant(model, contestant.variant)

@@ -15,8 +15,14 @@ from torch import Tensor, nn
 from ziggurat.bench.detection import TorchvisionDetector
 from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError, check_known
-from ziggurat.systems import SYSTEMS
-from ziggurat.zoo import BACKBONES, NUM_CLASSES, create_backbone, create_model
+from ziggurat.zoo import (
+    BACKBONES,
+    NUM_CLASSES,
+    combination_of,
+    create_backbone,
+    create_model,
+    refuse_unknown,
+)
 
 TRANSFORMERS_MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "pvt-tiny": ("Pvt", {"depths": [2, 2, 2, 2]}),
@@ -51,30 +57,26 @@ def find_subject(name: str) -> Callable[[], nn.Module]:
     """Return what builds a model; building it is left to the caller.
 
     Args:
-        name: Name of one of our models or backbones, of a system and any backbone
-            ("mask_rcnn/resnet50"), or "timm:NAME", "torchvision:NAME", "transformers:NAME".
+        name: Name of one of our models or backbones, or "timm:NAME", "torchvision:NAME",
+            "transformers:NAME".
 
     An unknown name, or a library that is not installed, is a `ZigguratError`.
     """
-    library, separator, model = name.partition(":")
-    if separator:
-        check_known("library", library, PEERS)
-        return PEERS[library](model)
-    if name in MODELS:
+    if name in MODELS or combination_of(name) is not None:
         # Peers skip no branches at random either.
         return partial(create_model, name, drop_path_rate=0.0)
-    system, slash, backbone = name.partition("/")
-    if slash:
-        check_known("system", system, SYSTEMS)
-        check_known("backbone", backbone, BACKBONES)
-        return partial(create_model, system, backbone=backbone, drop_path_rate=0.0)
-    check_known("model or backbone", name, dict.fromkeys([*MODELS, *BACKBONES]))
-    return partial(create_backbone, name)
+    if name in BACKBONES:
+        return partial(create_backbone, name)
+    if not is_peer(name):
+        refuse_unknown(name, BACKBONES)
+    library, _, model = name.partition(":")
+    check_known("library", library, PEERS)
+    return PEERS[library](model)
 
 
 def is_peer(name: str) -> bool:
     """Whether a name is that of another library's model."""
-    return ":" in name
+    return ":" in name and combination_of(name) is None
 
 
 def _find_timm(name: str) -> Callable[[], nn.Module]:

@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="+",
         metavar="NAME",
-        help="model or backbone (see `ziggurat list`), SYSTEM/BACKBONE, or timm:NAME, "
-        "torchvision:NAME, transformers:NAME",
+        help="model or backbone (see `ziggurat list`), or timm:NAME, torchvision:NAME, "
+        "transformers:NAME",
     )
     parser.add_argument(
         "--against",

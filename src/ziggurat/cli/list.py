@@ -15,12 +15,14 @@ from ziggurat.cli.console import table_console
 from ziggurat.errors import ZigguratError, check_known, did_you_mean
 from ziggurat.inference.cost import count_cost
 from ziggurat.inference.recipes import describe_recipe, recipes_of_task
-from ziggurat.types import Task
+from ziggurat.systems import SYSTEMS
+from ziggurat.types import ModelIdentity, Task
 from ziggurat.weights.catalogue import FILES, is_buildable
 from ziggurat.weights.published_file import PublishedFile
-from ziggurat.zoo import list_models
+from ziggurat.zoo import BACKBONES, TIMM_PREFIX, combination_of, list_models, task_of
 
 PIPED_WIDTH = 400
+WEIGHTS_OPTION = "--model.backbone_weights"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"only one task: {', '.join(get_args(Task))}",
     )
     parser.add_argument(
-        "--name", metavar="PATTERN", help="only names like this, with * for anything: 'p2t_*'"
+        "--name",
+        metavar="PATTERN",
+        help="only names like this, with * for anything: 'p2t_*'; or the name of any model",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
@@ -60,8 +64,7 @@ def run(args: argparse.Namespace) -> None:
         names = _like(args.name, recipes_of_task(args.task))
         entries = [dataclasses.asdict(describe_recipe(name)) for name in names]
     else:
-        names = _like(args.name, list_models(task=args.task))
-        entries = [_describe_model(name) for name in names]
+        entries = [_describe_model(name) for name in _models_like(args.name, args.task)]
     if args.json:
         print(json.dumps(entries, indent=2))
         return
@@ -92,6 +95,14 @@ def _like(pattern: str | None, names: Sequence[str]) -> list[str]:
     return found
 
 
+def _models_like(pattern: str | None, task: str | None) -> list[str]:
+    """Return the published models that a pattern fits, or the one of another combination's name."""
+    published = list_models(task=task)
+    if pattern is None or pattern in published or combination_of(pattern) is None:
+        return _like(pattern, published)
+    return [pattern] if task in (None, task_of(pattern)) else _like(pattern, published)
+
+
 def _model_table(task: str, entries: list[dict[str, Any]]) -> Table:
     table = Table(title=task, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     table.add_column("name", no_wrap=True)
@@ -116,11 +127,22 @@ def _giga(count: int) -> str:
 
 
 def _model_footnotes(entries: list[dict[str, Any]]) -> list[str]:
-    """Say what is counted, and where that is not what the published table says."""
+    """Say what else can be built, what is counted, and where that is not what is published."""
+    tasks = {entry["task"] for entry in entries}
+    names = [
+        ModelIdentity(system.task, name, "BACKBONE", num_classes=1).name
+        for name, system in SYSTEMS.items()
+        if system.task in tasks
+    ]
     lines = [
         "1 MAC = 2 FLOPs; work of one image (height x width), decoding left out, and with it what "
         "two-stage detectors do box by box."
     ]
+    if names:
+        lines.append(
+            f"Others can be built by name, any system on any backbone: {', '.join(names)}."
+        )
+        lines.append(f"Backbones: {', '.join(BACKBONES)}, {TIMM_PREFIX}NAME for a network of timm.")
     for entry in entries:
         if entry["size_note"]:
             published = [
@@ -136,20 +158,20 @@ def _model_footnotes(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def _describe_model(name: str) -> dict[str, Any]:
-    card, cost = MODELS[name], count_cost(name)
+    card, cost = MODELS.get(name), count_cost(name)
     return {
         "name": name,
-        "task": card.task,
+        "task": task_of(name),
         "parameters": cost.parameters,
         "macs": cost.macs,
         "flops": cost.flops,
         "image_size": list(cost.image_size),
-        "published": card.published,
-        "published_parameters": card.parameters,
-        "published_macs": card.macs,
-        "size_note": card.size_note,
-        "source": card.source,
-        "recipes": list(card.recipes),
+        "published": card.published if card else "",
+        "published_parameters": card.parameters if card else None,
+        "published_macs": card.macs if card else None,
+        "size_note": card.size_note if card else "",
+        "source": card.source if card else "",
+        "recipes": list(card.recipes) if card else [],
     }
 
 
@@ -203,22 +225,22 @@ def _describe_file(file: PublishedFile) -> dict[str, Any]:
 
 def _recipe_table(task: str, entries: list[dict[str, Any]]) -> Table:
     table = Table(title=task, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.add_column("recipe", overflow="fold")
+    table.add_column("recipe, weights", no_wrap=True)
     table.add_column("published", overflow="fold")
     table.add_column("M param.", justify="right", no_wrap=True)
     table.add_column("schedule", overflow="fold")
     table.add_column("data", overflow="fold")
-    table.add_column("command", overflow="fold")
     for entry in entries:
         steps, epochs = entry["steps"], entry["epochs"]
         length = f"{epochs} epochs" if steps is None else f"{steps:,} steps"
+        weights = entry["backbone_weights"]
+        start = [entry["recipe"], *([f"{WEIGHTS_OPTION} {weights}"] if weights else [])]
         table.add_row(
-            entry["recipe"],
+            "\n".join(start),
             entry["published"] or "-",
             f"{entry['parameters'] / 1e6:.1f}",
             f"{length} x {entry['images_per_step']}",
             entry["data"],
-            entry["command"],
         )
     return table
 
@@ -227,6 +249,9 @@ def _recipe_footnotes(entries: list[dict[str, Any]]) -> list[str]:
     return [
         f"{len(entries)} recipes; the schedule is its length and the images of a step, which "
         "published runs share out over several GPUs.",
+        f"Start one with `ziggurat train RECIPE --data.root DIR`. With {WEIGHTS_OPTION} below it "
+        "the published number needs that file: one that `ziggurat list --weights` shows with an "
+        "address is downloaded by its name, of another give the path.",
         "On other hardware optimizer.lr follows the images of a step; `ziggurat train RECIPE "
         "--help` shows all values, and the header of each file what official code does otherwise.",
     ]

@@ -9,10 +9,9 @@ from typing import Any
 
 import yaml
 
-from ziggurat.config.checks import nearest
 from ziggurat.config.fields import Tree, check_known, check_name, field_names, read_values
 from ziggurat.config.tree import RUNS, TrainConfig
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, nearest_names
 
 
 def list_recipes() -> list[str]:
@@ -36,9 +35,11 @@ def recipe_path(name: str) -> Path:
     """
     known = list_recipes()
     if name not in known:
-        hint = nearest(name, known) or f" Recipes: {', '.join(known)}."
+        near = nearest_names(name, known, 3)
+        hint = f"the nearest are {', '.join(near)}; " if near else ""
         raise ZigguratError(
-            f"unknown recipe {name!r}: neither a file nor a recipe of this package.{hint}"
+            f"unknown recipe {name!r}: neither a file nor a recipe of this package; {hint}"
+            "`ziggurat list --recipes` prints all"
         )
     return Path(str(resources.files("ziggurat.recipes") / f"{name}.yaml"))
 

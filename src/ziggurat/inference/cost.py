@@ -16,8 +16,16 @@ from torch.utils.flop_counter import flop_registry
 
 from ziggurat import zoo
 from ziggurat.cards import MODELS
-from ziggurat.errors import check_known
-from ziggurat.types import ImageSize
+from ziggurat.types import ImageSize, Task
+
+USUAL_SIZES: dict[Task, ImageSize] = {
+    "classification": (224, 224),
+    "detection": (800, 1280),
+    "instance_segmentation": (800, 1280),
+    "keypoint_detection": (800, 1280),
+    "semantic_segmentation": (512, 512),
+}
+"""Height and width at which most models of a task are published, and others counted."""
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,12 @@ class Cost:
 
 
 def count_cost(name: str) -> Cost:
-    """Count parameters and operations of a published model at its published size.
+    """Count parameters and operations of a model, of a published one at its published size.
 
     Args:
         name: Name of the model.
     """
-    check_known("model", name, MODELS)
-    size = MODELS[name].input_size
+    size = MODELS[name].input_size if name in MODELS else USUAL_SIZES[zoo.task_of(name)]
     with torch.device("meta"):
         model = zoo.create_model(name).eval()
         images = torch.empty(1, 3, *size)
@@ -54,18 +61,22 @@ def count_cost(name: str) -> Cost:
     return Cost(parameters, count.flops // 2, count.flops, size)
 
 
+_KNOWN: dict[object, tuple[Any, int]] = {}
+"""Results and operations of all that was counted, by operator and the shapes of its operands."""
+
+
 class _FlopCount(TorchDispatchMode):
     """Adds up the operations of everything that runs inside, by torch's own formulas.
 
     `FlopCounterMode` would do, but the meta device takes half a millisecond an operator, seconds
-    for a deep model. Blocks repeat themselves: an operator with operands of the same shapes gives
-    a result of the same shape again, which is kept here and not computed twice.
+    for a deep model. Blocks repeat themselves, and models share backbones and heads: an operator
+    with operands of the same shapes gives a result of the same shape again, which is kept and not
+    computed twice.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self._known: dict[object, tuple[Any, int]] = {}
 
     def __torch_dispatch__(
         self,
@@ -80,12 +91,12 @@ class _FlopCount(TorchDispatchMode):
         if func.is_view or any(result.alias_info for result in func._schema.returns):
             return func(*args, **options)
         key = (func, _signature(args), _signature(tuple(options.items())))
-        if key not in self._known:
+        if key not in _KNOWN:
             result = func(*args, **options)
             formula: Callable[..., int] | None = flop_registry.get(func._overloadpacket)
             flops = 0 if formula is None else formula(*args, **options, out_val=result)
-            self._known[key] = result, flops
-        result, flops = self._known[key]
+            _KNOWN[key] = result, flops
+        result, flops = _KNOWN[key]
         self.flops += flops
         return result
 

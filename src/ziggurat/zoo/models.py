@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from torch import nn
 
+from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.cards import MODELS
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.models.classifier import Classifier
@@ -14,7 +15,7 @@ from ziggurat.necks.stride_pyramid import StridePyramid
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
 from ziggurat.systems.detection import DENSE_STRIDES
-from ziggurat.systems.necks import FPT_FORMULAS, NECKS
+from ziggurat.systems.necks import FPT_FORMULAS
 from ziggurat.systems.plan import Plan
 from ziggurat.systems.segmentation import PYRAMID_STRIDES
 from ziggurat.types import ModelIdentity, Task
@@ -29,6 +30,7 @@ from ziggurat.zoo.backbones import (
     create_classifier_parts,
     pixels_of,
 )
+from ziggurat.zoo.names import combination_of, necks_of, refuse_unknown
 
 Model = Classifier | Detector | SemanticSegmenter
 System = DetectionSystem | SegmentationSystem
@@ -80,9 +82,10 @@ def create_model(
     """Build a model with fresh weights.
 
     Args:
-        name: A published name ("p2t_small", "mask_rcnn_p2t_small"), or a system ("mask_rcnn")
-            together with `backbone`.
-        backbone: Backbone of a system; a published name has its own.
+        name: A published name ("p2t_small", "mask_rcnn_p2t_small"), that of any other combination
+            ("mask_rcnn_resnet50", "atss_fpt_pvt_v2_b0", "retinanet_timm:resnet18"), or a system
+            ("mask_rcnn") together with `backbone`.
+        backbone: Backbone of a system; the other names have their own.
         neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
         head_channels: Width of neck and head; by default as published.
@@ -102,24 +105,25 @@ def create_model(
     """
     task = task_of(name)
     published = MODELS.get(name)
-    if published is not None and backbone is not None:
+    named = published or combination_of(name)
+    if named is not None and backbone is not None:
         raise ZigguratError(
             f"{name!r} has its own backbone, got backbone={backbone!r} as well; name the system "
             f"({', '.join(SYSTEMS)}) to combine it with another backbone"
         )
-    if published is None and backbone is None:
+    if named is None and backbone is None:
         raise ZigguratError(
             f"{name!r} is a system and needs backbone=..., for example "
             f"create_model({name!r}, backbone='p2t_tiny'); the backbones are {', '.join(BACKBONES)}"
         )
-    system = name if published is None else published.system
-    chosen = backbone if published is None else published.backbone
+    system = name if named is None else named.system
+    chosen = backbone if named is None else named.backbone
     assert chosen is not None
     if task == "classification":
         _refuse(name, "classifier", neck=neck, head_channels=head_channels, head_depth=head_depth)
     else:
-        if published is not None and neck is None:
-            neck = published.neck
+        if named is not None and neck is None:
+            neck = named.neck
         neck = _neck_of(system, neck)
         head_channels = _width_of(system, chosen) if head_channels is None else head_channels
         if SYSTEMS[system].has_depth:
@@ -153,16 +157,19 @@ def create_model(
 
 
 def task_of(name: str) -> Task:
-    """Return what a published model or a system does.
+    """Return what a model or a system does.
 
     Args:
         name: Its name; an unknown one is a `ZigguratError`.
     """
     if name in MODELS:
         return MODELS[name].task
-    if name not in SYSTEMS:
-        check_known("model", name, [*MODELS, *SYSTEMS])
-    return SYSTEMS[name].task
+    if name in SYSTEMS:
+        return SYSTEMS[name].task
+    combination = combination_of(name)
+    if combination is None:
+        refuse_unknown(name, SYSTEMS)
+    return SYSTEMS[combination.system].task
 
 
 def build(
@@ -241,7 +248,7 @@ def _detector(
     if identity.backbone in adapters and system.strides == DENSE_STRIDES:
         backbone = adapters[identity.backbone](drop_path_rate=drop_path_rate)
     else:
-        backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+        backbone = _any_size_backbone(identity, drop_path_rate)
     # The last map, whatever its stride, is all that a system without a neck reads.
     pyramid = None if system.neck is None else _pyramid(backbone, system.strides)
     parts = system.build(backbone if pyramid is None else pyramid, plan)
@@ -270,7 +277,7 @@ def _segmenter(
             drop_path_rate=drop_path_rate, injection_channels=plan.channels
         )
     else:
-        backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+        backbone = _any_size_backbone(identity, drop_path_rate)
         wanted = system.strides
         if wanted is None and backbone.out_strides[0] > FINE_ENOUGH:
             wanted = PYRAMID_STRIDES
@@ -287,6 +294,22 @@ def _segmenter(
         preprocessing=FitAligned(**asdict(pixels_of(identity.backbone))),
         overlapping=identity.overlapping,
     )
+
+
+def _any_size_backbone(identity: ModelIdentity, drop_path_rate: float) -> Backbone:
+    """Build a backbone for a model whose images differ in size.
+
+    Raises:
+        ZigguratError: If it takes images of one size only.
+    """
+    backbone = create_backbone(identity.backbone, drop_path_rate=drop_path_rate)
+    if isinstance(backbone, TimmBackbone) and backbone.only_size is not None:
+        height, width = backbone.only_size
+        raise ZigguratError(
+            f"{identity.backbone!r} takes images of {height} x {width} pixels only, and those of a "
+            f"{identity.system} differ in size; choose a network that takes any size"
+        )
+    return backbone
 
 
 INJECTED = {build.__name__: build for build in TOPFORMERS}
@@ -307,14 +330,12 @@ def _neck_of(system: str, neck: str | None) -> str | None:
     Raises:
         ZigguratError: If the system can have no neck, or not this one, or it is unknown.
     """
-    chosen = SYSTEMS[system]
-    if neck is None or neck == chosen.neck:
-        return chosen.neck
-    is_fixed = chosen.neck is None if isinstance(chosen, DetectionSystem) else chosen.injects
-    if is_fixed:
+    own, *others = necks_of(system)
+    if neck is None or neck == own:
+        return own
+    if not others:
         raise ZigguratError(f"{system!r} reads the backbone's maps and has no neck; leave it out")
-    # A head that reads maps as they are can read enriched ones, and not those of another width.
-    check_known("neck", neck, NECKS if chosen.neck is not None else FPT_FORMULAS)
+    check_known("neck", neck, [known for known in (own, *others) if known is not None])
     return neck
 
 

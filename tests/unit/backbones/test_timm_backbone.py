@@ -8,6 +8,7 @@ import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.models.detector import Detector
+from ziggurat.types import Detections
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,7 @@ def test_maps_are_as_promised(
         ("local-dir:/tmp", {}, "unknown network of timm"),
         ("../resnet18", {}, "unknown network of timm"),
         ("resnet18.no_such_tag", {}, "cannot build .*no_such_tag"),
+        ("tresnet_m", {}, "cannot build 'tresnet_m' as a backbone"),
         ("vgg11", {"drop_path_rate": 0.1}, "cannot build 'vgg11' .*drop_path_rate"),
         ("resnet18", {"in_channels": 0}, "in_channels must be at least 1"),
     ],
@@ -57,11 +59,73 @@ def test_options_reach_the_network() -> None:
     assert max(rates) == pytest.approx(0.2)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "swin_tiny_patch4_window7_224",
+        "swinv2_cr_tiny_224",
+        "deit_tiny_distilled_patch16_224",
+        "vit_small_patch14_dinov2",
+        "vit_small_patch16_dinov3",
+        "twins_svt_small",
+        "mobilevitv2_050",  # its last map has an even number of rows
+        "naflexvit_base_patch16_gap",
+    ],
+)
+def test_networks_that_timm_builds_for_one_size_take_any(name: str) -> None:
+    with torch.device("meta"):
+        backbone = TimmBackbone(name)
+        maps = backbone(torch.empty(1, 3, 160, 224))
+    assert backbone.only_size is None
+    assert [x.shape[1] for x in maps] == list(backbone.out_channels)
+    for x, stride in zip(maps, backbone.out_strides, strict=True):
+        assert abs(x.shape[2] - 160 / stride) <= 1 and abs(x.shape[3] - 224 / stride) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("coat_lite_tiny", 224),  # refuses another size itself
+        ("hiera_tiny_224", 224),  # fails
+        ("crossvit_9_240", 240),  # resizes every image to its own size
+        ("mvitv2_tiny", 224),  # fails with values only, not on the meta device
+    ],
+)
+def test_models_whose_images_differ_in_size_refuse_networks_of_one_size(
+    name: str, side: int
+) -> None:
+    message = f"'timm:{name}' takes images of {side} x {side} pixels only, and those of a "
+    with torch.device("meta"):
+        assert TimmBackbone(name).only_size == (side, side)
+        for system in ("retinanet", "semantic_fpn"):
+            with pytest.raises(ZigguratError, match=message + system):
+                ziggurat.create_model(system, backbone=f"timm:{name}")
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "test_vit", "twins_svt_small"])
+def test_a_detector_learns_at_another_size(name: str) -> None:
+    detector = ziggurat.create_model(
+        "retinanet", backbone=f"timm:{name}", num_classes=3, head_channels=16, head_depth=1
+    ).train()
+    assert isinstance(detector, Detector)
+    target = Detections(torch.tensor([[4.0, 8.0, 60.0, 50.0]]), torch.ones(1), torch.tensor([1]))
+    raw = detector(torch.randn(1, 3, 64, 96))
+    sum(detector.loss(raw, [target], [(64, 96)]).values(), torch.zeros(())).backward()
+    assert all(parameter.grad is not None for parameter in detector.parameters())
+
+
+def test_maps_of_a_network_without_padding_are_smaller() -> None:
+    with torch.device("meta"):
+        assert TimmBackbone("inception_v3").only_size is None
+
+
 def test_images_of_a_size_that_the_network_does_not_take() -> None:
     with torch.device("meta"):
-        fixed, divided = TimmBackbone("vit_tiny_patch16_224"), TimmBackbone("dla34")
+        fixed, divided = TimmBackbone("coat_lite_tiny"), TimmBackbone("dla34")
         with pytest.raises(ZigguratError, match="images of 224 x 224 pixels only, got 96 x 128"):
             fixed(torch.empty(1, 3, 96, 128))
+        with pytest.raises(ZigguratError, match="97 x 128 pixels .*multiples of 32"):
+            TimmBackbone("swin_tiny_patch4_window7_224")(torch.empty(1, 3, 97, 128))
         with pytest.raises(ZigguratError, match="97 x 130 pixels .*multiples of 32"):
             divided(torch.empty(1, 3, 97, 130))
         with pytest.raises(RuntimeError, match="channel"):  # a defect keeps its words

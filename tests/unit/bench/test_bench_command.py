@@ -135,7 +135,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         ("p2t_tiny --device tpu", "no device 'tpu'"),
         ("p2t_tny --measure speed", "did you mean 'p2t_tiny'?"),
         ("p2t_tiny --against tim:x --measure speed", "did you mean 'timm'?"),
-        ("p2t_tiny --size 4 --measure speed --against gpvit_lx", "unknown model or backbone"),
+        ("p2t_tiny --size 4 --measure speed --against gpvit_lx", "did you mean 'gpvit_l"),
     ],
 )
 def test_wrong_words(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

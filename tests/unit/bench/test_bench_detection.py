@@ -141,11 +141,6 @@ def test_nested_parts_count_once(p2t_mini: str) -> None:
     assert "head.boxes.box_head.logits" not in parts
 
 
-def test_a_system_on_any_backbone(p2t_mini: str) -> None:
-    built = find_subject(f"retinanet/{p2t_mini}")()
-    assert isinstance(built, Detector) and built.identity.backbone == p2t_mini
-
-
 def test_torchvision_detectors_have_our_classes_and_limits() -> None:
     with torch.device("meta"):
         built = find_subject("torchvision:retinanet_resnet50_fpn")()

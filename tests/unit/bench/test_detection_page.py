@@ -48,7 +48,7 @@ def test_ways_agree(script: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_page(script: ModuleType) -> None:
     entry: dict[str, Any] = {
-        "name": "retinanet/resnet50",
+        "name": "retinanet_resnet50",
         "variant": "fast",
         "images_per_second": 0.5,
         "share_of_peak": 0.71,
@@ -71,7 +71,7 @@ def test_page(script: ModuleType) -> None:
         "seconds": {"ziggurat": [0.1, 0.1], "plain": [0.3, 0.4]},
     }
     page = script.describe({"retinanet": section, "pasting": part})
-    assert "| retinanet/resnet50 (fast) | 0.500 | 71 | 2000 | 1.25 |" in page
-    assert "| retinanet/resnet50 (fast) | post-processing | 20.0 |" in page
-    assert "retinanet/resnet50 (fast): too large" in page
+    assert "| retinanet_resnet50 (fast) | 0.500 | 71 | 2000 | 1.25 |" in page
+    assert "| retinanet_resnet50 (fast) | post-processing | 20.0 |" in page
+    assert "retinanet_resnet50 (fast): too large" in page
     assert "| plain | 350.0 | 3.50 |" in page

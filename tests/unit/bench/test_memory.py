@@ -9,9 +9,10 @@ import pytest
 import torch
 
 import ziggurat
-from ziggurat.bench import memory
+from ziggurat.bench import memory, run
 from ziggurat.bench.memory import (
     MemoryRequest,
+    check_memory_is_left,
     check_memory_is_measurable,
     describe_failure,
     measure_memory,
@@ -117,3 +118,25 @@ def test_memory_of_a_feature_pyramid_transformer_is_predicted() -> None:
     training = predicted_memory(with_fpt, Setting("fp32", 2, (96, 130), is_training=True))
     assert training is not None
     assert training > predicted
+
+
+def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 2**30)
+    check_memory_is_left(2**30, torch.device("cpu"))
+    with pytest.raises(ZigguratError, match="needs about 2.0 GiB, and 1.0 GiB are left"):
+        check_memory_is_left(2**31, torch.device("cpu"))
+    monkeypatch.setattr(memory, "available_bytes", lambda _: None)
+    check_memory_is_left(2**31, torch.device("cpu"))
+
+
+def test_a_benchmark_refuses_before_it_makes_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "available_bytes", lambda _: 2**20)
+    monkeypatch.setattr(run, "make_ready", None)
+    name = "retinanet_fpt_gpvit_l1"
+    setting = Setting("fp32", 1, (64, 64))
+    conditions = run.Conditions(torch.device("cpu"), is_memory_measured=False)
+    with (
+        torch.device("meta"),
+        pytest.raises(ZigguratError, match="needs about 0.3 GiB, and 0.0 GiB are left"),
+    ):
+        run.run_benchmark([Contestant(name)], [setting], conditions, lambda _: None)

@@ -10,12 +10,16 @@ from torch import Tensor, nn
 
 from ziggurat.bench.subjects import TRANSFORMERS_MODELS, LogitsOf, find_subject, is_peer
 from ziggurat.errors import ZigguratError
+from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("p2t_tny", "unknown model or backbone 'p2t_tny'; did you mean 'p2t_tiny'"),
+        ("p2t_tny", "unknown model 'p2t_tny'; did you mean 'p2t_tiny'"),
+        ("resnet5", "unknown model 'resnet5'; did you mean 'resnet50'"),
+        ("mask_rcnn", "unknown model 'mask_rcnn'; did you mean 'mask_rcnn_"),
         ("tim:resnet18", "unknown library 'tim'; did you mean 'timm'"),
         ("timm:resnet81", "unknown timm model 'resnet81'; did you mean 'resnet"),
         ("timm:hf-hub:some/model", "unknown timm model"),
@@ -49,6 +53,15 @@ def test_no_branch_is_skipped_at_random() -> None:
     with torch.device("meta"):
         model = find_subject("p2t_base")()  # published with a drop path rate of 0.3
     assert not any(isinstance(module, DropPath) for module in model.modules())
+
+
+@pytest.mark.parametrize("name", ["retinanet_resnet50", "semantic_fpn_timm:resnet18"])
+def test_systems_on_any_backbone(name: str) -> None:
+    assert not is_peer(name)
+    with torch.device("meta"):
+        model = find_subject(name)()
+    assert isinstance(model, Detector | SemanticSegmenter)
+    assert model.identity.name == name
 
 
 @pytest.mark.parametrize("name", ["timm:resnet18", "torchvision:resnet18"])

@@ -10,7 +10,10 @@ import ziggurat.inference.recipes
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.config import list_recipes
+from ziggurat.config.files import recipe_path
 from ziggurat.inference.cost import Cost, count_cost
+from ziggurat.inference.recipes import describe_recipe
+from ziggurat.systems import SYSTEMS
 from ziggurat.weights.catalogue import FILES
 from ziggurat.zoo import list_models
 
@@ -53,6 +56,9 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert "800x1280" in text
     assert "p2t_small is published with 24.1 M parameters and 3.7 G MACs: the table cuts" in text
     assert "gpvit_l1 is published with 9.3 M parameters: the table counts the backbone" in text
+    for system in SYSTEMS:
+        assert f"{system.removesuffix('_cityscapes')}_BACKBONE" in text
+    assert "resnet50_gn, " in text and "timm:NAME" in text
 
 
 def test_weights_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -94,12 +100,17 @@ def test_recipes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
         "images_per_step": 32,
         "devices": 8,
         "data": "ADE20K",
-        "command": "ziggurat train topformer_seg_tiny_160k_4x8_ade20k --data.root DIR",
+        "backbone_weights": "topformer_tiny.pth",
+        "command": "ziggurat train topformer_seg_tiny_160k_4x8_ade20k --data.root DIR "
+        "--model.backbone_weights topformer_tiny.pth",
     }
     base = entries["topformer_base_300e_paddlevit_imagenet"]
     assert base["published"] == "74.2 % top-1, ImageNet-1k val, by PaddleViT"
     assert (base["epochs"], base["images_per_step"], base["data"]) == (300, 2048, "ImageNet-1k")
-    assert entries["topformer_seg_tiny_from_scratch"]["published"] == ""
+    from_scratch = entries["topformer_seg_tiny_from_scratch"]
+    assert from_scratch["published"] == ""
+    assert from_scratch["backbone_weights"] is None
+    assert from_scratch["command"].endswith("--data.root DIR")
     assert entries["topformer_seg_base_80k_pascal_context"]["data"] == "Pascal Context, 60 classes"
 
 
@@ -112,11 +123,35 @@ def test_every_recipe_is_listed_with_its_data(
     lines = text.splitlines()
     for name in list_recipes():
         (line,) = (line for line in lines if line.split()[:1] == [name])
-        assert f"ziggurat train {name} --data.root DIR" in line
     (line,) = (line for line in lines if line.split()[:1] == ["mask_rcnn_gpvit_l1_3x_coco"])
     assert "50.2 box AP, 44.3 mask AP, COCO val2017" in line
     assert "36 epochs x 32" in line and " 1.0 " in line
+    below = lines[lines.index(line) + 1]
+    assert below.split() == ["--model.backbone_weights", "gpvit_l1_in1k_300e.pth"]
     assert f"{len(list_recipes())} recipes" in text
+
+
+def test_recipes_can_be_copied_from_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ziggurat.inference.recipes, "_count_parameters", lambda *parts: 1)
+    monkeypatch.setattr(ziggurat.cli.list, "PIPED_WIDTH", 100)
+    assert main(["list", "--recipes"]) == 0
+    text = capsys.readouterr().out
+    assert set(list_recipes()) <= set(text.split())
+    assert "--model.backbone_weights resnet50-0676ba61.pth " in text
+
+
+def test_every_published_run_of_a_backbone_says_its_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A recipe that needs weights names a file of the catalogue, which `doctor` asks for, too."""
+    monkeypatch.setattr(ziggurat.inference.recipes, "_count_parameters", lambda *parts: 1)
+    for name in list_recipes():
+        has_weights = "model.backbone_weights" in recipe_path(name).read_text()
+        weights = describe_recipe(name).backbone_weights
+        assert (weights is not None) == has_weights, name
+        assert weights is None or weights in FILES, name
 
 
 def test_recipes_of_a_task(
@@ -138,6 +173,17 @@ def test_names_like_a_pattern(capsys: pytest.CaptureFixture[str]) -> None:
     assert names == [f"pvt_v2_b{number}" for number in range(6)]
     assert main(["list", "--weights", "--name", "pvt_v2_b0*", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "pvt_v2_b0.pth"
+
+
+def test_a_model_that_nobody_has_published(capsys: pytest.CaptureFixture[str]) -> None:
+    name = "segformer_timm:resnet18"
+    assert main(["list", "--name", name, "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert (entry["name"], entry["task"]) == (name, "semantic_segmentation")
+    assert (entry["image_size"], entry["published"], entry["recipes"]) == ([512, 512], "", [])
+    assert entry["macs"] > 1e9
+    assert main(["list", "--name", name, "--task", "detection"]) == 1
+    assert f"no name is like {name!r}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

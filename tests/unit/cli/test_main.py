@@ -83,6 +83,22 @@ def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("--lr", "--optimizer.lr"),
+        ("--batch_siz=4", "--data.batch_size"),
+        ("--optimizer.lrr", "--optimizer.lr"),
+        ("--outptu", "--output"),
+    ],
+)
+def test_a_field_without_its_section(
+    word: str, near: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "p2t_tiny_300e_imagenet", word]) == 1
+    assert f"did you mean {near}?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--sise", "3"], "unknown option '--sise'; did you mean --size?"),
@@ -125,4 +141,29 @@ def test_train_help_after_a_recipe_has_its_values(capsys: pytest.CaptureFixture[
     assert "default: retinanet_p2t_small" in printed
     assert "--data.mixup" not in printed
     assert main(["train", "retinanet_p2t_smal_1x_coco", "--help"]) == 1
-    assert "Did you mean" in capsys.readouterr().err
+    assert "the nearest are retinanet_p2t_small_1x_coco, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        ([], " "),
+        (["--model.name", "mask_rcnn", "--model.backbone", "resnet50"], " mask_rcnn_"),
+        (["--model.name", "semantic_fpn_resnet50"], " semantic_fpn_"),
+        (["--model.name", "keypoint_rcnn_p2t_tiny"], " keypoint_rcnn_"),
+    ],
+)
+def test_training_without_a_recipe_has_an_example_that_fits(
+    words: list[str], command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", *words]) == 1
+    message = capsys.readouterr().err
+    assert f"for example `ziggurat train{command}" in message
+    values = zip(words[::2], words[1::2], strict=True)
+    assert all(f" {name}={value}" in message for name, value in values)
+    assert "`ziggurat list --recipes` prints" in message and len(message) < 400
+
+
+def test_training_of_an_unknown_model_without_a_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--model.name", "p2t_tny"]) == 1
+    assert "unknown model 'p2t_tny'; did you mean 'p2t_tiny'?" in capsys.readouterr().err

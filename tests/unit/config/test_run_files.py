@@ -119,10 +119,8 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--trainer.precision=16", ["trainer.precision", "'32' or 'bf16' or 'fp16'", "'16'"]),
         ("--schedule.milestones=8", ["schedule.milestones", "a list of any number of int", "8"]),
         ("--schedule.milestones=[8,8]", ["schedule.milestones", "rising"]),
-        ("--schedule.warmup_epochs=1", ["schedule.warmup_steps", "warmup_epochs"]),
         ("--schedule.kind=cosine", ["schedule.milestones", "step"]),
         ("--schedule.warmup_mode=precedes", ["schedule.warmup_mode", "null", "step"]),
-        ("--schedule.milestone_steps=[9]", ["schedule.milestone_steps", "left out where"]),
         ("--optimizer.momentum=0.9", ["optimizer.momentum", "null where optimizer.kind is adamw"]),
         ("--optimizer.kind=sgd", ["optimizer.betas", "null where optimizer.kind is sgd"]),
         ("--optimizer.bias_lr_factor=0", ["optimizer.bias_lr_factor", "above 0", "0"]),
@@ -213,12 +211,55 @@ def test_images_that_are_never_mixed_have_no_probability_of_it() -> None:
     assert "data.mix_probability must be 1 where" in message_of(CLASSIFICATION, ROOT, *words)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "override", "epochs", "steps"),
+    [
+        (CLASSIFICATION, "trainer.val_every_steps=3", "val_every_epochs=1", "val_every_steps=3"),
+        (DETECTION, "schedule.warmup_epochs=1", "warmup_epochs=1.0", "warmup_steps=0"),
+        (DETECTION, "schedule.milestone_steps=[9]", "milestones=()", "milestone_steps=(9,)"),
+        (DETECTION, "schedule.warmup_epochs=0", "warmup_epochs=0.0", "warmup_steps=500"),
+    ],
+)
+def test_an_override_in_steps_takes_the_place_of_epochs(
+    recipe: str, override: str, epochs: str, steps: str
+) -> None:
+    run = load_run(recipe, [ROOT, f"--{override}"])
+    words = repr(run.trainer if override.startswith("trainer") else run.schedule)
+    assert f"{epochs}," in words and f"{steps}," in words
+
+
+@pytest.mark.parametrize(
+    ("overrides", "parts"),
+    [
+        (["trainer.val_every_steps=3", "trainer.val_every_epochs=2"], ["trainer.val_every_epochs"]),
+        (["schedule.warmup_steps=3", "schedule.warmup_epochs=2"], ["schedule.warmup_steps"]),
+        (
+            ["schedule.kind=step"],
+            ["schedule.min_lr must be 0", "schedule.milestones must be given"],
+        ),
+        (
+            ["schedule.kind=poly", "schedule.gamma=0.5", "schedule.warmup_epochs=0"],
+            ["schedule.gamma must be null", "schedule.warmup_start must be null"],
+        ),
+    ],
+)
+def test_all_fields_that_contradict_each_other_are_named(
+    overrides: list[str], parts: list[str]
+) -> None:
+    message = message_of(CLASSIFICATION, ROOT, *(f"--{word}" for word in overrides))
+    assert all(part in message for part in parts), message
+
+
 def test_missing_field_is_named() -> None:
     assert "data.root is missing" in message_of(DETECTION)
 
 
-def test_unknown_recipe_has_the_nearest_name() -> None:
-    assert f"Did you mean {DETECTION}?" in message_of("retinanet_p2t_tny_1x_coco")
+def test_unknown_recipe_has_the_nearest_names() -> None:
+    message = message_of("retinanet_p2t_tny_1x_coco")
+    assert f"the nearest are {DETECTION}, retinanet_" in message
+    assert message.endswith("`ziggurat list --recipes` prints all")
+    for name in ("retinanet_p2t_tny_1x_coco", "nothing"):
+        assert len(message_of(name)) < 300
 
 
 @pytest.mark.parametrize(
