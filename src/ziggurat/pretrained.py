@@ -11,13 +11,27 @@ What was loaded and what was left out is logged to "ziggurat", and returned by `
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from ziggurat import zoo
+from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.cards import MODELS
+from ziggurat.checkpoints import timm_backbone
 from ziggurat.checkpoints.matching import LoadReport
 from ziggurat.checkpoints.native import is_native, load_backbone, load_into
-from ziggurat.checkpoints.official import load_official, load_official_backbone
+from ziggurat.checkpoints.official import (
+    check_official,
+    load_official,
+    load_official_backbone,
+)
+from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.errors import ZigguratError
+from ziggurat.weights.cache import PINS
 from ziggurat.weights.catalogue import FILES, files_for
 from ziggurat.weights.fetch import fetch
 from ziggurat.weights.hub import HUB_PREFIX, pull
@@ -27,6 +41,9 @@ from ziggurat.zoo import Backbone, Model
 
 LOG = logging.getLogger("ziggurat")
 
+PUBLISHED = "true"
+"""Text that stands for True."""
+
 ADAPTER_ENDING = "_adapter"
 """Backbones of GPViT's detectors start from the ImageNet file of the plain model."""
 
@@ -35,6 +52,7 @@ def create_model(
     name: str,
     *,
     pretrained: bool | str | Path = False,
+    use_ema: bool = False,
     backbone: str | None = None,
     neck: str | None = None,
     num_classes: int | None = None,
@@ -54,6 +72,7 @@ def create_model(
         pretrained: False for fresh weights, True for the published ones, or which ones: a name of
             the catalogue, a path, or "hf:USER/NAME". With another number of classes than the file
             has, what depends on the classes keeps its fresh weights.
+        use_ema: Load the weights that were averaged over the training, where a file has both.
         backbone: Backbone of a system; a published name has its own.
         neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
@@ -84,8 +103,8 @@ def create_model(
         drop_block=drop_block,
         num_keypoints=num_keypoints,
     )
-    if pretrained is not False:
-        load_pretrained(model, pretrained)
+    if _is_wanted(pretrained, use_ema):
+        load_pretrained(model, pretrained, use_ema=use_ema)
     return model
 
 
@@ -93,15 +112,18 @@ def create_backbone(
     name: str,
     *,
     pretrained: bool | str | Path = False,
+    use_ema: bool = False,
     drop_path_rate: float = 0.0,
     in_channels: int = 3,
 ) -> Backbone:
     """Build a backbone: images (B, 3, H, W) to a list of maps (B, C_i, H_i, W_i).
 
     Args:
-        name: Name of the backbone, for example "p2t_small".
+        name: Name of the backbone, for example "p2t_small", or of any network of timm:
+            "timm:convnext_tiny".
         pretrained: False for fresh weights, True for the published ImageNet weights, or which
             ones: a name of the catalogue, a path, or "hf:USER/NAME".
+        use_ema: Load the weights that were averaged over the training, where a file has both.
         drop_path_rate: Stochastic depth of its last block; it grows linearly from 0.
         in_channels: Channels of the images.
 
@@ -110,23 +132,53 @@ def create_backbone(
             or do not fit.
     """
     backbone = zoo.create_backbone(name, drop_path_rate=drop_path_rate, in_channels=in_channels)
-    if pretrained is False:
+    if not _is_wanted(pretrained, use_ema):
         return backbone
     if in_channels != 3:
         raise ZigguratError(
             f"published weights are for images of 3 channels, got in_channels={in_channels}; leave "
             "pretrained out, or adapt the first convolution yourself"
         )
-    path = find_weights(name.removesuffix(ADAPTER_ENDING), pretrained)
-    if is_native(path):
-        report = load_backbone(backbone, name, path)
-    else:
-        report = load_official_backbone(backbone, name, path)
-    _log(name, path, report)
+    load_pretrained_backbone(backbone, name, pretrained, use_ema=use_ema)
     return backbone
 
 
-def load_pretrained(model: Model, source: bool | str | Path = True) -> LoadReport:
+def load_pretrained_backbone(
+    backbone: nn.Module, name: str, source: bool | str | Path = True, *, use_ema: bool = False
+) -> LoadReport:
+    """Load trained weights into a backbone that exists.
+
+    Args:
+        backbone: Receives the weights.
+        name: Name of the backbone.
+        source: True for the published weights, or which ones: a name of the catalogue, a path, or
+            "hf:USER/NAME".
+        use_ema: Load the weights that were averaged over the training, where a file has both.
+
+    Returns:
+        What was loaded and what was left out, entry by entry.
+    """
+    if isinstance(backbone, TimmBackbone) and source is True:
+        _refuse_average(f"timm's weights of {name}", use_ema)
+        report = timm_backbone.load_published(backbone)
+        _log(name, "timm", report)
+        return report
+    path = find_weights(name.removesuffix(ADAPTER_ENDING), source)
+    with _naming_what_to_remove(path, name):
+        if is_native(path):
+            _refuse_average(path, use_ema)
+            report = load_backbone(backbone, name, path)
+        elif isinstance(backbone, TimmBackbone):
+            report = timm_backbone.load_file(backbone, path, use_ema=use_ema)
+        else:
+            report = load_official_backbone(backbone, name, path, use_ema=use_ema)
+    _log(name, path, report)
+    return report
+
+
+def load_pretrained(
+    model: Model, source: bool | str | Path = True, *, use_ema: bool = False
+) -> LoadReport:
     """Load trained weights into a model that exists.
 
     If the file has another number of classes than the model, entries that depend on it keep the
@@ -136,17 +188,20 @@ def load_pretrained(model: Model, source: bool | str | Path = True) -> LoadRepor
         model: Receives the weights.
         source: True for the published weights, or which ones: a name of the catalogue, a path, or
             "hf:USER/NAME".
+        use_ema: Load the weights that were averaged over the training, where a file has both.
 
     Returns:
         What was loaded and what was left out, entry by entry.
     """
     name, classes = model.identity.name, model.identity.num_classes
     path = find_weights(name, source)
-    if is_native(path):
-        report = load_into(model, path, reset_classes=True)
-    else:
-        is_other = classes != zoo.NUM_CLASSES[model.identity.task]
-        report = load_official(model, path, reset_classes=is_other)
+    with _naming_what_to_remove(path, name):
+        if is_native(path):
+            _refuse_average(path, use_ema)
+            report = load_into(model, path, reset_classes=True)
+        else:
+            is_other = classes != zoo.NUM_CLASSES[model.identity.task]
+            report = load_official(model, path, reset_classes=is_other, use_ema=use_ema)
     _log(name, path, report)
     return report
 
@@ -167,6 +222,11 @@ def find_weights(model: str, source: bool | str | Path = True) -> Path:
             raise ZigguratError(f"no weights were asked for {model!r}: pretrained is False")
         return _fetch(_published(model))
     text = str(source)
+    if not isinstance(source, str | Path) or not text.strip():
+        raise ZigguratError(
+            f"weights are True, a name of the catalogue, a path or {HUB_PREFIX}USER/NAME, got "
+            f"{source!r}; leave them out for fresh ones"
+        )
     if text.startswith(HUB_PREFIX):
         return pull(text)
     path = Path(source)
@@ -174,6 +234,25 @@ def find_weights(model: str, source: bool | str | Path = True) -> Path:
     if path.exists() or text not in FILES:
         return path
     return _fetch(FILES[text])
+
+
+def source_of(text: str) -> bool | str:
+    """Return what a text of the command line means as a source of weights.
+
+    Args:
+        text: "true" for the published weights, or which ones.
+    """
+    return True if text == PUBLISHED else text
+
+
+def is_path(text: str) -> bool:
+    """Tell whether a text of the command line means a file on the disk.
+
+    Args:
+        text: What `source_of` takes.
+    """
+    is_name = text in (PUBLISHED, *FILES) and not Path(text).exists()
+    return not (is_name or text.startswith(HUB_PREFIX))
 
 
 def _published(model: str) -> PublishedFile:
@@ -197,8 +276,63 @@ def _published(model: str) -> PublishedFile:
 
 def _fetch(file: PublishedFile) -> Path:
     with download_bar(file.name) as on_progress:
-        return fetch(file, on_progress=on_progress)
+        return fetch(file, check=lambda path: _check_fits(file, path), on_progress=on_progress)
 
 
-def _log(name: str, path: Path, report: LoadReport) -> None:
+def _check_fits(file: PublishedFile, path: Path) -> None:
+    """Raise unless a download has the backbone that it is published for.
+
+    The backbone alone: it tells one model from another, and a file of which only that can be used
+    is useful too.
+    """
+    name = _backbone_of(file.model)
+    if name not in zoo.BACKBONES:  # published, and not built here by a name
+        read_checkpoint(path)
+        return
+    is_system = file.model in MODELS and file.task != "classification"
+    with torch.device("meta"):
+        # Some systems have a backbone of their own kind; classifiers one with more than maps need.
+        backbone = zoo.create_model(file.model).backbone if is_system else zoo.create_backbone(name)
+    check_official(backbone, path)
+
+
+def _backbone_of(model: str) -> str:
+    return MODELS[model].backbone if model in MODELS else model
+
+
+@contextmanager
+def _naming_what_to_remove(path: Path, name: str) -> Iterator[None]:
+    """Say of a kept download that does not fit its own model how to get another one.
+
+    Yields:
+        Nothing; inside, the file is loaded.
+
+    Raises:
+        ZigguratError: If the file does not fit.
+    """
+    try:
+        yield
+    except ZigguratError as error:
+        file = FILES.get(path.name)
+        is_kept = path.with_name(PINS).exists()
+        if file is None or not is_kept or _backbone_of(file.model) != _backbone_of(name):
+            raise
+        raise ZigguratError(
+            f"{error}; should the download be another file than it is called, remove {path} and "
+            f"its entry in {path.with_name(PINS)}, and run again"
+        ) from error
+
+
+def _is_wanted(pretrained: bool | str | Path, use_ema: bool) -> bool:
+    if pretrained is False and use_ema:
+        raise ZigguratError("use_ema chooses among trained weights, got pretrained=False; set it")
+    return pretrained is not False
+
+
+def _refuse_average(source: object, use_ema: bool) -> None:
+    if use_ema:
+        raise ZigguratError(f"{source} holds weights once, averaged or not; leave use_ema out")
+
+
+def _log(name: str, path: Path | str, report: LoadReport) -> None:
     LOG.info("%s from %s: %s", name, path, report.summary().replace("\n", "; "))

@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ziggurat import pretrained
 from ziggurat.cli.main import main
+from ziggurat.errors import ZigguratError
 from ziggurat.verification.golden import TOLERANCE, golden_entry, golden_values
+from ziggurat.weights.catalogue import FILES
 
 OTHERS = ("pvt_tiny", "pvt_v2_b0", "pvt_v2_b2_li", "topformer_tiny", "gpvit_l1")
 
@@ -38,3 +41,14 @@ def test_golden_file_is_recognised_and_fits(
 def test_formula_is_that_of_the_golden_files(golden: Callable[[str], Any]) -> None:
     for name, value in golden("backbones/gpvit_l1-224").weights().items():
         assert (golden_entry(name, tuple(value.shape)) == value).all(), name
+
+
+def test_a_download_is_compared_with_the_backbone_of_its_system(
+    golden: Callable[[str], Any], tmp_path: Path
+) -> None:
+    # GPViT's one-stage detectors have a backbone of their own.
+    file = golden("dense/det_retinanet_gpvit_l1").file(tmp_path)
+    pretrained._check_fits(FILES["gpvit_l1_retinanet_1x.pth"], file)
+    for other in ("gpvit_l1_maskrcnn_1x.pth", "gpvit_l2_retinanet_1x.pth", "pvt_tiny.pth"):
+        with pytest.raises(ZigguratError, match="does not fit"):
+            pretrained._check_fits(FILES[other], file)

@@ -4,14 +4,14 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ziggurat.checkpoints.class_rows import ClassChange
 from ziggurat.checkpoints.names import NameMap, Shape
-from ziggurat.checkpoints.read import StoredWeights
+from ziggurat.checkpoints.read import StoredWeights, is_finite
 from ziggurat.errors import ZigguratError
 
 CLASS_ENTRIES = (
@@ -53,6 +53,7 @@ class LoadReport:
         missing: Our names that the file should have and has not.
         unexpected: Names in the file that the model does not have.
         wrong_shape: Name in the file, its shape there and the shape that fits the model.
+        has_unused_average: Whether the file also holds averaged weights, which were not asked for.
     """
 
     matched: tuple[tuple[str, str], ...]
@@ -65,6 +66,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     wrong_shape: tuple[tuple[str, Shape, Shape], ...] = ()
+    has_unused_average: bool = False
 
     @property
     def is_complete(self) -> bool:
@@ -92,6 +94,11 @@ class LoadReport:
         if self.wrong_shape:
             names = [f"{n} {got} instead of {want}" for n, got, want in self.wrong_shape]
             lines.append(f"{len(self.wrong_shape)} of another shape ({_some(names)})")
+        if self.has_unused_average:
+            lines.append(
+                "the file also holds averaged weights (EMA), which were not loaded: they are with "
+                "`use_ema=True`, on the command line `--ema`"
+            )
         return "\n".join(lines)
 
 
@@ -250,12 +257,27 @@ def load_entries(
             value = rule(value, tuple(own[ours].shape))
         if classes is not None and (official, ours) in report.by_class:
             value = classes.rows(ours, value, own[ours])
+        _check_range(value, own[ours], f"entry {official!r} of {source}")
         values[ours] = value
     with torch.no_grad():
         for ours, value in values.items():
             own[ours].copy_(value)
             stored.release(value)
-    return report
+    return replace(report, has_unused_average=stored.has_unused_average)
+
+
+def _check_range(value: Tensor, own: Tensor, entry: str) -> None:
+    """Raise unless the numbers of an entry are numbers in the precision of the model, too.
+
+    Raises:
+        ZigguratError: If one becomes infinite.
+    """
+    is_wider = own.is_floating_point() and torch.finfo(value.dtype).max > torch.finfo(own.dtype).max
+    if is_wider and not is_finite(value.to(own.dtype)):
+        raise ZigguratError(
+            f"{entry} holds values beyond the range of {own.dtype}; the file is damaged or its "
+            "training diverged, use another one"
+        )
 
 
 def _check_repeated(weights: Mapping[str, Tensor], names: NameMap, source: str) -> None:

@@ -161,8 +161,8 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         SAME_NAMES,
         source=f"{path}, which holds {description.identity.name},",
         label=model.identity.name,
-        hint="choose the model that the file was made for, or `reset_classes` if only the "
-        "classes differ",
+        hint="choose the model that the file was made for; if only the classes differ, "
+        "`ziggurat.load_pretrained` and model.reset_classes of a training run carry over the rest",
         reset_classes=reset_classes,
         classes=ClassChange(before, now) if differ else None,
     )

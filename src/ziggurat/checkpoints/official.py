@@ -34,8 +34,18 @@ from ziggurat.checkpoints import (
     resnet,
     topformer,
 )
-from ziggurat.checkpoints.matching import LoadReport, load_entries, nearest_layout
+from ziggurat.checkpoints.class_names import published_classes
+from ziggurat.checkpoints.class_rows import has_names
+from ziggurat.checkpoints.matching import (
+    LoadReport,
+    load_entries,
+    match_entries,
+    nearest_layout,
+    require_complete,
+    shapes_of,
+)
 from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
+from ziggurat.checkpoints.native import is_native
 from ziggurat.checkpoints.read import StoredWeights, given, read_stored
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.atss import ATSSHead
@@ -113,7 +123,8 @@ def load_official(
     """Load official weights into a whole model or into a backbone.
 
     If the file cannot be read or does not fit, a `ZigguratError` says why and the model is
-    unchanged.
+    unchanged. Classes of a detector or segmenter that have no names yet get those of the file, else
+    those of the data that the model was published for.
 
     Args:
         model: A classifier, a detector, a segmenter, or a bare backbone, which takes its part of
@@ -125,28 +136,39 @@ def load_official(
 
     Returns:
         What was loaded and what was ignored, entry by entry.
+
+    Raises:
+        ZigguratError: If the file is one of ziggurat's own, which say themselves what they are.
     """
     if isinstance(source, Mapping):
         where = "the given mapping"
         stored = given(source, where, use_ema=use_ema)
     else:
         where = str(source)
+        if is_native(source):
+            raise ZigguratError(
+                f"{where} is a weight file of ziggurat already, and no official one; use it as it "
+                "is: `ziggurat.load`, or `ziggurat.load_pretrained` into a model that exists"
+            )
         stored = read_stored(source, use_ema=use_ema)
     return _load(model, stored, where, reset_classes=reset_classes)
 
 
-def load_official_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
+def load_official_backbone(
+    backbone: nn.Module, name: str, path: str | Path, *, use_ema: bool = False
+) -> LoadReport:
     """Load official weights into the backbone of a name, if they want the images that it gets.
 
     Args:
         backbone: Receives the weights; unchanged if they do not fit.
         name: Name of the backbone in the zoo.
         path: A .pth, .pt, .safetensors, .pdparams or .pkl file.
+        use_ema: Load the weights that were averaged over the training, where a file has both.
 
     Raises:
         ZigguratError: If the file was trained on pixels in other numbers, or does not fit.
     """
-    stored = read_stored(path)
+    stored = read_stored(path, use_ema=use_ema)
     levels = resnet.saw_levels(stored.tensors)
     if levels is not None and levels != (zoo.pixels_of(name) == CAFFE_PIXELS):
         normalized, raw = (
@@ -162,10 +184,32 @@ def load_official_backbone(backbone: nn.Module, name: str, path: str | Path) -> 
     return _load(backbone, stored, str(path), reset_classes=False)
 
 
+def check_official(model: nn.Module, path: str | Path) -> None:
+    """Raise unless an official file fits a model, of which the shapes alone are looked at.
+
+    A file that cannot be read or does not fit is a `ZigguratError`.
+
+    Args:
+        model: A model or a backbone, which may have been built on the meta device.
+        path: A .pth, .pt, .safetensors, .pdparams or .pkl file.
+    """
+    weights, own = read_stored(path).tensors, model.state_dict()
+    names = nearest_layout(_layouts(model), own, weights)
+    report = match_entries(shapes_of(own), shapes_of(weights), names)
+    require_complete(
+        report,
+        own,
+        names,
+        source=str(path),
+        label=_label(model),
+        hint=_hint(model, weights, reset_classes=False),
+    )
+
+
 def _load(
     model: nn.Module, stored: StoredWeights, where: str, *, reset_classes: bool
 ) -> LoadReport:
-    return load_entries(
+    report = load_entries(
         model,
         stored,
         nearest_layout(_layouts(model), model.state_dict(), stored.tensors),
@@ -174,6 +218,11 @@ def _load(
         hint=_hint(model, stored.tensors, reset_classes),
         reset_classes=reset_classes,
     )
+    if isinstance(model, Detector | SemanticSegmenter) and not has_names(model.classes):
+        names = stored.classes or published_classes(model.identity)
+        if names is not None and len(names) == len(model.classes):
+            model.classes = names
+    return report
 
 
 def _layouts(model: nn.Module) -> Layouts:
@@ -241,13 +290,16 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
     is_system = any(name.startswith(("backbone.", "Conv_Body.", "conv_rpn_")) for name in weights)
     if any("backbone.stages." in name for name in weights):
         return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
+    if all(name.startswith("model.") for name in weights):
+        return "all its names begin with 'model.', as Lightning saves them: take that off first"
     if isinstance(model, Detector | SemanticSegmenter) and not is_system:
         return "it looks like an ImageNet file, load it into `model.backbone`"
     if isinstance(model, Classifier) and is_system:
         return "it looks like the file of a detector or segmenter, which has no classifier"
     if isinstance(model, Classifier | Detector | SemanticSegmenter) and not reset_classes:
         return (
-            "choose the model that the file was made for, with its number of classes, or "
-            "`reset_classes` if only the classes differ"
+            "choose the model that the file was made for, with its number of classes; if only the "
+            "classes differ, `reset_classes` of `ziggurat.load_official` and of a training run's "
+            "model.weights begins with fresh ones"
         )
     return "choose the model that the file was made for"

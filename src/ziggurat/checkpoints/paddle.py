@@ -28,8 +28,9 @@ def without_paddle_metadata(content: dict[Any, Any], where: str) -> dict[Any, An
         if name not in (INTERNAL_NAMES, CUT_UP)
     }
     cut_up = content.get(CUT_UP)
+    used: set[int] = set()
     for name, pieces in cut_up.items() if isinstance(cut_up, dict) else ():
-        entries[name] = _joined(name, pieces, entries, where)
+        entries[name] = _joined(name, pieces, entries, used, where)
     return entries
 
 
@@ -42,8 +43,18 @@ def _is_named_array(value: object) -> bool:
     )
 
 
-def _joined(name: str, pieces: object, entries: dict[Any, Any], where: str) -> npt.NDArray[Any]:
+def _joined(
+    name: object, pieces: object, entries: dict[Any, Any], used: set[int], where: str
+) -> npt.NDArray[Any]:
     """Put the pieces of an array together and take them out of the entries.
+
+    Args:
+        name: Name of the array.
+        pieces: What the file says of it.
+        entries: Names and arrays.
+        used: Arrays that were pieces already, by their identity: under another name none is one
+            again, since that would make more of a file than is in it.
+        where: How the error message calls the file.
 
     Raises:
         ZigguratError: If pieces are missing or do not make up the array.
@@ -51,10 +62,15 @@ def _joined(name: str, pieces: object, entries: dict[Any, Any], where: str) -> n
     known = pieces if isinstance(pieces, dict) else {}
     try:
         shape = tuple(int(side) for side in known["OriginShape"])
-        parts = [entries.pop(piece).reshape(-1) for piece in known["slices"]]
-        return np.concatenate(parts).reshape(shape)
+        parts = [entries.pop(piece) for piece in known["slices"]]
+        own = {id(part) for part in parts}
+        if len(own) == len(parts) and used.isdisjoint(own):
+            used |= own
+            return np.concatenate([part.reshape(-1) for part in parts]).reshape(shape)
+        fault = "an array is two pieces"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ZigguratError(
-            f"entry {name!r} of {where} is cut up and its pieces do not fit ({error!r}); download "
-            "or save the file again"
-        ) from error
+        fault = repr(error)
+    raise ZigguratError(
+        f"entry {name!r:.100} of {where} is cut up and its pieces do not fit ({fault:.100}); "
+        "download or save the file again"
+    )

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ziggurat.checkpoints.pickle_cost import check_cost
 from ziggurat.checkpoints.safe_pickle import INERT, refusal, requested_names
 from ziggurat.errors import ZigguratError
 
@@ -110,15 +111,22 @@ def _check_archive(path: Path) -> None:
 def _foreign_names(path: Path, is_zip: bool) -> list[str]:
     """List what a file asks for beyond tensors and plain data, without opening it.
 
-    torch itself names only the first thing that it refuses.
+    torch itself names only the first thing that it refuses. A file that costs too much is a
+    `ZigguratError`.
     """
     names: list[str] = []
     if is_zip:
         with zipfile.ZipFile(path) as archive:
             [entry] = [name for name in archive.namelist() if name.lower().endswith("/data.pkl")]
-            names.extend(requested_names(archive.read(entry)))
+            program = archive.read(entry)
+        check_cost(program, len(program), path)
+        names.extend(requested_names(program))
     else:
+        size = path.stat().st_size
         with open(path, "rb") as file:
             for _ in range(PICKLES_IN_LEGACY_FILES):
+                start = file.tell()
+                check_cost(file, size, path)
+                file.seek(start)
                 names.extend(requested_names(file))
     return sorted({name for name in names if name not in INERT and not PLAIN.fullmatch(name)})

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ziggurat.checkpoints.class_names import stored_classes
 from ziggurat.checkpoints.mapped import Release, keep, release_of
 from ziggurat.checkpoints.paddle import without_paddle_metadata
 from ziggurat.checkpoints.pickled import is_torch_file, read_pickled
@@ -28,7 +29,8 @@ WRAPPERS = ("state_dict", "model", "blobs")
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """Keys under which files keep averaged weights."""
 
-PARALLEL_PREFIX = "module."
+PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
+"""What `torch.compile` and parallel training put before every name, in either order."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +40,14 @@ class StoredWeights:
     Attributes:
         tensors: The entries by their official names.
         release: To be called with a tensor that has been read or copied.
+        classes: Names of the classes, where the file has them.
+        has_unused_average: Whether the file also holds averaged weights, which were not asked for.
     """
 
     tensors: dict[str, Tensor]
     release: Release
+    classes: tuple[str, ...] | None = None
+    has_unused_average: bool = False
 
 
 def read_checkpoint(path: str | Path, *, use_ema: bool = False) -> dict[str, Tensor]:
@@ -79,7 +85,7 @@ def read_stored(path: str | Path, *, use_ema: bool = False) -> StoredWeights:
     for name, value in weights.items():
         check_values(name, value, str(path), stored_bytes=size)
         release(value)
-    return StoredWeights(weights, release)
+    return StoredWeights(weights, release, _classes_of(content), _is_averaged(content) > use_ema)
 
 
 def select_weights(content: object, where: str, *, use_ema: bool = False) -> dict[str, Tensor]:
@@ -105,7 +111,8 @@ def given(content: Mapping[str, object], where: str, *, use_ema: bool = False) -
         where: How error messages call the source.
         use_ema: Take the weights that were averaged over the training.
     """
-    return StoredWeights(select_weights(content, where, use_ema=use_ema), keep)
+    weights = select_weights(content, where, use_ema=use_ema)
+    return StoredWeights(weights, keep, _classes_of(content), _is_averaged(content) > use_ema)
 
 
 def check_values(name: str, value: Tensor, where: str, stored_bytes: int | None = None) -> None:
@@ -133,14 +140,15 @@ def check_values(name: str, value: Tensor, where: str, stored_bytes: int | None 
             f"entry {name!r} of {where} claims the shape {tuple(value.shape)} but holds only "
             f"{held} bytes; get the file from its source again"
         )
-    if value.is_floating_point() and not _is_finite(value):
+    if value.is_floating_point() and not is_finite(value):
         raise ZigguratError(
             f"entry {name!r} of {where} holds NaN or infinite values; the file is damaged or its "
             "training diverged, use another one"
         )
 
 
-def _is_finite(value: Tensor) -> bool:
+def is_finite(value: Tensor) -> bool:
+    """Tell whether a tensor of real numbers holds neither NaN nor infinity."""
     if not value.numel():
         return True
     # 8-bit floats have no order; their values are exact in 32 bits.
@@ -176,9 +184,21 @@ def _unwrap(content: object, where: str, use_ema: bool) -> dict[str, Tensor]:
     if not inner:
         raise ZigguratError(_no_weights(where, "an empty mapping"))
     entries = without_paddle_metadata(inner, where)
-    weights = {name: _as_tensor(name, value, where) for name, value in entries.items()}
-    if all(name.startswith(PARALLEL_PREFIX) for name in weights):
-        weights = {name.removeprefix(PARALLEL_PREFIX): value for name, value in weights.items()}
+    # One array under many names stays one: what converts it copies it.
+    tensors: dict[int, Tensor] = {}
+    weights: dict[str, Tensor] = {}
+    for name, value in entries.items():
+        if not isinstance(name, str):
+            raise ZigguratError(
+                f"{where} holds no plain weights: the name of an entry is a {type(name).__name__}, "
+                f"expected text; weights are looked for under {', '.join(WRAPPERS)}"
+            )
+        if id(value) not in tensors:
+            tensors[id(value)] = _as_tensor(name, value, where)
+        weights[name] = tensors[id(value)]
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in weights):
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 
 
@@ -189,6 +209,15 @@ def _entries(content: object) -> dict[Any, Any] | None:
     return dict(content) if isinstance(content, Mapping) else None
 
 
+def _is_averaged(content: object) -> bool:
+    outer = _entries(content) or {}
+    return any(_entries(outer.get(key)) is not None for key in AVERAGED)
+
+
+def _classes_of(content: object) -> tuple[str, ...] | None:
+    return stored_classes((_entries(content) or {}).get("meta"))
+
+
 def _no_weights(where: str, found: str) -> str:
     return (
         f"{where} holds no weights: expected a mapping of names to tensors, got {found}; "
@@ -196,15 +225,15 @@ def _no_weights(where: str, found: str) -> str:
     )
 
 
-def _as_tensor(name: object, value: object, where: str) -> Tensor:
+def _as_tensor(name: str, value: object, where: str) -> Tensor:
     """Return a tensor that shares the memory of an entry.
 
     Raises:
         ZigguratError: If the entry is neither a tensor nor an array of numbers.
     """
-    if isinstance(name, str) and isinstance(value, Tensor):
+    if isinstance(value, Tensor):
         return value
-    if isinstance(name, str) and isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         # torch takes neither bytes in the other order nor negative steps nor what is read-only.
         return torch.from_numpy(np.require(value, value.dtype.newbyteorder("="), ("C", "W")))
     raise ZigguratError(

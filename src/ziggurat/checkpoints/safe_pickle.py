@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from ziggurat.checkpoints.pickle_cost import check_cost
 from ziggurat.checkpoints.stored_arrays import STAND_INS
 from ziggurat.errors import ZigguratError
 
@@ -27,8 +28,6 @@ KNOWN: dict[str, Callable[..., object]] = INERT | {
     "__builtin__.tuple": tuple,
 }
 """All that a pickle without torch may name."""
-
-MEMO_OPCODES = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 class RefusedName(pickle.UnpicklingError):
@@ -55,11 +54,11 @@ def read_pickle(path: Path) -> object:
         path: The file.
 
     Raises:
-        ZigguratError: If it is truncated, no pickle, or asks for anything else.
+        ZigguratError: If it is truncated, no pickle, costs too much, or asks for anything else.
     """
     with open(path, "rb") as file:
         try:
-            _check_memo(file, path.stat().st_size)
+            check_cost(file, path.stat().st_size, path)
             file.seek(0)
             # Python 2 has no bytes: what it stores as text may be the content of an array.
             return _Unpickler(file, encoding="latin1").load()
@@ -67,6 +66,8 @@ def read_pickle(path: Path) -> object:
             file.seek(0)
             names = {str(error), *requested_names(file)}
             raise ZigguratError(refusal(path, sorted(names - set(KNOWN)))) from error
+        except ZigguratError:
+            raise
         except Exception as error:  # a damaged or hostile file may fail in any way
             raise ZigguratError(_damage(path, error)) from error
 
@@ -98,19 +99,6 @@ def requested_names(program: bytes | IO[bytes]) -> Iterator[str]:
             yield ".".join(strings[-2:])
         elif isinstance(argument, str):
             strings.append(argument)
-
-
-def _check_memo(program: IO[bytes], size: int) -> None:
-    """Refuse numbers of memo slots that a file of this size cannot need.
-
-    Python makes room for all slots below the number, so that seven bytes could ask for 16 GB.
-
-    Raises:
-        UnpicklingError: If there is such a number.
-    """
-    for opcode, argument, position in pickletools.genops(program):
-        if opcode.name in MEMO_OPCODES and argument is not None and int(argument) > size:
-            raise pickle.UnpicklingError(f"memo slot {argument} at byte {position}")
 
 
 def _damage(path: Path, error: Exception) -> str:

@@ -7,6 +7,7 @@ the file and none of them does anything else.
 
 import math
 import pickle
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ class StoredType:
 
     def __init__(self, code: object, *flags: object) -> None:
         if code not in NUMBERS:
-            raise pickle.UnpicklingError(f"an array of type {code!r}")
+            raise pickle.UnpicklingError(f"an array of type {reprlib.repr(code)}")
         self.dtype: np.dtype[Any] = np.dtype(str(code))
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -85,7 +86,7 @@ def encode(text: str, encoding: str) -> bytes:
         UnpicklingError: If it is asked for anything else.
     """
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"bytes encoded as {encoding!r}")
+        raise pickle.UnpicklingError(f"bytes encoded as {reprlib.repr(encoding)}")
     return text.encode("latin1")
 
 
@@ -98,7 +99,7 @@ def _check_size(shape: object, kind: object, data: object) -> None:
         and math.prod(shape) * kind.dtype.itemsize == len(data)
     ):
         held = len(data) if isinstance(data, bytes | bytearray) else "no"
-        raise pickle.UnpicklingError(f"an array of shape {shape!r} with {held} bytes")
+        raise pickle.UnpicklingError(f"an array of shape {reprlib.repr(shape)} with {held} bytes")
 
 
 STAND_INS: dict[str, Callable[..., object]] = {

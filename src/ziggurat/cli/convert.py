@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ziggurat.checkpoints.for_timm import save_for_timm
-from ziggurat.checkpoints.native import load_weights, save_weights
+from ziggurat.checkpoints.native import is_native, load_weights, save_weights
 from ziggurat.checkpoints.official import load_official
 from ziggurat.class_lists import LISTS, class_list
 from ziggurat.data.storage import read_class_names
 from ziggurat.errors import ZigguratError
 from ziggurat.preprocessing import CenterCrop
+from ziggurat.pretrained import find_weights
 from ziggurat.zoo import Model, create_model
 
 
@@ -18,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument(
         "file",
-        type=Path,
-        help="official .pth, .pt, .safetensors, .pdparams or .pkl file; with --to one of ziggurat",
+        help="official .pth, .pt, .safetensors, .pdparams or .pkl file, or the name of one that "
+        "`ziggurat list --weights` shows; with --to one of ziggurat",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="file to write, NAME.safetensors"
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ZigguratError: If the file does not fit the model, or the arguments do not fit each other.
     """
-    if args.output.exists() and args.file.exists() and args.output.samefile(args.file):
+    if args.output.exists() and Path(args.file).exists() and args.output.samefile(args.file):
         raise ZigguratError(
             f"the output {args.output} is the file to convert itself; choose another name"
         )
@@ -85,7 +86,12 @@ def _from_official(args: argparse.Namespace) -> None:
             )
         num_classes = len(names)
     model = create_model(args.model, num_classes=num_classes)
-    report = load_official(model, args.file, use_ema=args.ema)
+    path = find_weights(args.model, args.file)
+    if is_native(path):
+        raise ZigguratError(
+            f"{path} is a weight file of ziggurat already; use it as it is, or with --to"
+        )
+    report = load_official(model, path, use_ema=args.ema)
     if names is not None:
         model.classes = names
     _set_sides(model, args.short_side, args.long_side)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ziggurat.errors import ZigguratError
+from ziggurat.pretrained import find_weights
 from ziggurat.types import BadFile
 from ziggurat.verification.certificate import Certificate, Measurement, certify
 
@@ -16,14 +17,21 @@ STEP = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the verb."""
     parser.add_argument("name", help="name of the model or of the backbone")
-    parser.add_argument("file", type=Path, help="official weight file, or one of ziggurat")
+    parser.add_argument(
+        "file",
+        help="official weight file or one of ziggurat; a name that `ziggurat list --weights` "
+        "shows, or hf:USER/NAME",
+    )
+    parser.add_argument(
+        "--ema", action="store_true", help="take the weights averaged over the training"
+    )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="ROOT",
         help="folder of ImageNet or COCO: measure the accuracy and compare it with the published",
     )
-    parser.add_argument("--split", default="val", help="split of the data (default val)")
+    parser.add_argument("--split", help="split of --data (default val)")
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
     )
@@ -34,13 +42,22 @@ def run(args: argparse.Namespace) -> None:
     """Print the certificate.
 
     Raises:
-        ZigguratError: If the file is not what it claims to be; the certificate says why.
+        ZigguratError: If the file is not what it claims to be, which the certificate explains, or
+            if the options do not fit each other.
     """
+    if args.split is not None and args.data is None:
+        raise ZigguratError(
+            f"--split {args.split} names a part of the data that --data gives; add it, or leave "
+            "--split out"
+        )
+    if args.data is not None and not args.data.is_dir():
+        raise ZigguratError(f"the data folder {args.data} does not exist; check --data")
     certificate = certify(
         args.name,
-        args.file,
+        find_weights(args.name, args.file),
+        use_ema=args.ema,
         data_root=args.data,
-        split=args.split,
+        split=args.split or "val",
         device=args.device,
         on_progress=_say_progress,
         on_bad_file=_say_bad_file,
@@ -76,6 +93,10 @@ def to_text(certificate: Certificate) -> str:
         lines.append(
             f"golden       {golden.case}: {golden.error:.1e} from the official code's values"
         )
+    elif certificate.is_golden:
+        lines.append(
+            "golden       no values of the official code are kept for this model: not compared"
+        )
     if certificate.measured is not None:
         lines += _measurement_in_words(certificate.measured)
     lines.append(f"verdict      {'; '.join(certificate.faults) or 'fits'}")
@@ -106,6 +127,7 @@ def to_json(certificate: Certificate) -> dict[str, Any]:
             "std": certificate.fingerprint.std,
             "first": list(certificate.fingerprint.first),
         },
+        "is_golden": certificate.is_golden,
         "golden": None if golden is None else {"case": golden.case, "error": golden.error},
         "measured": None
         if measured is None

@@ -9,16 +9,20 @@ from ziggurat.config.files import load_run, run_to_tree, run_to_yaml
 from ziggurat.config.tree import ClassificationRun, TrainConfig
 from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
+from ziggurat.pretrained import is_path
 
 MAY_CHANGE = {
     "data.root",
     "data.workers",
     "data.eval_batch_size",
     "data.max_bad_files",
+    "optimizer.lr",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_minutes",
+    "trainer.precision",
     "trainer.accelerator",
+    "trainer.clip_norm",
     "trainer.val_every_epochs",
     "trainer.val_every_steps",
     "trainer.save_every_minutes",
@@ -26,7 +30,8 @@ MAY_CHANGE = {
     "trainer.log_every_steps",
     "trainer.keep_memory",
 }
-"""Fields that a resumed run may set anew: they decide where, how long and how often, not what."""
+"""Fields that a resumed run may set anew: they decide where, how long and how often, not what; and
+those that help a run on that met numbers that are not finite."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +98,14 @@ class RunFolder:
                 "choose another folder"
             )
 
-    def check_resumable(self, config: TrainConfig) -> None:
+    def check_resumable(self, config: TrainConfig) -> list[str]:
         """Raise unless a run that began here can go on with this configuration.
 
         Args:
             config: The run as it is asked for now.
+
+        Returns:
+            What changes from here on, a line each.
 
         Raises:
             ZigguratError: If there is no run, or if what it trains has changed.
@@ -112,14 +120,34 @@ class RunFolder:
             raise ZigguratError(
                 f"the run in {self.path} does {before['task']}, it cannot go on with {now['task']}"
             )
+        changes = []
         for section, fields in before.items():
             for name in fields if isinstance(fields, dict) else ():
-                key = f"{section}.{name}"
-                if key not in MAY_CHANGE and now[section][name] != fields[name]:
+                key, was, wanted = f"{section}.{name}", fields[name], now[section][name]
+                if was == wanted:
+                    continue
+                if key not in MAY_CHANGE:
                     raise ZigguratError(
-                        f"{key} was {fields[name]!r} when the run in {self.path} began and cannot "
-                        f"become {now[section][name]!r} on --resume; begin a new run for that"
+                        f"{key} was {was!r} when the run in {self.path} began and cannot become "
+                        f"{wanted!r} on --resume; begin a new run for that"
                     )
+                changes.append(f"{key} was {was!r} and is {wanted!r} from here on")
+        return changes
+
+    def check_may_begin(self) -> None:
+        """Raise if weights of a run lie here whose checkpoints are gone.
+
+        Raises:
+            ZigguratError: If so: beginning again at step 0 would overwrite them.
+        """
+        for weights in (self.last, self.best):
+            if weights.exists():
+                raise ZigguratError(
+                    f"the run in {self.path} cannot go on: there is {weights.name}, but no "
+                    f"checkpoint in {self.checkpoints}; put its last.ckpt back, or begin a new "
+                    f"run in another --output, with --model.weights {weights} to start from these "
+                    "weights"
+                )
 
 
 def with_absolute_paths(config: TrainConfig) -> TrainConfig:
@@ -141,8 +169,8 @@ def with_absolute_paths(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, data=data, model=model)  # type: ignore[arg-type]  # its own kind of data
 
 
-def _absolute_or_none(path: str | None) -> str | None:
-    return None if path is None else _absolute(path)
+def _absolute_or_none(weights: str | None) -> str | None:
+    return _absolute(weights) if weights is not None and is_path(weights) else weights
 
 
 def _absolute(path: str) -> str:

@@ -23,6 +23,7 @@ from ziggurat.pretrained import find_weights
 from ziggurat.timm_bridge.classifier import TimmClassifier
 from ziggurat.timm_bridge.families import NUM_FEATURES
 from ziggurat.timm_bridge.weights import with_own_names
+from ziggurat.weights.catalogue import files_for
 
 SOURCES = ("url", "file", "state_dict", "hf_hub_id")
 """Fields of timm's configuration that say where weights are."""
@@ -86,7 +87,24 @@ def build_for_timm(
 
 
 def _load_published(model: TimmClassifier, name: str, cfg: PretrainedCfg) -> None:
-    weights = read_checkpoint(find_weights(name))
+    """Load what is published of a model.
+
+    Raises:
+        ZigguratError: If nothing is, or it cannot be downloaded.
+    """
+    try:
+        weights = read_checkpoint(find_weights(name))
+    except ZigguratError as error:
+        published = next(iter(files_for(name)), None)
+        if published is not None and published.url is not None:
+            raise
+        where = "no weights are published" if published is None else published.how_to_save
+        raise ZigguratError(
+            f"no program can download weights of {name!r}: {where}; a file on the disk is given to "
+            "timm as pretrained=True, pretrained_cfg_overlay={'file': 'PATH'}, or as "
+            "checkpoint_path='PATH' alone, a .pdparams file after `ziggurat convert PATH --model "
+            f"{name} -o {name}.safetensors`"
+        ) from error
     load_pretrained(
         model,
         {**cfg.to_dict(), "state_dict": weights},

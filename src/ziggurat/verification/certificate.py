@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ziggurat import zoo
 from ziggurat.cards import MODELS
@@ -124,7 +124,8 @@ class Certificate:
         catalogue: The published file that it is or claims to be, or None.
         report: What became of its entries.
         fingerprint: Output on the fixed input.
-        golden: Comparison with the official code, where it is a golden file.
+        is_golden: Whether it is a golden file.
+        golden: Comparison with the official code, where values of it are kept for a golden file.
         measured: Comparison with the published accuracy, where data were given.
     """
 
@@ -135,6 +136,7 @@ class Certificate:
     catalogue: PublishedFile | None
     report: LoadReport
     fingerprint: Fingerprint
+    is_golden: bool
     golden: GoldenCheck | None
     measured: Measurement | None
 
@@ -165,6 +167,7 @@ def certify(
     name: str,
     file: Path,
     *,
+    use_ema: bool = False,
     data_root: Path | None = None,
     split: str = "val",
     device: str = "auto",
@@ -178,6 +181,7 @@ def certify(
     Args:
         name: Name of the model, or of a backbone.
         file: Official file, or one of ziggurat.
+        use_ema: Take the weights that were averaged over the training.
         data_root: Folder of ImageNet or COCO, to measure the accuracy.
         split: Split to measure it on.
         device: Where to measure it: "auto", "cpu", "cuda", "cuda:1", "mps".
@@ -186,11 +190,14 @@ def certify(
     """
     chosen = choose_device(device)
     model = _build(name)
-    report = _load(model, file)
+    report = _load(model, file, use_ema)
     sha256 = sha256_of(file)
     catalogue = _find(name, file, sha256)
     measured = None
-    fingerprint, golden = _fingerprint(model), _check_golden(model, name, file)
+    fingerprint = _fingerprint(model)
+    is_golden_file = not is_native(file) and is_golden(read_checkpoint(file, use_ema=use_ema))
+    values = golden_values(name) if is_golden_file else None
+    golden = None if values is None else GoldenCheck(values.case, golden_error(model, values))
     if data_root is not None:
         measured = _measure(
             model, data_root, split, chosen, catalogue, on_progress, on_bad_file or _say_nothing
@@ -203,6 +210,7 @@ def certify(
         catalogue=catalogue,
         report=report,
         fingerprint=fingerprint,
+        is_golden=is_golden_file,
         golden=golden,
         measured=measured,
     )
@@ -214,9 +222,11 @@ def _build(name: str) -> Model | Backbone:
     return zoo.create_model(name).eval()
 
 
-def _load(model: Model | Backbone, file: Path) -> LoadReport:
+def _load(model: Model | Backbone, file: Path, use_ema: bool) -> LoadReport:
     if not is_native(file):
-        return load_official(model, file)
+        return load_official(model, file, use_ema=use_ema)
+    if use_ema:
+        raise ZigguratError(f"{file} is of ziggurat and holds weights once; leave --ema out")
     if not isinstance(model, Model):
         raise ZigguratError(
             f"{file} holds a whole model of ziggurat, expected the official file of a backbone; "
@@ -249,13 +259,6 @@ def _tensors(raw: object) -> list[Tensor]:
         return [raw]
     parts = raw if isinstance(raw, list | tuple) else list(vars(raw).values())
     return [tensor for part in parts for tensor in _tensors(part)]
-
-
-def _check_golden(model: nn.Module, name: str, file: Path) -> GoldenCheck | None:
-    values = golden_values(name)
-    if values is None or is_native(file) or not is_golden(read_checkpoint(file)):
-        return None
-    return GoldenCheck(values.case, golden_error(model, values))
 
 
 def _measure(

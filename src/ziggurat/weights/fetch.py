@@ -1,11 +1,13 @@
 """From an entry of the catalogue to a file on the disk that is what it should be.
 
 A file enters the cache whole, by being renamed, after its size, its hash and its content were
-checked: it must be a checkpoint that can be read to the end.
+checked: it must be a checkpoint that can be read to the end, and that fits what it is published
+for.
 """
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from ziggurat.checkpoints.read import read_checkpoint
@@ -27,12 +29,18 @@ HASHED_AT_ONCE = 1 << 22
 
 
 def fetch(
-    file: PublishedFile, *, patience: Patience | None = None, on_progress: Progress | None = None
+    file: PublishedFile,
+    *,
+    check: Callable[[Path], object] = read_checkpoint,
+    patience: Patience | None = None,
+    on_progress: Progress | None = None,
 ) -> Path:
     """Return the path of a published file, after downloading it if it is not there yet.
 
     Args:
         file: Entry of the catalogue.
+        check: Raises a `ZigguratError` unless what came holds the weights that it should; asked
+            before anything of it is kept, its hash included.
         patience: How long to go on with a bad connection.
         on_progress: Is told of every block that arrives.
 
@@ -59,7 +67,7 @@ def fetch(
         download(file.url, part, patience=patience, on_progress=on_progress)
         try:
             pin = _check(file, file.url, part, pin, folder, "nothing of it was kept")
-            _check_content(file.url, part)
+            _check_content(file.url, part, check)
         except ZigguratError:
             part.unlink(missing_ok=True)
             raise
@@ -109,15 +117,17 @@ def _check(
     return found
 
 
-def _check_content(url: str, part: Path) -> None:
+def _check_content(url: str, part: Path, check: Callable[[Path], object]) -> None:
     """Read a download to the end.
 
     Raises:
-        ZigguratError: If it is a page, half a file, or otherwise no checkpoint.
+        ZigguratError: If it is a page, half a file, otherwise no checkpoint, or one of another
+            model.
     """
     try:
-        read_checkpoint(part)
+        check(part)
     except ZigguratError as error:
         raise ZigguratError(
-            f"{url} gave something else than weights, and nothing of it was kept: {error}"
+            f"{url} gave something else than the published weights, and nothing of it was kept: "
+            f"{error}"
         ) from error

@@ -76,9 +76,14 @@ class PublishedFile:
         """What a user has to do to have the file."""
         if self.url is not None:
             return f"pretrained={self.name!r} downloads {self.url}"
-        then = f"then give the file itself: pretrained='path/to/{self.name}'"
+        then = f"then give its path, pretrained='path/to/{self.name}'"
+        return f"{self.how_to_save}, {then}, in the place of its name"
+
+    @property
+    def how_to_save(self) -> str:
+        """Where a user gets a file that no program can download."""
         remark = f" ({self.remark})" if self.remark else ""
-        return f"save {self.name} from {self.page} with a browser{remark}, {then}"
+        return f"save {self.name} from {self.page} with a browser{remark}"
 
 
 def drive_file(identifier: str) -> str:

@@ -188,3 +188,19 @@ def test_a_classifier_has_no_sides(tmp_path: Path, official: Path) -> None:
     with pytest.raises(ZigguratError, match="p2t_mini is a classifier; leave them out"):
         _run(*words)
     assert not output.exists()
+
+
+def test_a_file_of_ziggurat_needs_no_conversion(tmp_path: Path, classifier: Classifier) -> None:
+    save_weights(classifier, tmp_path / "ours.safetensors")
+    with pytest.raises(ZigguratError, match="is a weight file of ziggurat already"):
+        _run(tmp_path / "ours.safetensors", "--model", "p2t_mini", "-o", tmp_path / "a.safetensors")
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_convert_a_file_of_the_catalogue(
+    tmp_path: Path, official: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ziggurat.pretrained.fetch", lambda file, **_: official)
+    output = tmp_path / "mini.safetensors"
+    _run("pvt_tiny.pth", "--model", "p2t_mini", "--num_classes", 5, "-o", output)
+    assert output.exists()

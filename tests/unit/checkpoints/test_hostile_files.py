@@ -203,3 +203,103 @@ def test_several_names_are_shown_at_once(tmp_path: Path) -> None:
     (tmp_path / "a.pdparams").write_bytes(pickle.dumps(content, 2))
     with pytest.raises(ZigguratError, match=r"asks for __builtin__\.eval, __builtin__\.getattr"):
         read_checkpoint(tmp_path / "a.pdparams")
+
+
+LENGTH = 2**14
+
+
+def _repeated(what: str, count: int) -> bytes:
+    """A pickle that makes something of 16 kB and has it copied again and again."""
+    names = {
+        "encode": b"c_codecs\nencode\n",
+        "list": b"cbuiltins\ntuple\n",
+        "settings": b"cargparse\nNamespace\n",
+        "frombuffer": b"cnumpy.core.numeric\n_frombuffer\n",
+        "state": b"cnumpy\nndarray\n",
+    }
+    kind = b"cnumpy\ndtype\nX\x02\x00\x00\x00f4\x85R"
+    data = b"B" + struct.pack("<I", LENGTH) + bytes(LENGTH)
+    shape = b"J" + struct.pack("<i", LENGTH // 4) + b"\x85"
+    latin = b"X\x06\x00\x00\x00latin1"
+    entries = b"".join(b"X\x04\x00\x00\x00%04x\x88" % i for i in range(LENGTH // 8))
+    arguments = {
+        "encode": b"X" + struct.pack("<I", LENGTH) + b"a" * LENGTH + latin + b"\x86",
+        "list": b"](" + b"K\x00" * (LENGTH // 2) + b"e\x85",
+        "settings": b"}(" + entries + b"u",
+        "frombuffer": b"(" + data + kind + shape + b"X\x01\x00\x00\x00Ct",
+        "state": b"(K\x01" + shape + kind + b"\x89" + data + b"t",
+    }
+    is_built = what in ("settings", "state")
+    call = b"h\x00)Rh\x01b" if is_built else b"h\x00h\x01R"
+    start = b"\x80\x04" + names[what] + b"q\x00" + arguments[what] + b"q\x01"
+    return start + b"](" + call * count + b"e."
+
+
+@pytest.mark.parametrize("kind", ["zip", "pickle"])
+@pytest.mark.parametrize("what", ["encode", "list", "settings", "frombuffer", "state"])
+def test_what_is_copied_many_times(tmp_path: Path, what: str, kind: str) -> None:
+    program = _repeated(what, 1500)
+    path = tmp_path / "a.pkl"
+    path.write_bytes(_archive({"a/data.pkl": program}) if kind == "zip" else program)
+    with pytest.raises(ZigguratError, match="refused .* is in its .* bytes again and again"):
+        read_checkpoint(path)
+    path.write_bytes(_repeated(what, 1))
+    with pytest.raises(ZigguratError, match="no weights: .* got list"):
+        read_checkpoint(path)
+
+
+DOUBLED = b")q\x01" + b"h\x01h\x01\x86q\x01" * 30
+"""A tuple of two, each of which is one of two, and so on: of a billion parts."""
+HALF_DOUBLED = b")q\x01" + b"h\x01h\x01\x86q\x01" * 16
+"""One of 100 000 parts."""
+
+
+@pytest.mark.parametrize("kind", ["zip", "pickle"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        DOUBLED + b"}h\x01K\x01s.",
+        b"})" + b"\x85" * 200_000 + b"K\x01s.",
+        HALF_DOUBLED + b"}" + b"h\x01K\x01s" * 100 + b".",
+        HALF_DOUBLED + b"(h\x01\x910" * 100 + b"}.",
+    ],
+    ids=["doubled", "deep", "many", "sets"],
+)
+def test_keys_that_would_be_hashed_forever(tmp_path: Path, program: bytes, kind: str) -> None:
+    program = b"\x80\x02" + program
+    path = tmp_path / "a.pkl"
+    path.write_bytes(_archive({"a/data.pkl": program}) if kind == "zip" else program)
+    with pytest.raises(
+        ZigguratError, match=r"refused .*(a tuple of \d+|more than 100|again and again)"
+    ):
+        read_checkpoint(path)
+
+
+def test_names_that_are_no_text_are_not_shown(tmp_path: Path) -> None:
+    program = b"\x80\x02)q\x01" + b"h\x01h\x01\x86q\x01" * 14 + b"}h\x01K\x01s."
+    (tmp_path / "a.pkl").write_bytes(program)
+    with pytest.raises(ZigguratError, match="name of an entry is a tuple, expected text"):
+        read_checkpoint(tmp_path / "a.pkl")
+
+
+def test_an_array_under_many_names_is_converted_once(tmp_path: Path) -> None:
+    array = np.asfortranarray(np.ones((1024, 256), np.float32))
+    content = dict.fromkeys((f"w{i}" for i in range(400)), array)
+    (tmp_path / "a.pdparams").write_bytes(pickle.dumps(content, 4))
+    assert len(read_checkpoint(tmp_path / "a.pdparams")) == 400
+
+
+def test_a_piece_that_is_one_of_many_arrays(tmp_path: Path) -> None:
+    piece = np.ones(2**18, np.float32)
+    content: dict[str, Any] = {f"p{i}": piece for i in range(400)}
+    cut = {f"w{i}": {"OriginShape": (2**18,), "slices": [f"p{i}"]} for i in range(400)}
+    (tmp_path / "a.pdparams").write_bytes(pickle.dumps(content | {"UnpackBigParamInfor@@": cut}, 4))
+    with pytest.raises(ZigguratError, match="'w1' of .*an array is two pieces"):
+        read_checkpoint(tmp_path / "a.pdparams")
+
+
+def test_programs_that_take_what_is_not_there(tmp_path: Path) -> None:
+    for program in (b"\x80\x02\x85.", b"\x80\x02t.", b"\x80\x02h\x05.", b"\x80\x02K\x01(\x85."):
+        (tmp_path / "a.pkl").write_bytes(program)
+        with pytest.raises(ZigguratError, match="damaged"):
+            read_checkpoint(tmp_path / "a.pkl")

@@ -12,6 +12,7 @@ from ziggurat import zoo
 from ziggurat.checkpoints import p2t
 from ziggurat.checkpoints.matching import match_entries
 from ziggurat.checkpoints.names import NameMap
+from ziggurat.checkpoints.native import save_weights
 from ziggurat.checkpoints.official import load_official
 from ziggurat.errors import ZigguratError
 from ziggurat.models.classifier import Classifier
@@ -196,6 +197,35 @@ def test_imagenet_file_into_a_detector(
     assert _equal(detector.state_dict(), before)
     load_official(detector.backbone, imagenet_file)
     assert not _equal(detector.state_dict(), before)
+
+
+def test_numbers_that_are_none_in_the_precision_of_the_model(
+    classifier: Classifier, imagenet_file: Weights, snapshot: Snapshot
+) -> None:
+    before = snapshot(classifier)
+    wide = imagenet_file["head.bias"].double()
+    wide[1] = 1e300
+    with pytest.raises(
+        ZigguratError, match=r"'head\.bias' of .* beyond the range of torch\.float32"
+    ):
+        load_official(classifier, imagenet_file | {"head.bias": wide})
+    assert _equal(snapshot(classifier), before)
+    wide[1] = 1e30
+    load_official(classifier, imagenet_file | {"head.bias": wide})
+
+
+def test_a_file_of_ziggurat_is_no_official_one(classifier: Classifier, tmp_path: Path) -> None:
+    save_weights(classifier, tmp_path / "own.safetensors")
+    with pytest.raises(
+        ZigguratError, match="is a weight file of ziggurat already, and no official"
+    ):
+        load_official(classifier, tmp_path / "own.safetensors")
+
+
+def test_names_as_lightning_saves_them(classifier: Classifier, imagenet_file: Weights) -> None:
+    saved = {f"model.{name}": value for name, value in imagenet_file.items()}
+    with pytest.raises(ZigguratError, match=r"begin with 'model\.', as Lightning saves them"):
+        load_official(classifier, saved)
 
 
 def test_own_names_are_recognised(classifier: Classifier) -> None:

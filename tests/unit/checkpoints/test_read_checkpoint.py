@@ -84,6 +84,11 @@ def test_integers_and_half_precision_are_kept(tmp_path: Path) -> None:
     assert [value.dtype for value in got.values()] == [torch.int64, torch.bfloat16]
 
 
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_what_compiling_puts_before_names_is_stripped(prefix: str) -> None:
+    assert list(select_weights({f"{prefix}a.b": torch.ones(1)}, "here")) == ["a.b"]
+
+
 def test_module_is_stripped_only_from_all_names() -> None:
     content = {"module.a": torch.ones(1), "b": torch.ones(1)}
     assert list(select_weights(content, "x")) == ["module.a", "b"]
@@ -278,7 +283,7 @@ def test_safetensors_without_a_header(tmp_path: Path, content: bytes) -> None:
         ({"state_dict": {}}, "got an empty mapping"),
         ({"epoch": 3, "loss": 0.1}, "'epoch' is a int"),
         ({"w": torch.ones(1), "names": ["a"]}, "'names' is a list"),
-        ({3: torch.ones(1)}, "entry 3 is a Tensor"),
+        ({3: torch.ones(1)}, "the name of an entry is a int, expected text"),
     ],
 )
 def test_files_without_weights(tmp_path: Path, content: object, message: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from timm.models import PretrainedCfg, save_for_hf
 from torch import Tensor
 
+import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.timm_bridge import build
 from ziggurat.timm_bridge.weights import with_own_names
@@ -123,8 +124,22 @@ def test_published_weights_are_adapted_too(
 
 
 def test_weights_that_only_a_person_can_get_are_asked_for() -> None:
-    with pytest.raises(ZigguratError, match="p2t_tiny"), torch.device("meta"):
+    with pytest.raises(ZigguratError, match="p2t_tiny") as caught, torch.device("meta"):
         timm.create_model("p2t_tiny", pretrained=True)
+    assert "pretrained_cfg_overlay={'file': 'PATH'}" in str(caught.value)
+    assert "checkpoint_path='PATH'" in str(caught.value)
+    assert "pretrained='" not in str(caught.value)
+
+
+def test_what_ziggurat_convert_writes_is_a_file_for_timm(tmp_path: Path, images: Tensor) -> None:
+    ours = ziggurat.create_model(P2T).eval()
+    path = str(tmp_path / "converted.safetensors")
+    ziggurat.save_weights(ours, path)
+    for options in (
+        {"pretrained": True, "pretrained_cfg_overlay": {"file": path}},
+        {"checkpoint_path": path},
+    ):
+        assert torch.equal(timm.create_model(P2T, **options).eval()(images), ours(images))
 
 
 def test_a_cache_that_would_not_be_used_is_refused(tmp_path: Path) -> None:

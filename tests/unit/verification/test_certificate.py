@@ -10,6 +10,7 @@ import torch
 
 import ziggurat
 from ziggurat.cli.main import main
+from ziggurat.cli.verify import to_text
 from ziggurat.data.synthesize import synthesize
 from ziggurat.errors import ZigguratError
 from ziggurat.verification import certificate as certificate_module
@@ -157,7 +158,7 @@ def test_wrong_requests_are_refused(file: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(certificate_module, "_build", lambda name: backbone)
     with pytest.raises(ZigguratError, match="holds a whole model of ziggurat, expected the offic"):
         certify("p2t_mini", file)
-    monkeypatch.setattr(certificate_module, "_load", lambda model, file: None)
+    monkeypatch.setattr(certificate_module, "_load", lambda model, file, use_ema: None)
     with pytest.raises(ZigguratError, match="a backbone has no accuracy to measure"):
         certify("p2t_mini", file, data_root=file.parent)
 
@@ -172,6 +173,41 @@ def test_command_prints_text_and_json(file: Path, capsys: pytest.CaptureFixture[
     assert content["faults"] == []
     assert content["matched"] > 50
     assert content["golden"] is None
+
+
+def test_command_takes_a_name_of_the_catalogue(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(FILES, "listed.pth", FILES["p2t_tiny.pth"])
+    monkeypatch.setattr("ziggurat.pretrained.fetch", lambda *_, path=file, **__: path)
+    assert main(["verify", "p2t_mini", "listed.pth"]) == 0
+    assert str(file) in capsys.readouterr().out
+
+
+def test_command_takes_averaged_weights(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entries = {name: torch.zeros(2) for name in ("a", "b")}
+    torch.save({"state_dict_ema": entries}, tmp_path / "averaged.pth")
+    averaged = str(tmp_path / "averaged.pth")
+    assert main(["verify", "p2t_mini", averaged]) == 1
+    assert "holds averaged weights only" in capsys.readouterr().err
+    assert main(["verify", "p2t_mini", averaged, "--ema"]) == 1
+    assert "does not fit p2t_mini: 2 of its entries are unknown" in capsys.readouterr().err
+    assert main(["verify", "p2t_mini", str(file), "--ema"]) == 1
+    assert "holds weights once; leave --ema out" in capsys.readouterr().err
+
+
+def test_golden_files_without_official_values(
+    certificate: Certificate, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "golden       " not in to_text(certificate)
+    monkeypatch.setattr(certificate_module, "is_native", lambda file: False)
+    monkeypatch.setattr(certificate_module, "_load", lambda *_: certificate.report)
+    monkeypatch.setattr(certificate_module, "is_golden", lambda weights: True)
+    found = certify("p2t_mini", file)
+    assert (found.is_golden, found.golden) == (True, None)
+    assert "no values of the official code are kept for this model" in to_text(found)
 
 
 def test_command_measures_on_data(
@@ -194,7 +230,8 @@ def test_command_measures_on_data(
     [
         (["p2t_mini", "nowhere.pth"], "there is no file nowhere.pth"),
         (["p2t_tiny", "FILE"], "does not fit p2t_tiny"),
-        (["p2t_mini", "FILE", "--data", "nowhere"], "the data folder nowhere does not exist"),
+        (["p2t_mini", "FILE", "--data", "nowhere"], "nowhere does not exist; check --data\n"),
+        (["p2t_mini", "FILE", "--split", "test"], "--split test names a part of the data"),
     ],
 )
 def test_command_fails_on_what_does_not_fit(

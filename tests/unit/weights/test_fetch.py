@@ -39,7 +39,9 @@ def test_what_is_no_checkpoint_stays_outside(
     fault: str, server: Any, published: PublishedFile, cache: Path, impatient: Patience
 ) -> None:
     server.faults = [fault]
-    with pytest.raises(ZigguratError, match="gave something else than weights, and nothing of it"):
+    with pytest.raises(
+        ZigguratError, match="gave something else than the published weights, and nothing of it"
+    ):
         fetch(published, patience=impatient)
     assert files_in(cache) == set()
     assert read_pin(cache / FOLDER, "weights.pth") is None

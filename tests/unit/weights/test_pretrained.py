@@ -14,7 +14,9 @@ from torch import Tensor
 import ziggurat
 from ziggurat import pretrained, zoo
 from ziggurat.errors import ZigguratError
+from ziggurat.weights.cache import read_pin
 from ziggurat.weights.catalogue import FILES
+from ziggurat.weights.fetch import FOLDER, fetch
 from ziggurat.weights.published_file import PublishedFile
 from ziggurat.zoo import Model
 
@@ -78,7 +80,7 @@ def test_options_are_those_of_the_zoo() -> None:
         (pretrained.create_backbone, zoo.create_backbone),
     ):
         options = dict(inspect.signature(ours).parameters)
-        del options["pretrained"]
+        del options["pretrained"], options["use_ema"]
         assert options == dict(inspect.signature(theirs).parameters)
     assert ziggurat.create_model is pretrained.create_model
 
@@ -148,6 +150,7 @@ def test_the_file_on_the_disk_goes_first(
         ("p2t_tiny", True, r"cannot be downloaded by a program: save p2t_tiny\.pth from https"),
         ("p2t_medium", True, "no weights are published for 'p2t_medium'; give the path"),
         ("p2t_mini", "nowhere.pth", r"there is no file nowhere\.pth"),
+        ("p2t_mini", "", "weights are True, a name of the catalogue, a path or hf:USER/NAME"),
     ],
 )
 def test_weights_that_cannot_be_had(name: str, source: bool | str, message: str) -> None:
@@ -160,3 +163,69 @@ def test_other_channels_have_no_published_weights(official: Path) -> None:
         ziggurat.create_backbone("p2t_mini", in_channels=1, pretrained=official)
     with pytest.raises(ZigguratError, match="pretrained is False"):
         ziggurat.load_pretrained(zoo.create_model("p2t_mini"), False)
+
+
+def _of_another_model(official: Path) -> bytes:
+    content = torch.load(official)["model"]
+    content["patch_embed1.proj.weight"] = torch.zeros(9, 3, 7, 7)
+    torch.save({"model": content}, official.with_name("other.pth"))
+    return official.with_name("other.pth").read_bytes()
+
+
+def test_the_weights_of_another_model_are_not_kept(
+    model: Model, listed: PublishedFile, official: Path, server: Any, cache: Path
+) -> None:
+    right, server.content = server.content, _of_another_model(official)
+    with pytest.raises(ZigguratError, match="nothing of it was kept: .* does not fit a P2T"):
+        ziggurat.create_model("p2t_mini", pretrained=True)
+    assert read_pin(cache / FOLDER, "listed.pth") is None
+    server.content, server.etag = right, '"right"'
+    assert same(model, ziggurat.create_model("p2t_mini", pretrained=True))
+
+
+def test_a_kept_file_that_does_not_fit_is_named(
+    listed: PublishedFile, official: Path, server: Any, cache: Path
+) -> None:
+    server.content = _of_another_model(official)
+    path = fetch(listed)  # as it was kept before its content was compared with a model
+    remove = f"remove {path} and its entry in {cache / FOLDER / 'pins.json'}, and run again"
+    for create in (ziggurat.create_model, ziggurat.create_backbone):
+        with pytest.raises(ZigguratError, match=re.escape(remove)):
+            create("p2t_mini", pretrained="listed.pth")
+    with pytest.raises(ZigguratError, match="does not fit") as caught:
+        ziggurat.create_model("p2t_tiny", pretrained="listed.pth")
+    assert "remove" not in str(caught.value)
+
+
+def test_averaged_weights(model: Model, official: Path, tmp_path: Path) -> None:
+    plain = torch.load(official)["model"]
+    averaged = {name: value + 1 for name, value in plain.items()}
+    both, alone = tmp_path / "both.pth", tmp_path / "averaged.pth"
+    torch.save({"state_dict": plain, "state_dict_ema": averaged}, both)
+    torch.save({"state_dict_ema": averaged}, alone)
+    assert same(model, ziggurat.create_model("p2t_mini", pretrained=both))
+    for path in (both, alone):
+        other = ziggurat.create_model("p2t_mini", pretrained=path, use_ema=True)
+        backbone = ziggurat.create_backbone("p2t_mini", pretrained=path, use_ema=True)
+        assert same(other.backbone, backbone)
+        assert torch.equal(other.state_dict()["head.fc.bias"], averaged["head.bias"])
+    assert "averaged weights" in ziggurat.load_pretrained(model, both).summary()
+    assert "averaged weights" not in ziggurat.load_pretrained(model, both, use_ema=True).summary()
+    ziggurat.save_weights(model, tmp_path / "own.safetensors")
+    for source in (False, tmp_path / "own.safetensors"):
+        with pytest.raises(ZigguratError, match="use_ema"):
+            ziggurat.create_model("p2t_mini", pretrained=source, use_ema=True)
+        with pytest.raises(ZigguratError, match="use_ema"):
+            ziggurat.create_backbone("p2t_mini", pretrained=source, use_ema=True)
+
+
+def test_texts_of_the_command_line(
+    official: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pretrained.source_of("true") is True
+    assert pretrained.source_of("a.pth") == "a.pth"
+    texts = ("true", "pvt_v2_b0.in1k.safetensors", "hf:user/name", "a.pth")
+    assert [pretrained.is_path(text) for text in texts] == [False, False, False, True]
+    Path("pvt_v2_b0.in1k.safetensors").touch()
+    assert pretrained.is_path("pvt_v2_b0.in1k.safetensors")

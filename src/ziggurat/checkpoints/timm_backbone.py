@@ -1,0 +1,123 @@
+"""Weights for the networks of timm that serve as backbones, through timm's own loader.
+
+The loader knows how files of each network are renamed, and fills the whole network, its classifier
+included. What the backbone has of it is copied from there.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import get_pretrained_cfg
+from timm.models._features import FeatureGetterNet
+from torch import nn
+
+from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.checkpoints.matching import SHOWN, LoadReport
+from ziggurat.checkpoints.read import read_stored
+from ziggurat.errors import ZigguratError
+
+
+def load_published(backbone: TimmBackbone) -> LoadReport:
+    """Load the weights that timm publishes for a network; timm downloads and keeps them.
+
+    Args:
+        backbone: Receives the weights.
+
+    Raises:
+        ZigguratError: If there are none, or they cannot be had.
+    """
+    try:
+        whole = timm.create_model(backbone.name, pretrained=True)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise ZigguratError(
+            f"timm has no weights of {backbone.name!r} for this machine ({_first_line(error)}); "
+            "check the connection and HF_HUB_OFFLINE, or give the path of a file"
+        ) from error
+    return _copy(backbone, whole)
+
+
+def load_file(backbone: TimmBackbone, path: Path, *, use_ema: bool = False) -> LoadReport:
+    """Load a file that timm would load; every entry of it must have its place in the network.
+
+    Args:
+        backbone: Receives the weights; unchanged if they do not fit.
+        path: A .pth, .pt or .safetensors file.
+        use_ema: Load the weights that were averaged over the training, where a file has both.
+
+    Raises:
+        ZigguratError: If the file cannot be read or does not fit.
+    """
+    stored = read_stored(path, use_ema=use_ema)
+    # With the number of classes that is in the file timm compares every entry, else none.
+    count = _num_classes(backbone.name, stored.tensors)
+    try:
+        whole = timm.create_model(
+            backbone.name,
+            pretrained=True,
+            num_classes=count,
+            pretrained_cfg_overlay={"state_dict": dict(stored.tensors), "num_classes": count},
+        )
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ZigguratError(
+            f"{path} does not fit {backbone.name!r} of timm: {_first_line(error)}; choose the "
+            "network that the file was made for"
+        ) from error
+    return replace(_copy(backbone, whole), has_unused_average=stored.has_unused_average)
+
+
+def _num_classes(name: str, weights: dict[str, torch.Tensor]) -> int:
+    """Return how many classes the classifier in a file has; 0 where it has none."""
+    facts = get_pretrained_cfg(name)
+    names: Any = facts.classifier if facts is not None else None
+    for classifier in (names,) if isinstance(names, str) else names or ():
+        if f"{classifier}.weight" in weights:
+            return len(weights[f"{classifier}.weight"])
+    return 0
+
+
+def _copy(backbone: TimmBackbone, whole: nn.Module) -> LoadReport:
+    """Copy the part of a network that a backbone has.
+
+    Args:
+        backbone: Receives the weights.
+        whole: The network with its classifier.
+
+    Raises:
+        ZigguratError: If an entry of the backbone is not in the network.
+    """
+    values, own = whole.state_dict(), backbone.model.state_dict()
+    wrapper = "model." if isinstance(backbone.model, FeatureGetterNet) else ""
+    theirs = {_plain(name): name for name in values}
+    found = {name: theirs.get(_plain(name.removeprefix(wrapper)), "") for name in own}
+    lost = [
+        name
+        for name, other in found.items()
+        if other not in values or values[other].shape != own[name].shape
+    ]
+    if lost:
+        raise ZigguratError(
+            f"the maps of {backbone.name!r} of timm have {len(lost)} entries that its weights have "
+            f"not ({', '.join(lost[:SHOWN])}); choose another network"
+        )
+    with torch.no_grad():
+        for name, other in found.items():
+            own[name].copy_(values[other])
+    left_out = sorted(values.keys() - set(found.values()))
+    reason = "classifier, or a layer behind the last map"
+    return LoadReport(
+        matched=tuple((other, f"model.{name}") for name, other in found.items()),
+        ignored=tuple((name, reason) for name in left_out),
+    )
+
+
+def _plain(name: str) -> str:
+    # Where timm takes a sequence of stages apart, stages.0 becomes stages_0.
+    return name.replace("_", ".")
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2])[:300] or type(error).__name__
