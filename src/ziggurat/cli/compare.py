@@ -4,12 +4,13 @@ import argparse
 import json
 from pathlib import Path
 
-from rich.console import Console
-
+from ziggurat.cli.console import table_console
 from ziggurat.inference.comparison import compare_runs, describe_comparison
 from ziggurat.inference.run_record import read_run
 from ziggurat.visualize.report import write_report
 from ziggurat.visualize.tables import row_table
+
+PIPED_WIDTH = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(comparison.to_json(), indent=2))
     else:
-        console = Console()
+        console = table_console(PIPED_WIDTH)
         console.print(row_table("results", comparison.results))
         if comparison.settings:
             console.print(row_table("settings that differ", comparison.settings))

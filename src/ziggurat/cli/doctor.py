@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ziggurat.cli.console import table_console
-from ziggurat.cli.train import add_run_arguments, named_source, overrides
-from ziggurat.config.files import list_recipes, load_run
+from ziggurat.cli.train import add_run_arguments, named_source, overrides, refuse_nameless
+from ziggurat.config.files import load_run
 from ziggurat.data.findings import plural
 from ziggurat.doctor.findings import Diagnosis, Verdict
 from ziggurat.errors import ZigguratError
@@ -49,9 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
     source = named_source(args)
     if source is None:
-        raise ZigguratError(
-            f"say what to examine: a recipe ({', '.join(list_recipes())}), or --config FILE"
-        )
+        refuse_nameless(args, "doctor")
     config = load_run(source, overrides(args))
     with _progress() as show:
         diagnosis = examine(config, source, minutes=args.minutes, on_progress=show)

@@ -104,10 +104,19 @@ def _dispatch(words: list[str]) -> None:
 
 def _describe_unknown(word: str, parser: argparse.ArgumentParser) -> str:
     name = word.partition("=")[0]
-    near = nearest_name(name, set(_options(parser)))
+    near = _nearest_option(name, set(_options(parser)))
     hint = f" did you mean {near}?" if near else f" see `{parser.prog} --help`"
     kind = "option" if name.startswith("-") else "argument"
     return f"unknown {kind} {name!r};{hint}"
+
+
+def _nearest_option(name: str, options: set[str]) -> str | None:
+    """Return the option that an unknown one is most like: --optimizer.lr for --lr, too."""
+    fields = {option.rpartition(".")[2]: option for option in options if "." in option}
+    field = name.lstrip("-")
+    if field in fields:
+        return fields[field]
+    return nearest_name(name, options) or fields.get(nearest_name(field, fields) or "")
 
 
 def _options(parser: argparse.ArgumentParser) -> Iterator[str]:

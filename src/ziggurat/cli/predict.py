@@ -13,10 +13,10 @@ from pathlib import Path
 from PIL import Image
 
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
-from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
+from ziggurat.data.decode import ImageDecodeError, allow_megapixels, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.explanation import MIDDLE, explain, transformer_of
+from ziggurat.inference.explanation import MIDDLE, check_place, explain, transformer_of
 from ziggurat.inference.formats import FORMATS, ResultWriter, choose_format
 from ziggurat.inference.output import picture_names
 from ziggurat.inference.predictor import Prediction, load
@@ -89,7 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="PIXELS",
         help="cut images larger than this into overlapping square tiles, for a detector, which "
-        "looks at the whole image, too, or a segmenter",
+        "looks at the whole image, too, or a segmenter; tiles as large as the short side of the "
+        "model's evaluation are seen pixel by pixel, smaller ones enlarged",
     )
     parser.add_argument(
         "--tile_overlap",
@@ -97,6 +98,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="what neighbouring tiles share, a quarter of their size by default; best as large as "
         "the objects",
+    )
+    parser.add_argument(
+        "--max_megapixels",
+        type=float,
+        metavar="N",
+        help="read photos of up to N million pixels, 179 by default; a larger file may have been "
+        "made to fill the memory",
     )
     parser.add_argument(
         "--flip",
@@ -143,6 +151,8 @@ def run(args: argparse.Namespace) -> None:
     Where there is no image, or at least one file is none, a `ZigguratError` says so: all others are
     done.
     """
+    if args.max_megapixels is not None:
+        allow_megapixels(args.max_megapixels)
     files = find_images(args.sources, args.output)
     videos = [file for file in files if is_video_file(file)]
     tiles, augmentation, suppression = _tiles(args), _augmentation(args), suppression_of(args)
@@ -338,7 +348,9 @@ def _place(args: argparse.Namespace) -> tuple[float, float] | None:
             f"--explain takes no place or two shares, from the left and from the top, got "
             f"{' '.join(f'{share:g}' for share in args.explain)}"
         )
-    return args.explain[0], args.explain[1]
+    place = args.explain[0], args.explain[1]
+    check_place(place)
+    return place
 
 
 def find_images(sources: Sequence[Path], output: Path) -> list[Path]:

@@ -4,16 +4,17 @@
     image_list     <split>_list.txt, <split>.txt or meta/<split>.txt with "path label" lines
     image_lmdb     <split>/data.mdb, of `ziggurat data pack` or with a list beside it
     image_shards   <split>/*.tar or *<split>*.tar in the layout of WebDataset
-    coco           annotations/instances_<split>.json and <split>/*.jpg
+    coco           annotations/instances_<split>.json and <split>/*.jpg, or
+                   <split>/_annotations.coco.json beside <split>/*.jpg
     voc            Annotations/*.xml, JPEGImages/*.jpg and ImageSets/Main/<split>.txt, or
                    <split>/*.xml beside <split>/*.jpg
     yolo           images/<split>/*.jpg and labels/<split>/*.txt, or <split>/images and
-                   <split>/labels
+                   <split>/labels, or images/*.jpg and labels/*.txt
     labelme        <split>/*.json beside <split>/*.jpg
     masks          those of `voc_instances`, `sbd_format` and `cityscapes_instances`
     label maps     those of `label_layouts`: ADE20K, Cityscapes, Pascal VOC, Pascal Context,
                    COCO-Stuff, CamVid, and images/<split>/* with annotations/<split>/*.png
-    class_masks    images/<split>/* with annotations/<split>/<class>/*.png
+    class_masks    images/<split>/* with annotations, labels or masks/<split>/<class>/*.png
 
 A folder may hold boxes, masks of objects and label maps of the same images; each is a data set.
 Every image is decoded whole, for a file can be cut short anywhere.
@@ -22,7 +23,7 @@ Every image is decoded whole, for a file can be cut short anywhere.
 from pathlib import Path
 
 from ziggurat.data.check_class_masks import check_class_masks
-from ziggurat.data.check_coco import check_coco, is_coco
+from ziggurat.data.check_coco import check_coco
 from ziggurat.data.check_foreign import check_foreign
 from ziggurat.data.check_image_folder import (
     check_image_folder,
@@ -32,8 +33,11 @@ from ziggurat.data.check_image_folder import (
 from ziggurat.data.check_segmentation import check_segmentation
 from ziggurat.data.check_storage import check_storage, find_storage, stored_splits
 from ziggurat.data.class_masks import is_class_masks
+from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
+from ziggurat.data.image_folder import class_folders
+from ziggurat.data.label_layouts import image_part
 from ziggurat.data.remote_shards import remote_url
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
@@ -41,9 +45,10 @@ from ziggurat.errors import ZigguratError
 _EXPECTED = (
     "expected <split>/<class>/*.jpg (ImageFolder), <split>_list.txt with lines 'path label', "
     "<split>/data.mdb (LMDB), <split>/*.tar (WebDataset), annotations/instances_<split>.json with "
-    "<split>/*.jpg (COCO), Annotations/*.xml with ImageSets/Main/<split>.txt or <split>/*.xml "
-    "(Pascal VOC), labels/<split>/*.txt with images/<split>/*.jpg (YOLO), <split>/*.json "
-    "(LabelMe), images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of "
+    "<split>/*.jpg or <split>/_annotations.coco.json (COCO), Annotations/*.xml with "
+    "ImageSets/Main/<split>.txt or <split>/*.xml (Pascal VOC), labels/<split>/*.txt with "
+    "images/<split>/*.jpg (YOLO), <split>/*.json (LabelMe), images/<split>/*.jpg with "
+    "annotations/<split>/*.png (label maps) or the layout of "
     "Cityscapes, Pascal Context, COCO-Stuff or CamVid, in it or in folders directly below it"
 )
 
@@ -75,7 +80,13 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     if here:
         return here
     entries = sorted(root.iterdir())
-    found = tuple((path, layout) for path in entries if path.is_dir() for layout in _layouts(path))
+    found = tuple(
+        (path, layout)
+        for path in entries
+        if path.is_dir()
+        for layout in _layouts(path)
+        if layout != "image_folder" or not _is_beside_images(path)
+    )
     if found:
         return found
     # Last, for a folder of data sets must not be taken for a folder of splits.
@@ -86,10 +97,18 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
     raise ZigguratError(f"no data set is recognised in {root}; {_EXPECTED}")
 
 
+def _is_beside_images(folder: Path) -> bool:
+    """Tell whether a folder says something of the photos in images/ beside it, split by split."""
+    photos = folder.parent / image_part(folder.parent)
+    return folder != photos and not set(class_folders(folder)).isdisjoint(class_folders(photos))
+
+
 def _layouts(root: Path) -> list[Layout]:
     """Name the layouts that a folder has: of boxes, masks of objects, label maps; or of classes."""
     found: list[Layout] = ["coco"] if is_coco(root) else [*foreign_layouts(root)]
     labels = "class_masks" if is_class_masks(root) else segmentation_layout(root)
+    if labels is not None and "yolo" in found and not _has_texts(root):
+        found.remove("yolo")  # its folder "labels" has pictures only
     found += [] if labels is None else [labels]
     if found:
         return found
@@ -97,6 +116,11 @@ def _layouts(root: Path) -> list[Layout]:
     if storage is not None:
         return [storage]
     return ["image_folder"] if is_image_folder(root) else []
+
+
+def _has_texts(root: Path) -> bool:
+    places = ("labels/*.txt", "labels/*/*.txt", "*/labels/*.txt")
+    return any(next(root.glob(place), None) is not None for place in places)
 
 
 def check_dataset(root: Path, *, on_progress: Progress | None = None) -> DatasetCheck:

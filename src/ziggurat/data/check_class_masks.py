@@ -4,7 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ziggurat.data.class_masks import find_masks, mask_splits, read_mask, read_mask_classes
+from ziggurat.data.class_masks import (
+    find_masks,
+    mask_folder,
+    mask_splits,
+    read_mask,
+    read_mask_classes,
+)
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import (
     TRAIN_SPLITS,
@@ -83,7 +89,7 @@ def _check_split(
     for label in np.flatnonzero(pixels == 0).tolist():
         reason = f"class {classes[label]!r} is empty: no mask of this split has a pixel inside"
         severity: Severity = "fault" if name in TRAIN_SPLITS else "note"
-        findings.append(Finding(f"annotations/{name}", reason, severity))
+        findings.append(Finding(_short(root, mask_folder(root, name)), reason, severity))
     count = SplitCount(
         name,
         len(images),

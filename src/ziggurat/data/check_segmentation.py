@@ -24,9 +24,10 @@ from ziggurat.data.findings import (
     some,
 )
 from ziggurat.data.label_files import label_mode, read_labels, unequal_sizes
-from ziggurat.data.label_layouts import ADE20K_FILE, SplitFiles, side_by_side
+from ziggurat.data.label_layouts import ADE20K_FILE, side_by_side
+from ziggurat.data.label_pairs import SplitFiles
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule
-from ziggurat.data.segmentation_layouts import SEGMENTATION
+from ziggurat.data.segmentation_layouts import SEGMENTATION, SPLIT_NAMES, how_to_divide
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import ImageSize
@@ -232,6 +233,10 @@ def check_segmentation(
         counts.append(check.count())
         examples += check.examples()
         findings += check.findings
+    names = {count.name for count in counts}
+    if layout in _OWN and names & set(TRAIN_SPLITS) and not names & set(SPLIT_NAMES["val"]):
+        reason = f"no validation split, which a run needs: {how_to_divide(root, 'val')}"
+        findings.append(Finding(".", reason, "note"))
     return DatasetCheck(root, layout, tuple(counts), in_order(findings), tuple(examples))
 
 

@@ -1,7 +1,8 @@
 """Images with a mask for each class, where classes may overlap: a pixel can be road and wet.
 
     images/<split>/*                          the photos
-    annotations/<split>/<class>/<name>.png    0 outside, 1 or 255 inside; no file: no such pixel
+    annotations/<split>/<class>/<name>.png    0 outside, 1 or 255 inside; no file: no such pixel;
+                                              labels or masks instead of annotations is as good
     annotations/<split>/ignored/<name>.png    where nobody labelled, for all classes
     classes.json                              {"classes": [...]}, in order; else by the alphabet
 
@@ -24,13 +25,13 @@ from torch import Tensor
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
+from ziggurat.data.label_layouts import image_part, label_part
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, read_rule
-from ziggurat.data.segmentation_layouts import SPLIT_NAMES
+from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.types import BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
 
 IGNORED_FOLDER = "ignored"
-_LABELS = "annotations"
 _MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), frozenset())
 
 Mask = Bool[np.ndarray, "H W"]
@@ -83,10 +84,10 @@ def is_class_masks(root: Path) -> bool:
     Args:
         root: Folder of the data set.
     """
+    folders = [mask_folder(root, split) for split in mask_splits(root)]
     return any(
-        next((root / _LABELS / split).glob("*/*.png"), None) is not None
-        and next((root / _LABELS / split).glob("*.png"), None) is None
-        for split in mask_splits(root)
+        next(folder.glob("*/*.png"), None) is not None and next(folder.glob("*.png"), None) is None
+        for folder in folders
     )
 
 
@@ -96,8 +97,19 @@ def mask_splits(root: Path) -> tuple[str, ...]:
     Args:
         root: Folder of the data set.
     """
-    folders = sorted((root / "images").iterdir()) if (root / "images").is_dir() else []
-    return tuple(folder.name for folder in folders if (root / _LABELS / folder.name).is_dir())
+    images = root / image_part(root)
+    folders = sorted(images.iterdir()) if images.is_dir() else []
+    return tuple(folder.name for folder in folders if mask_folder(root, folder.name).is_dir())
+
+
+def mask_folder(root: Path, split: str) -> Path:
+    """Return where a split's folders of masks are, or would be.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split.
+    """
+    return root / (label_part(root) or "annotations") / split
 
 
 def read_mask_classes(root: Path) -> tuple[str, ...]:
@@ -112,18 +124,18 @@ def read_mask_classes(root: Path) -> tuple[str, ...]:
     found = {
         folder.name
         for split in mask_splits(root)
-        for folder in (root / _LABELS / split).iterdir()
+        for folder in mask_folder(root, split).iterdir()
         if folder.is_dir() and folder.name != IGNORED_FOLDER
     }
     if (root / CLASS_FILE).is_file():
         classes = read_rule(root).classes
         for name in sorted(found):
-            check_known(f"class of {root / _LABELS}", name, classes)
+            check_known(f"class of {mask_folder(root, '').name}", name, classes)
         return classes
     if not 1 <= len(found) < UNLABELLED:
         raise ZigguratError(
             f"{root} has {len(found)} classes; expected 1 to {UNLABELLED - 1} folders "
-            f"{_LABELS}/<split>/<class>/ with masks"
+            "annotations/<split>/<class>/ with masks"
         )
     return tuple(sorted(found))
 
@@ -144,20 +156,22 @@ def find_masks(
     splits = mask_splits(root)
     names = [name for name in SPLIT_NAMES.get(split, (split,)) if name in splits]
     if not names:
-        has = f"it has {', '.join(splits)}" if splits else "it has none"
-        raise ZigguratError(f"{root} (masks of classes) has no split {split!r}; {has}")
-    files = sorted(path for path in (root / "images" / names[0]).iterdir() if is_image_file(path))
-    images = {path.stem: path for path in files}
+        where = (
+            f"put its images into {image_part(root)}/{split} and its masks into "
+            f"{mask_folder(root, split).relative_to(root).as_posix()}/<class>"
+        )
+        raise ZigguratError(no_split(f"{root} (masks of classes)", split, splits, where))
+    folder = root / image_part(root) / names[0]
+    images = {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
     if not images:
-        raise ZigguratError(f"{root / 'images' / names[0]} has no image files")
+        raise ZigguratError(f"{folder} has no image files")
     masks: dict[str, dict[int, Path]] = {stem: {} for stem in images}
     folders = {name: label for label, name in enumerate(classes)} | {IGNORED_FOLDER: UNLABELLED}
     for name, label in folders.items():
-        for path in sorted((root / _LABELS / names[0] / name).glob("*.png")):
+        for path in sorted((mask_folder(root, names[0]) / name).glob("*.png")):
             if path.stem not in masks:
                 raise ZigguratError(
-                    f"{path} has no image of its name in {root / 'images' / names[0]}; remove it "
-                    "or add the image"
+                    f"{path} has no image of its name in {folder}; remove it or add the image"
                 )
             masks[path.stem][label] = path
     return list(images.values()), list(masks.values())

@@ -10,6 +10,7 @@ how the phone was held.
 """
 
 import io
+import math
 import os
 import threading
 import warnings
@@ -48,6 +49,10 @@ _UPRIGHT = {
 
 _SAY_ORIENTATION = ("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp")
 """Metadata in which Pillow looks for the orientation."""
+
+
+_ERROR_AT = 2
+"""Pillow refuses what has this many times as many pixels as its `Image.MAX_IMAGE_PIXELS`."""
 
 
 class ImageDecodeError(ZigguratError):
@@ -108,10 +113,36 @@ def decode_with(
         raise ImageDecodeError(name, _what_else(data)) from None
     except MemoryError:
         raise
+    except Image.DecompressionBombError:
+        raise ImageDecodeError(name, _too_large()) from None
     except Exception as error:
         # A damaged file makes Pillow's many readers raise nearly anything: OSError, SyntaxError,
-        # struct.error, zlib.error, IndexError, DecompressionBombError and more.
+        # struct.error, zlib.error, IndexError and more.
         raise ImageDecodeError(name, str(error) or type(error).__name__) from error
+
+
+def allow_megapixels(megapixels: float) -> None:
+    """Let files have more pixels, or fewer, than Pillow allows, in the whole process.
+
+    A file of kilobytes can stand for an image that fills the memory, hence the limit.
+
+    Args:
+        megapixels: Most millions of pixels of an image.
+
+    Raises:
+        ZigguratError: If it is not above 0.
+    """
+    if not (math.isfinite(megapixels) and megapixels > 0):
+        raise ZigguratError(f"an image may have a number of megapixels above 0, got {megapixels:g}")
+    Image.MAX_IMAGE_PIXELS = math.ceil(1e6 * megapixels / _ERROR_AT)
+
+
+def _too_large() -> str:
+    limit = _ERROR_AT * (Image.MAX_IMAGE_PIXELS or math.inf) / 1e6
+    return (
+        f"it has more than {limit:.0f} megapixels, with which a damaged or hostile file could fill "
+        "the memory; cut or shrink it (`ziggurat predict` takes larger ones with --max_megapixels)"
+    )
 
 
 class _Quiet:

@@ -14,28 +14,29 @@
                      MMSegmentation makes them of the published MATLAB files; 0 = unlabelled, 1..171
     CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled
     a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json;
-    one's own        also <split>/images/* and <split>/annotations/*, or no folders of splits at all
+    one's own        also <split>/images/* and <split>/annotations/*, no folders of splits at all,
+                     and img_dir/<split>/* with ann_dir/<split>/* as MMSegmentation has it
 
 Only ADE20K and a data set of one's own were tried on published files. Of the others the numbers
 and names were compared with cityscapesScripts 2.3 and the tables of MMSegmentation 1.2; where their
 files lie follows those two, not a download.
 """
 
-import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 from ziggurat.class_lists import class_list
-from ziggurat.data.decode import IMAGE_SUFFIXES, is_image_file
+from ziggurat.data.decode import is_image_file
 from ziggurat.data.findings import Finding
+from ziggurat.data.label_pairs import SplitFiles, common_folders, same_names
 from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule
 from ziggurat.errors import ZigguratError
 
 ADE20K_FILE = "objectInfo150.txt"
 SINGLE_SPLIT = "train"
 """Name of the split where nothing says which images belong to which."""
-_LABEL_PARTS = ("annotations", "labels", "masks")
+_IMAGE_PARTS = ("images", "img_dir")
+_LABEL_PARTS = ("annotations", "labels", "masks", "ann_dir")
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Stored number of each of the 19 classes that are evaluated."""
 CITYSCAPES_VALUES = 34
@@ -47,49 +48,58 @@ _COCO_SPLITS = ("train2017", "val2017", "train2014", "test2014")
 _CAMVID_UNLABELLED = 11
 
 
-@dataclass(frozen=True)
-class SplitFiles:
-    """Files of a split; the image and the label file of one key belong together.
-
-    Attributes:
-        images: Image files.
-        labels: Label files.
-        rule: What the values of the label files mean.
-        image_place: Folder of the images, relative to the root.
-        label_place: Folder of the label files, likewise.
-        faults: What is wrong with the names of the files.
-    """
-
-    images: dict[str, Path]
-    labels: dict[str, Path]
-    rule: LabelRule
-    image_place: str
-    label_place: str
-    faults: tuple[Finding, ...] = ()
-
-
 # A data set of one's own, and ADE20K, whose folders are the same
 
 
 def own_splits(root: Path) -> tuple[str, ...]:
     """Name the splits that have both images and label files, or one of the two."""
-    part = _label_part(root)
+    part = label_part(root)
     if part is None:
         return tuple(
             sorted(
                 folder.parent.name
                 for folder in root.glob("*/images")
-                if folder.is_dir() and _label_part(folder.parent) is not None
+                if folder.is_dir() and label_part(folder.parent) is not None
             )
         )
-    splits = _folders(root / "images", root / part)
-    if splits or not (root / "images").is_dir():
+    images = root / image_part(root)
+    splits = common_folders(images, root / part)
+    if splits or not images.is_dir():
         return splits
     return (SINGLE_SPLIT,) if any(is_image_file(file) for file in (root / part).iterdir()) else ()
 
 
-def _label_part(root: Path) -> str | None:
+def image_part(root: Path) -> str:
+    """Name the folder of a data set of one's own that has the images, "images" where none is there.
+
+    Args:
+        root: Folder of the data set.
+    """
+    return next((part for part in _IMAGE_PARTS if (root / part).is_dir()), _IMAGE_PARTS[0])
+
+
+def label_part(root: Path) -> str | None:
+    """Name the folder of a data set of one's own that has the label files, None without one.
+
+    Args:
+        root: Folder of the data set.
+    """
     return next((part for part in _LABEL_PARTS if (root / part).is_dir()), None)
+
+
+def own_places(root: Path, split: str) -> tuple[str, str]:
+    """Return the folders of a split's images and label files, relative to the root.
+
+    Args:
+        root: Folder of a data set of one's own.
+        split: Name of the split, which may be one that is not there.
+    """
+    images, part = image_part(root), label_part(root)
+    if part is None:
+        return f"{split}/images", f"{split}/{label_part(root / split) or _LABEL_PARTS[0]}"
+    if split == SINGLE_SPLIT and not common_folders(root / images, root / part):
+        return images, part
+    return f"{images}/{split}", f"{part}/{split}"
 
 
 def own_files(root: Path, split: str) -> SplitFiles:
@@ -108,16 +118,16 @@ def ade20k_files(root: Path, split: str) -> SplitFiles:
 
 def side_by_side(root: Path, split: str, rule: LabelRule) -> SplitFiles:
     """Find the files of a split whose values mean what a rule says."""
-    part = _label_part(root)
-    if part is None:
-        own = _label_part(root / split)
-        return _same_names(root, f"{split}/images", f"{split}/{own}", rule)
-    if split == SINGLE_SPLIT and not _folders(root / "images", root / part):
-        return _same_names(root, "images", part, rule)
-    return _same_names(root, f"images/{split}", f"{part}/{split}", rule)
+    return same_names(root, *own_places(root, split), rule)
 
 
 def _read_ade20k_classes(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise ZigguratError(
+            f"{path.parent} has no {ADE20K_FILE}, the list of ADE20K's classes, which lies beside "
+            f"its folders; put it there, or name the classes of other data in {CLASS_FILE} and "
+            "leave data.layout out"
+        )
     try:
         rows = path.read_text(encoding="utf-8").splitlines()[1:]
     except (OSError, UnicodeDecodeError) as error:
@@ -143,7 +153,7 @@ def _read_ade20k_classes(path: Path) -> tuple[str, ...]:
 
 def cityscapes_splits(root: Path) -> tuple[str, ...]:
     """Name the folders that leftImg8bit/ and gtFine/ have."""
-    return _folders(root / "leftImg8bit", root / "gtFine")
+    return common_folders(root / "leftImg8bit", root / "gtFine")
 
 
 def cityscapes_files(root: Path, split: str) -> SplitFiles:
@@ -319,7 +329,7 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
         )
     else:
         ending = ""
-    return _same_names(root, image_place, label_place, rule, ending)
+    return same_names(root, image_place, label_place, rule, ending)
 
 
 # CamVid
@@ -338,56 +348,4 @@ def camvid_files(root: Path, split: str) -> SplitFiles:
     rule = counted_rule(known.classes, known.palette, ignored=ignored)
     if (root / CLASS_FILE).is_file():
         rule = read_rule(root)
-    return _same_names(root, split, f"{split}annot", rule)
-
-
-# What several layouts have in common
-
-
-def _folders(*parts: Path) -> tuple[str, ...]:
-    """Name the folders below any of some folders, if all of these are there."""
-    if not all(part.is_dir() for part in parts):
-        return ()
-    names = {entry.name for part in parts for entry in part.iterdir() if entry.is_dir()}
-    return tuple(sorted(names))
-
-
-def _same_names(
-    root: Path, image_place: str, label_place: str, rule: LabelRule, ending: str = ""
-) -> SplitFiles:
-    """Pair the files of two folders by their names.
-
-    Args:
-        root: Folder of the data set.
-        image_place: Folder of the images in it.
-        label_place: Folder of the label files in it.
-        rule: What their values mean.
-        ending: What the names of label files have behind those of the images.
-    """
-    faults: list[Finding] = []
-    images = _by_stem(root, image_place, "", faults.append)
-    labels = _by_stem(root, label_place, ending, faults.append)
-    return SplitFiles(images, labels, rule, image_place, label_place, tuple(faults))
-
-
-def _by_stem(
-    root: Path, place: str, ending: str, report: Callable[[Finding], None]
-) -> dict[str, Path]:
-    """List files by the name that pairs them; of two with one name the first."""
-    found: dict[str, Path] = {}
-    folder = root / place
-    # As texts: sorting a hundred thousand paths takes seconds.
-    for name in sorted(os.listdir(folder)) if folder.is_dir() else []:
-        stem, suffix = os.path.splitext(name)
-        if (
-            suffix.lower() not in IMAGE_SUFFIXES
-            or name.startswith(".")
-            or not stem.endswith(ending)
-        ):
-            continue
-        path = folder / name
-        first = found.setdefault(stem.removesuffix(ending), path)
-        if first is not path:
-            reason = f"{first.name} has the same name but for its suffix; only one can be paired"
-            report(Finding(f"{place}/{name}", reason))
-    return found
+    return same_names(root, split, f"{split}annot", rule)

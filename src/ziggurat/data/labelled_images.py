@@ -16,6 +16,7 @@ from ziggurat.data.lmdb_storage import find_lmdb, open_lmdb
 from ziggurat.data.remote_shards import open_remote_shards, remote_url
 from ziggurat.data.shards import find_shards, open_shards
 from ziggurat.data.storage import Storage
+from ziggurat.errors import ZigguratError
 from ziggurat.types import BadFile, ImageInfo, Sample
 
 StorageKind = Literal["image_lmdb", "image_shards", "image_list", "image_folder"]
@@ -109,10 +110,19 @@ def open_storage(root: Path, split: str, classes: Sequence[str] | None = None) -
         split: Name of the split.
         classes: Classes in the order of their labels; by default those of the split. An
             evaluation split must be given those of the training split.
+
+    Raises:
+        ZigguratError: If the split is a pattern of shards, and these are on a disk.
     """
     url = remote_url(root)
     if url is not None:
         return open_remote_shards(url, split, classes)
+    if split.endswith(".tar"):
+        raise ZigguratError(
+            f"{split!r} is a pattern of shards, which is for those of a server, and {root} is on a "
+            "disk; name the split, as train: it has the shards train/*.tar, or those with train as "
+            "a part of their name (imagenet-train-0001.tar)"
+        )
     database = find_lmdb(root, split)
     if database is not None:
         return open_lmdb(root, split, database, classes)

@@ -41,9 +41,20 @@ def remote_url(root: Path) -> str | None:
 
     Args:
         root: A path, in which the two slashes of "https://" have become one.
+
+    Raises:
+        ZigguratError: If it is an address of another kind.
     """
-    found = re.fullmatch(r"(https?):/+(.*)", root.as_posix())
-    return f"{found[1]}://{found[2]}" if found else None
+    found = re.fullmatch(r"([a-z][a-z0-9+.-]+):/+(.*)", root.as_posix())
+    if found is None or root.exists():
+        return None
+    url = f"{found[1]}://{found[2]}"
+    if found[1] not in ("http", "https"):
+        raise ZigguratError(
+            f"data are read from disks and over http and https, got {url}; copy or mount them, or "
+            "give an https address of the same files"
+        )
+    return url
 
 
 class RemoteShardStorage:

@@ -3,14 +3,14 @@
 This is the only place that knows all of them; everything behind it sees pairs of files and a rule.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_layouts import (
     ADE20K_FILE,
-    SplitFiles,
+    SINGLE_SPLIT,
     ade20k_files,
     camvid_files,
     camvid_splits,
@@ -22,6 +22,7 @@ from ziggurat.data.label_layouts import (
     context_files,
     context_splits,
     own_files,
+    own_places,
     own_splits,
     side_by_side,
     voc_aug_files,
@@ -29,6 +30,7 @@ from ziggurat.data.label_layouts import (
     voc_files,
     voc_splits,
 )
+from ziggurat.data.label_pairs import SplitFiles
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule
 from ziggurat.errors import ZigguratError, check_known
 
@@ -163,9 +165,8 @@ def open_labels(root: Path, split: str, layout: Layout | None = None) -> LabelSp
     splits = chosen.splits(root)
     found = [one for one in SPLIT_NAMES.get(split, (split,)) if one in splits]
     if not found:
-        raise ZigguratError(
-            f"{root} ({chosen.title}) has no split {split!r}; it has {', '.join(splits)}"
-        )
+        where = how_to_divide(root, split) if chosen.splits is own_splits else ""
+        raise ZigguratError(no_split(f"{root} ({chosen.title})", split, splits, where))
     files = chosen.files(root, found[0])
     if files.faults:
         raise ZigguratError(f"{root / files.faults[0].file}: {files.faults[0].reason}")
@@ -183,6 +184,38 @@ def open_labels(root: Path, split: str, layout: Layout | None = None) -> LabelSp
         )
     pairs = [(files.images[key], files.labels[key]) for key in sorted(files.images)]
     return LabelSplit(name, pairs, files.rule)
+
+
+def no_split(what: str, split: str, splits: Sequence[str], where: str) -> str:
+    """Say that a data set has not the split that is wanted, and what to do.
+
+    Args:
+        what: The data set.
+        split: Name of the split.
+        splits: Names of those that it has.
+        where: Where the files of the split belong, "" in a published data set.
+    """
+    fixes = [where] if where else []
+    if split in SPLIT_NAMES["val"] and splits:
+        fixes.append(f"validate on another one with --data.val_split {splits[0]}")
+    has = f"{what} has no split {split!r}; it has {', '.join(splits) or 'none'}"
+    return "; ".join([has, ", or ".join(fixes)]) if fixes else has
+
+
+def how_to_divide(root: Path, split: str) -> str:
+    """Say where the files of a split belong in a data set of one's own.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of a split that it has not.
+    """
+    images, labels = own_places(root, split)
+    text = f"put its images into {images} and its label files into {labels}"
+    parts = own_places(root, SINGLE_SPLIT)
+    if "/" in parts[0]:
+        return text
+    single = " and ".join(f"{part}/{SINGLE_SPLIT}" for part in parts)
+    return f"{text} (and the others into {single})"
 
 
 def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
@@ -211,7 +244,7 @@ def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
         raise ZigguratError(f"{root} holds {len(below)} data sets ({names}); name one of them")
     raise ZigguratError(
         f"no label maps are recognised in {root}; expected images/<split>/*.jpg with "
-        f"annotations/<split>/*.png and {CLASS_FILE}, or the layout of "
+        f"annotations/<split>/*.png (or img_dir and ann_dir) and {CLASS_FILE}, or the layout of "
         f"{', '.join(one.title for one in SEGMENTATION.values() if one.is_here is not _never)}"
     )
 

@@ -1,5 +1,6 @@
 """What the model sees: normalised values near 0, in the order red, green, blue."""
 
+import math
 from dataclasses import replace
 
 import torch
@@ -101,6 +102,9 @@ def _channel_order(subject: Subject, batches: list[Batch], clock: Clock) -> list
         before += _loss(subject, batch) / len(batches)
         after += _loss(subject, replace(batch, images=batch.images.flip(1))) / len(batches)
     evidence = f"the loss of {weights} is {before:.3g}, and {after:.3g} with red and blue exchanged"
+    if not math.isfinite(before) or not math.isfinite(after):
+        fix = "save or download the weights again; a loss that is no number says nothing of colours"
+        return [Finding(check, "error", evidence, fix)]
     if after > SWAP_GAIN * before:
         return [Finding(check, "ok", evidence)]
     return [

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from ziggurat.config.data import DetectionData
 from ziggurat.data.check import check_layout
-from ziggurat.data.check_coco import is_coco
 from ziggurat.data.class_masks import ClassMaskFolder
+from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import Layout, plural
 from ziggurat.data.label_folder import LabelFolder

@@ -23,8 +23,8 @@ LEAST_READ = 4
 MOST_READ = 32
 TIGHT, FULL = 0.8, 1.0
 """Shares of the free memory that a step takes."""
-SLOWER = 0.8
-"""Reading limits the run below this share of the speed of computing."""
+LONGEST_WAIT = 0.25
+"""Reading limits the run where a step waits for images for more than this share of its time."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ def _speed(
     )
     # Without workers, reading and computing take turns.
     speed = min(read, computed) if workers > 0 else 1 / (1 / read + 1 / computed)
-    findings = [_loading(config, times, read / computed, computed * seconds_an_image, cores)]
+    waits = 1 - speed / computed
+    findings = [_loading(config, times, waits, computed * seconds_an_image, cores)]
     images = len(subject.data.train)
     epoch = images / (speed * subject.world_size)
     steps = subject.schedule.total_steps
@@ -173,12 +174,13 @@ def _speed(
     return findings
 
 
-def _loading(config: TrainConfig, times: str, ratio: float, needed: float, cores: int) -> Finding:
+def _loading(config: TrainConfig, times: str, waits: float, needed: float, cores: int) -> Finding:
     check = "loading"
+    evidence = f"{times}: a step waits for images for {waits:.0%} of its time"
     workers = config.data.workers
     wanted = max(1, round(needed * 1.3 + 0.5))
-    if ratio >= SLOWER and (workers > 0 or ratio >= 10):
-        return Finding(check, "ok", times)
+    if waits <= LONGEST_WAIT:
+        return Finding(check, "ok", evidence)
     if workers >= cores or wanted > cores:
         fix = (
             f"save smaller images or augment less; {cores} cores read no faster"
@@ -187,7 +189,7 @@ def _loading(config: TrainConfig, times: str, ratio: float, needed: float, cores
         )
     else:
         fix = f"set data.workers {wanted}"
-    return Finding(check, "warning", f"{times}: reading limits the run", fix)
+    return Finding(check, "warning", evidence, fix)
 
 
 def _gigabytes(count: float) -> str:

@@ -14,10 +14,8 @@ from ziggurat.engine.model import build_model
 from ziggurat.engine.processes import check_device, devices_and_nodes
 from ziggurat.engine.schedule import Schedule
 from ziggurat.inference.forward import choose_device
+from ziggurat.inference.recipes import published_weights
 from ziggurat.zoo import Model
-
-STARTS_FROM_WEIGHTS = "model.backbone_weights"
-"""Stands in the header of every recipe whose published run starts from weights."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +55,9 @@ class Subject:
         return load_run(self.recipe, [f"--data.root={self.config.data.root}"])
 
     @property
-    def is_fine_tuning(self) -> bool:
-        """Whether the recipe's published run starts from weights."""
-        if self.recipe is None:
-            return False
-        return STARTS_FROM_WEIGHTS in recipe_path(self.recipe).read_text(encoding="utf-8")
+    def published_weights(self) -> str | None:
+        """File that the recipe's published run starts from; None where it starts anew."""
+        return None if self.recipe is None else published_weights(self.recipe)
 
 
 def open_run(config: TrainConfig, source: str | Path) -> Subject:

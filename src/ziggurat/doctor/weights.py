@@ -59,14 +59,15 @@ def check_weights(subject: Subject, clock: Clock) -> list[Finding]:
 
 
 def _without_weights(subject: Subject) -> Finding:
-    if subject.is_fine_tuning:
+    if subject.published_weights is not None:
         return Finding(
             CHECK,
             "error",
             f"none are given, and the published run of {subject.recipe} starts from ImageNet "
             "weights",
-            "give them as model.backbone_weights, or use a *_from_scratch recipe, which is "
-            "made for starting anew",
+            f"give {subject.published_weights} as model.backbone_weights (`ziggurat list "
+            "--weights` says where it is), or use a *_from_scratch recipe, which is made for "
+            "starting anew",
         )
     if subject.recipe is None and subject.config.task != "classification":
         return Finding(

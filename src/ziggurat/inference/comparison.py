@@ -18,8 +18,6 @@ LOSS = {"train/loss": "training loss"}
 OF_STEPS = {"train/lr": "learning rate", "train/gradient_norm": "norm of the gradients"}
 """What is logged, and its title; the time says nothing of the latter."""
 MINUTES = "minutes"
-PLACES = {"data.root"}
-"""Settings that say where, not what."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def _differences(records: Sequence[RunRecord], names: Sequence[str]) -> list[Cla
     rows: list[ClassRow] = []
     for setting in dict.fromkeys(key for record in records for key in record.settings):
         values = [record.settings.get(setting) for record in records]
-        if setting not in PLACES and any(value != values[0] for value in values):
+        if any(value != values[0] for value in values):
             words = ["null" if value is None else str(value) for value in values]
             rows.append({"setting": setting, **dict(zip(names, words, strict=True))})
     return rows

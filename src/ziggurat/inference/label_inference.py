@@ -2,10 +2,15 @@
 
 Logits of a tile are kept at the resolution of the head, where they are small. The image is then put
 together piece by piece: a piece lies in the same tiles everywhere, their logits are enlarged for
-this piece only and averaged (sliding windows, as in MMSegmentation), the probabilities of mirrored
+this piece only and averaged (sliding windows), the probabilities of mirrored
 and resized views are averaged, and the best class is taken, or every class of at least one half
 where classes may overlap. What is held at once does not depend on the height of the image: the
 logits of a row or two of tiles, and those of one block of pixels.
+
+A tile is cut out of the photo and resized as a photo of its size would be, so that what the model
+sees of a large photo is as fine as its tiles are small: at native scale with tiles as large as the
+model's short side, and with tiles as large as the photo's short side at the scale of the whole
+photo. The latter is what sliding windows are in MMSegmentation, which resizes first and cuts then.
 
 Shapes: K classes, h x w cells of the head.
 """

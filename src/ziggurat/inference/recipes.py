@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from ziggurat.cards import MODELS
-from ziggurat.config.files import list_recipes, load_run, recipe_path
+from ziggurat.config.files import list_recipes, load_run, read_tree, recipe_path
 from ziggurat.config.tree import TrainConfig
 from ziggurat.types import Task
 from ziggurat.zoo import create_model
@@ -42,6 +42,8 @@ class RecipeFacts:
         images_per_step: Images of a step over all devices of the published run.
         devices: Number of those.
         data: Data set.
+        backbone_weights: Published file that the backbone of the published run starts from; None
+            where it starts anew.
         command: How to start it.
     """
 
@@ -56,6 +58,7 @@ class RecipeFacts:
     images_per_step: int
     devices: int
     data: str
+    backbone_weights: str | None
     command: str
 
 
@@ -69,6 +72,8 @@ def describe_recipe(recipe: str) -> RecipeFacts:
     card = MODELS.get(run.model.name)
     has_result = card is not None and recipe in card.recipes
     devices = _published_devices(recipe)
+    weights = published_weights(recipe)
+    start = f"ziggurat train {recipe} --data.root DIR"
     return RecipeFacts(
         recipe=recipe,
         task=run.task,
@@ -81,7 +86,8 @@ def describe_recipe(recipe: str) -> RecipeFacts:
         images_per_step=devices * run.data.batch_size * run.trainer.accumulate,
         devices=devices,
         data=next(data for part, data in DATA_SETS.items() if f"_{part}" in recipe),
-        command=f"ziggurat train {recipe} --data.root DIR",
+        backbone_weights=weights,
+        command=start if weights is None else f"{start} --model.backbone_weights {weights}",
     )
 
 
@@ -90,7 +96,7 @@ def recipes_of_task(task: str | None) -> list[str]:
     names = list_recipes()
     if task is None:
         return names
-    return [name for name in names if load_run(name, ["--data.root=DIR"]).task == task]
+    return [name for name in names if read_tree(name)["task"] == task]
 
 
 def _model_of(run: TrainConfig) -> str:
@@ -100,9 +106,22 @@ def _model_of(run: TrainConfig) -> str:
 
 def _published_devices(recipe: str) -> int:
     """Return the number of devices that the header of a recipe names, 1 where it names none."""
-    header = recipe_path(recipe).read_text(encoding="utf-8").partition("task:")[0]
-    found = re.search(r"# Hardware: (\d+) GPUs? x ", header)
+    found = re.search(r"# Hardware: (\d+) GPUs? x ", _header(recipe))
     return 1 if found is None else int(found[1])
+
+
+def published_weights(recipe: str) -> str | None:
+    """Return the file that the command in the header of a recipe starts from, if any.
+
+    Args:
+        recipe: Its name.
+    """
+    found = re.search(r"--model\.backbone_weights (\S+)", _header(recipe))
+    return None if found is None else found[1]
+
+
+def _header(recipe: str) -> str:
+    return recipe_path(recipe).read_text(encoding="utf-8").partition("task:")[0]
 
 
 @cache

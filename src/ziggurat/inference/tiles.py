@@ -45,7 +45,8 @@ class Tiles:
 
     Attributes:
         size: Side of the square tiles, in pixels of the image. A tile as large as the short side
-            that the model expects is seen pixel by pixel.
+            that the model expects is seen pixel by pixel, a smaller one enlarged; one as large as
+            the short side of the image is seen at the scale of the whole image.
         overlap: What neighbours share at least, in pixels; best as large as the objects.
         whole: Whether the whole image is looked at, too.
 

@@ -85,6 +85,8 @@ def format_cell(key: str, value: str | int | float | None) -> str:
 
 def heading(key: str, rows: Sequence[ClassRow]) -> str:
     """Return the heading of a column of class rows, with % where it holds fractions."""
+    if "setting" in rows[0]:  # the other columns are runs, whose names stay as they are
+        return key
     is_share = any(isinstance(row[key], float) for row in rows)
     return key.replace("_", " ") + (" %" if is_share else "")
 

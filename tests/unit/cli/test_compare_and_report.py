@@ -69,15 +69,32 @@ def test_runs_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["runs"][1]["best"] == {"step": 5, "top1": 0.875, "top5": None}
     assert found["runs"][1]["seconds"] == 180.0
     assert found["runs"][2]["best"] is found["runs"][2]["seconds"] is None
-    differing = {row["setting"]: (row["first"], row["second"]) for row in found["settings"]}
-    assert differing["optimizer.lr"] == ("0.25", "0.5")
-    assert "data.root" not in differing
+    differing = {row["setting"]: tuple(row.values())[1:] for row in found["settings"]}
+    assert differing["optimizer.lr"] == ("0.25", "0.5", "0.25")
+    assert differing["data.root"] == ("there", "there", "elsewhere")
     text = page.read_text()
     assert "The best top1 is 87.5 %, of second." in text
     assert "Over the steps" in text
     assert "Over the time" in text
     assert main(["compare", *paths]) == 0
     assert "87.5" in capsys.readouterr().out
+
+
+def test_names_of_runs_stay_as_they_are_and_are_not_folded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [f"{letter}_{'long_name_' * 4}of_a_run" for letter in "abc"]
+    rates = (0.25, 0.5, 1.0)
+    paths = [
+        str(run_folder(tmp_path / name, f"--optimizer.lr={rate}"))
+        for name, rate in zip(names, rates, strict=True)
+    ]
+    page = tmp_path / "page.html"
+    assert main(["compare", *paths, "-o", str(page)]) == 0
+    text = capsys.readouterr().out
+    for name in names:
+        assert text.count(name) == 2, "a row of the results and a column of the settings"
+        assert f">{name}</th>" in page.read_text()
 
 
 def test_names_that_are_alike_are_told_apart(

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from ziggurat.cli.main import main
 from ziggurat.cli.predict import find_images
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.output import picture_names
@@ -41,3 +43,11 @@ def test_names_never_collide() -> None:
     names = picture_names(files)
     assert names == ["a.jpg", "a_2.jpg", "a_2_2.jpg", "A_3.jpg", "b.jpg", "a_4.jpg"]
     assert len({name.lower() for name in names}) == len(files)
+
+
+def test_larger_photos_are_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back at the end
+    touch(tmp_path, "a.jpg")
+    words = ["predict", str(tmp_path / "no_weights"), str(tmp_path / "a.jpg"), "-o", str(tmp_path)]
+    assert main([*words, "--max_megapixels", "600"]) == 1
+    assert Image.MAX_IMAGE_PIXELS == 300_000_000, "Pillow refuses twice as many"

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ziggurat.data.check import check_dataset
+from ziggurat.data.check import check_dataset, find_datasets
 from ziggurat.data.class_masks import ClassMaskFolder, combine, separate
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.items import Unreadable
@@ -53,6 +53,25 @@ def test_classes_may_overlap(root: Path) -> None:
     assert target.masks[0].equal(torch.from_numpy(LEFT > 0))
     assert target.masks[1].equal(torch.from_numpy(MIDDLE > 0))
     assert target.ignored.equal(torch.from_numpy(RIGHT > 0))
+
+
+@pytest.mark.parametrize("part", ["labels", "masks"])
+def test_masks_in_a_folder_of_another_name(root: Path, part: str) -> None:
+    (root / "annotations").rename(root / part)
+    assert find_datasets(root) == ((root, "class_masks"),)
+    data = ClassMaskFolder(root, "train", EVAL, train=False)
+    assert data.classes == ("road", "wet")
+    assert _target(data[0]).masks[1].equal(torch.from_numpy(MIDDLE > 0))
+    _save(root / part / "train/wet/a.png", LEFT * 0)
+    assert [finding.file for finding in check_dataset(root).findings] == [f"{part}/train"]
+    with pytest.raises(ZigguratError, match=f"into images/val and its masks into {part}/val/<cl"):
+        ClassMaskFolder(root, "val", EVAL, train=False)
+
+
+def test_folders_beside_images_are_no_image_folder(root: Path) -> None:
+    (root / "annotations").rename(root / "drawn")
+    with pytest.raises(ZigguratError, match="no data set is recognised"):
+        find_datasets(root)
 
 
 def test_images_and_masks_move_together(root: Path) -> None:

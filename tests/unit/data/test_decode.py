@@ -13,6 +13,7 @@ from PIL import Image
 
 from ziggurat.data.decode import (
     ImageDecodeError,
+    allow_megapixels,
     decode_image,
     is_image_file,
     without_pillow_warnings,
@@ -219,7 +220,7 @@ def test_what_is_no_image_says_why(tmp_path: Path, photo: Image.Image) -> None:
         "empty.jpg": (b"", "0 bytes"),
         "notes.jpg": (b"this is a note\nnot a photo\n", "text"),
         "noise.jpg": (bytes(range(256)) * 4, "format"),
-        "huge.png": (_png_claiming(60000, 60000), "exceeds limit"),
+        "huge.png": (_png_claiming(60000, 60000), "more than 179 megapixels"),
         "short.png": (_png_claiming(600, 600), "truncated"),
         "floats.tif": (floats.getvalue(), "floating-point"),
         "deep.tif": (deep.getvalue(), "70000, beyond 16 bits"),
@@ -233,6 +234,21 @@ def test_what_is_no_image_says_why(tmp_path: Path, photo: Image.Image) -> None:
         assert reason in caught.value.reason, name
         assert caught.value.reason and name in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+def test_the_limit_of_pixels_can_be_moved(
+    monkeypatch: pytest.MonkeyPatch, photo: Image.Image
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back at the end
+    allow_megapixels(4000.0)
+    with pytest.raises(ImageDecodeError, match="truncated"):  # 3600 million, and no pixels
+        decode_image(_png_claiming(60000, 60000))
+    allow_megapixels(0.3)
+    with pytest.raises(ImageDecodeError, match="larger ones with --max_megapixels"):
+        decode_image(_png_claiming(600, 600))
+    for nonsense in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(ZigguratError, match="a number of megapixels above 0, got"):
+            allow_megapixels(nonsense)
 
 
 def test_missing_file_folder_and_bad_name(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from ziggurat.config.data import ClassificationData
 from ziggurat.data import web
-from ziggurat.data.check import check_dataset
+from ziggurat.data.check import check_dataset, find_datasets
 from ziggurat.data.labelled_images import open_storage
 from ziggurat.data.pack import pack
 from ziggurat.data.remote_shards import remote_url, shard_names
@@ -115,6 +115,20 @@ def test_an_address_is_recognised() -> None:
     assert remote_url(Path("http://host:80")) == "http://host:80"
     assert remote_url(Path("/data/https")) is None
     assert remote_url(Path(ClassificationData(root="https").root)) is None
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "gs://bucket/x", "hf://datasets/x"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    message = re.escape(f"read from disks and over http and https, got {address}; copy or mount")
+    with pytest.raises(ZigguratError, match=message):
+        remote_url(Path(address))
+    with pytest.raises(ZigguratError, match=message):
+        find_datasets(Path(address))
+
+
+def test_a_pattern_of_shards_on_a_disk_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ZigguratError, match="is a pattern of shards, which is for those of a serv"):
+        open_storage(tmp_path, "train-{000..001}.tar")
 
 
 def test_remote_images_are_those_of_the_disk(server: Server) -> None:

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ziggurat.class_lists import class_list
+from ziggurat.data.check import find_datasets
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_files import read_labels
 from ziggurat.data.segmentation_layouts import open_labels, segmentation_layout
@@ -44,6 +45,12 @@ def _own_by_split(root: Path, values: Sequence[int]) -> None:
 def _own_without_splits(root: Path, values: Sequence[int]) -> None:
     _image(root / "images/a.jpg")
     _labels(root / "masks/a.png", values)
+    _text(root / "classes.json", '{"classes": ["x", "y", "z"]}')
+
+
+def _own_of_mmsegmentation(root: Path, values: Sequence[int]) -> None:
+    _image(root / "img_dir/train/a.jpg")
+    _labels(root / "ann_dir/train/a.png", values)
     _text(root / "classes.json", '{"classes": ["x", "y", "z"]}')
 
 
@@ -118,6 +125,7 @@ LAYOUTS = [
     (_own, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
     (_own_by_split, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
     (_own_without_splits, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
+    (_own_of_mmsegmentation, "label_folder", [0, 2, 255, 1], ["x", "z", None, "y"]),
     (_ade20k, "ade20k", [0, 1, 255, 3], [None, "wall", None, "tree"]),
     (_cityscapes, "cityscapes", [7, 33, 0, 29], ["road", "bicycle", None, None]),
     (_cityscapes_train_ids, "cityscapes", [0, 18, 255, 1], ["road", "bicycle", None, "sidewalk"]),
@@ -294,3 +302,42 @@ def test_without_any_list_of_classes(tmp_path: Path) -> None:
     (tmp_path / "classes.json").unlink()
     with pytest.raises(ZigguratError, match=r"says nothing about its classes: expected classes\.j"):
         open_labels(tmp_path, "train")
+
+
+def test_label_maps_in_labels_are_not_yolo(tmp_path: Path) -> None:
+    _own(tmp_path, [0, 1, 2, 0])
+    (tmp_path / "masks").rename(tmp_path / "labels")
+    assert find_datasets(tmp_path) == ((tmp_path, "label_folder"),)
+    _text(tmp_path / "labels/train/a.txt", "0 0.5 0.5 0.2 0.2")
+    assert {layout for _, layout in find_datasets(tmp_path)} == {"label_folder", "yolo"}
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (_own, "put its images into images/val and its label files into masks/val, or"),
+        (_own_by_split, "put its images into val/images and its label files into val/annotations,"),
+        (
+            _own_without_splits,
+            "into images/val and its label files into masks/val (and the others into images/train "
+            "and masks/train), or validate on another one with --data.val_split train",
+        ),
+        (_own_of_mmsegmentation, "into img_dir/val and its label files into ann_dir/val, or"),
+        (_cityscapes, "it has train; validate on another one with --data.val_split train"),
+    ],
+)
+def test_a_missing_validation_split_says_what_to_do(
+    tmp_path: Path, write: Callable[[Path, Sequence[int]], None], message: str
+) -> None:
+    write(tmp_path, [0, 1, 2, 0])
+    with pytest.raises(ZigguratError) as raised:
+        open_labels(tmp_path, "val")
+    assert message in str(raised.value)
+
+
+def test_other_data_are_no_ade20k(tmp_path: Path) -> None:
+    _own(tmp_path, [0, 1, 2, 0])
+    with pytest.raises(ZigguratError) as raised:
+        open_labels(tmp_path, "train", "ade20k")
+    assert "has no objectInfo150.txt, the list of ADE20K's classes" in str(raised.value)
+    assert "Errno" not in str(raised.value)

@@ -200,7 +200,7 @@ def test_a_broken_run_gives_the_sentence_of_train(
 
 def test_a_run_must_be_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 1
-    assert "say what to examine: a recipe (" in capsys.readouterr().err
+    assert "for example `ziggurat doctor " in capsys.readouterr().err
 
 
 def test_no_time_is_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

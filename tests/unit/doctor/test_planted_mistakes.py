@@ -70,7 +70,7 @@ def test_published_recipe_without_weights(opened: Opened) -> None:
     finding = found(check_weights, subject)["pretrained weights"]
     assert finding.verdict == "error"
     assert "starts from ImageNet weights" in finding.evidence
-    assert "model.backbone_weights" in finding.fix
+    assert "give p2t_tiny.pth as model.backbone_weights" in finding.fix
 
 
 def test_weights_that_were_never_trained(opened: Opened, tmp_path: Path) -> None:
@@ -162,6 +162,18 @@ def test_red_and_blue_exchanged(opened: Opened, scenes: Path, tmp_path: Path) ->
     assert "BGR" in wrong["channel order"].fix
 
 
+def test_a_loss_that_is_no_number_says_nothing_of_colours(opened: Opened, tmp_path: Path) -> None:
+    model = opened("classification").model
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 1e30)  # NaN itself would be refused
+    save_weights(model, tmp_path / "huge.safetensors")
+    subject = opened("classification", f"--model.weights={tmp_path / 'huge.safetensors'}")
+    finding = found(check_colours, subject)["channel order"]
+    assert finding.verdict == "error"
+    assert "is nan" in finding.evidence
+    assert "BGR" not in finding.fix
+
+
 def test_weights_of_another_normalisation(opened: Opened, tmp_path: Path) -> None:
     subject = opened("classification")
     half = (0.5, 0.5, 0.5)
@@ -187,6 +199,26 @@ def test_learning_rate(opened: Opened, words: tuple[str, ...], verdict: str) -> 
     finding = found(check_learning_rate, opened("classification", *words))["learning rate"]
     assert finding.verdict == verdict
     assert (verdict == "ok") == (not finding.fix)
+
+
+@pytest.mark.parametrize(
+    ("lr", "verdict"),
+    [
+        (1.5e-5, "ok"),  # 5e-4 at 512 images, nearly in proportion
+        (2.5e-4, "ok"),  # 1e-3 at 32 images, as the recipe for small data sets has it
+        (2e-3, "warning"),
+        (0.1, "error"),  # no published run learns with it
+    ],
+)
+def test_learning_rate_far_from_the_batch_of_the_recipe(
+    opened: Opened, lr: float, verdict: str
+) -> None:
+    """A run of one's own with 8 images is not held to what 1024 want, scaled in proportion."""
+    words = ("--optimizer.reference_batch=null", f"--optimizer.lr={lr}")
+    subject = dataclasses.replace(opened("classification", *words), recipe="p2t_tiny_300e_imagenet")
+    finding = found(check_learning_rate, subject)["learning rate"]
+    assert finding.verdict == verdict
+    assert "p2t_tiny_300e_imagenet has 7.8e-06 to 0.0005 for as many" in finding.evidence
 
 
 def test_learning_rate_counts_accumulation(opened: Opened) -> None:
@@ -273,7 +305,35 @@ def test_reading_slower_than_computing(opened: Opened, monkeypatch: pytest.Monke
     monkeypatch.setattr(speed, "_reading", lambda subject, clock: 2.0)
     finding = found(check_speed, subject)["loading"]
     assert finding.verdict == "warning"
-    assert "reading limits the run" in finding.evidence
+    assert "a step waits for images for " in finding.evidence
+
+
+@pytest.mark.parametrize(
+    ("workers", "read", "verdict", "share"),
+    [
+        (0, 0.01, "ok", "9%"),  # of 100 + 10 ms
+        (0, 0.04, "warning", "29%"),
+        (1, 0.1, "ok", "0%"),
+        (1, 0.15, "warning", "33%"),
+    ],
+)
+def test_share_of_a_step_that_waits_for_images(
+    workers: int,
+    read: float,
+    verdict: str,
+    share: str,
+    opened: Opened,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An image is computed in 100 ms."""
+    subject = opened("classification", f"--data.workers={workers}", "--data.batch_size=2")
+    step = speed._Measured(images=2, height=64, width=64, seconds=0.2, bytes=1)
+    monkeypatch.setattr(speed, "_compute", lambda subject, clock: (step, 1.0))
+    monkeypatch.setattr(speed, "_reading", lambda subject, clock: read)
+    finding = found(check_speed, subject)["loading"]
+    assert finding.verdict == verdict
+    assert finding.evidence.endswith(f"a step waits for images for {share} of its time")
+    assert (verdict == "ok") == (not finding.fix)
 
 
 def test_images_that_contradict_each_other(

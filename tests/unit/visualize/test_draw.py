@@ -108,6 +108,12 @@ def test_classes_stand_below_the_image() -> None:
     assert first == pytest.approx(3 * second, rel=0.05)
 
 
+def test_scores_that_are_no_numbers_have_empty_bars() -> None:
+    picture = draw_classes(grey(600, 500), ClassScores(torch.tensor([torch.nan] * 2)), CLASSES)
+    panel = picture.crop((0, 500, 600, picture.height))
+    assert not any(has_colour(panel, class_colour(label)).any() for label in range(2))
+
+
 def test_long_names_are_cut() -> None:
     font = text.font(12)
     short = text.shorten("a name of a class that is much too long", font, 80)
