@@ -274,7 +274,10 @@ def test_a_training_checkpoint_is_read_whole(
     case = golden(f"fpt/e2e_fptnet_R-50_{name}_repaired")
     content = all_pairs_file(golden, case, with_counts)
     torch.save(content, tmp_path / "model_step179999.pth")
-    model = ziggurat.create_model(SYSTEMS[name], backbone="resnet50_caffe", neck="fpt_batch_norm")
+    other = ziggurat.create_model(SYSTEMS[name], backbone="resnet50_caffe", neck="fpt")
+    with pytest.raises(ZigguratError, match="has batch norms, choose the neck `fpt_batch_norm`"):
+        ziggurat.load_official(other, tmp_path / "model_step179999.pth")
+    model = ziggurat.create_model(f"{SYSTEMS[name]}_fpt_batch_norm_resnet50_caffe")
     report = ziggurat.load_official(model, tmp_path / "model_step179999.pth")
     read = [name for name, _ in report.matched + report.reordered + report.ignored]
     assert sorted(read) == sorted(content["model"])

@@ -67,7 +67,7 @@ from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
-from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.necks.fpt import FeaturePyramidTransformer, find_transformer
 from ziggurat.preprocessing import CAFFE_PIXELS
 
 Names = TypeVar("Names")
@@ -287,6 +287,11 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
             "not offered, as it gives 0 on its finest levels at its start; load the other parts, "
             "into `model.backbone` and `model.head`"
         )
+    if _lacks_batch_norms(model, weights):
+        return (
+            "its pyramid has batch norms, choose the neck `fpt_batch_norm`, as in the name "
+            "mask_rcnn_panet_fpt_batch_norm_resnet50_caffe"
+        )
     is_system = any(name.startswith(("backbone.", "Conv_Body.", "conv_rpn_")) for name in weights)
     if any("backbone.stages." in name for name in weights):
         return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
@@ -303,3 +308,11 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
             "model.weights begins with fresh ones"
         )
     return "choose the model that the file was made for"
+
+
+def _lacks_batch_norms(model: nn.Module, weights: Mapping[str, Tensor]) -> bool:
+    """Whether a Feature Pyramid Transformer has other norms than its file."""
+    transformer = find_transformer(model)
+    if transformer is None or any(isinstance(x, nn.BatchNorm2d) for x in transformer.modules()):
+        return False
+    return any(name.endswith("norm_layer.running_mean") for name in weights)
