@@ -148,7 +148,8 @@ def test_a_new_run_does_not_take_over_old_numbers(
     record.unlink()
     assert train_classifier(output, "--trainer.max_steps=1") == 0
     # Stopped before its first checkpoint, with numbers of no weights that are left.
-    (output / "checkpoints/last.ckpt").unlink()
+    for name in ("checkpoints/last.ckpt", "last.safetensors", "best.safetensors"):
+        (output / name).unlink()
     stale = {"best": {"value": 2.0, "step": 9, "primary": "top1"}, "last": {"step": 1}}
     record.write_text(json.dumps(stale))
     assert main(["train", "--output", str(output), "--resume"]) == 0

@@ -123,3 +123,12 @@ def test_data_without_keypoints_are_one_sentence(
     error = capsys.readouterr().err.strip()
     assert "instances_val.json has no usable keypoints" in error
     assert "\n" not in error
+
+
+def test_a_keypoint_detector_cannot_be_sharded(
+    tmp_path: Path, train_keypoints: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--trainer.strategy=fsdp", "--trainer.devices=2")
+    assert train_keypoints(tmp_path / "run", *words) == 1
+    error = capsys.readouterr().err
+    assert "trainer.strategy must be auto or ddp with a detector, got 'fsdp'" in error

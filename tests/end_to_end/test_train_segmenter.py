@@ -145,3 +145,32 @@ def test_weights_of_other_classes(
     assert "`reset_classes` if only the classes differ" in capsys.readouterr().err
     again = [*words, "--output", str(tmp_path / "third"), "--model.reset_classes=true"]
     assert main(again) == 0
+
+
+def test_a_batch_norm_that_sees_one_value_is_named(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["train", "segformer_pvt_v2_b0_from_scratch", f"--data.root={label_folder}"]
+    words += ["--output", str(tmp_path / "run"), "--model.backbone=p2t_tiny", *SMALL]
+    assert main([*words, "--model.name=upernet", "--data.batch_size=1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ziggurat: error: data.batch_size must be at least 2 for upernet")
+    assert "trainer.sync_batch_norm=true" in error and error.count("\n") == 1
+
+
+def test_labels_that_say_nothing(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--trainer.max_steps=1", "--output", str(tmp_path / "run")]
+    words += ["segformer_pvt_v2_b0_from_scratch", "--model.backbone=p2t_tiny", *SMALL]
+    command = ["train", *words, f"--data.root={label_folder}"]
+    for path in (label_folder / "annotations" / "train").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.where(labels == 2, 255, labels).astype(np.uint8)).save(path)
+    assert main(command) == 0
+    assert "WARNING: no pixel of blue in the 12 training label maps" in capsys.readouterr().out
+    for path in (label_folder / "annotations" / "val").iterdir():
+        labels = np.asarray(Image.open(path))
+        Image.fromarray(np.full_like(labels, 255)).save(path)
+    assert main([*command, "--resume"]) == 1
+    assert "the label maps to validate on must label some pixels" in capsys.readouterr().err

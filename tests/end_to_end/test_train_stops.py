@@ -123,9 +123,12 @@ def test_max_steps_ends_within_an_epoch_and_can_be_raised(
     assert last_validation(output)["step"] == 5
 
 
-def test_max_steps_at_the_end_of_an_epoch(tmp_path: Path, train_classifier: Train) -> None:
+def test_max_steps_at_the_end_of_an_epoch(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     output = tmp_path / "run"
-    assert train_classifier(output, "--trainer.max_steps=3") == 0
+    assert train_classifier(output, "--trainer.max_steps=3", "--trainer.max_epochs=9") == 0
+    assert "epoch 1/1  step 3/3" in capsys.readouterr().out
     assert step_of(output) == 3
     assert last_validation(output)["step"] == 3
     assert main(["train", "--output", str(output), "--resume", "--trainer.max_steps=6"]) == 0

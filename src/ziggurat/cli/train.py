@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from ziggurat.config.checks import nearest
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import list_recipes, load_run, read_tree
 from ziggurat.config.tree import RUNS
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, nearest_name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -114,14 +114,38 @@ def named_source(args: argparse.Namespace) -> str | Path | None:
     return args.recipe if args.recipe is not None else args.config
 
 
+def refuse_nameless(args: argparse.Namespace, verb: str) -> NoReturn:
+    """Say that a command line names neither a recipe nor a file, and how it could.
+
+    Args:
+        args: What a parser with `add_run_arguments` gave.
+        verb: The verb that takes a run.
+
+    Raises:
+        ZigguratError: Always.
+    """
+    from ziggurat.inference.recipes import recipes_of_task
+    from ziggurat.zoo import combination_of, task_of
+
+    model = vars(args)["model.name"] or ""
+    recipes = recipes_of_task(task_of(model) if model else None)
+    parts = combination_of(model)
+    system = model if parts is None else parts.system
+    of_system = [recipe for recipe in recipes if recipe.startswith(f"{system}_")]
+    example = nearest_name(model, of_system or recipes) or (of_system or recipes)[0]
+    command = " ".join(["ziggurat", verb, example, *overrides(args)])
+    raise ZigguratError(
+        f"say which run: a recipe, or --config FILE, has the values that are not on the command "
+        f"line, for example `{command}`; `ziggurat list --recipes` prints the recipes"
+    )
+
+
 def _source(args: argparse.Namespace) -> str | Path:
     source = named_source(args)
     if source is not None:
         return source
     if not args.resume or args.output is None:
-        raise ZigguratError(
-            f"say what to train: a recipe ({', '.join(list_recipes())}), or --config FILE"
-        )
+        refuse_nameless(args, "train")
     run_file: Path = args.output / "run.yaml"
     if not run_file.is_file():
         raise ZigguratError(

@@ -21,6 +21,24 @@ def require(holds: bool, field: str, value: object, expected: str) -> None:
         raise ZigguratError(f"{field} must be {expected}, got {value!r}")
 
 
+def require_all(*checks: tuple[bool, str, object, str]) -> None:
+    """Raise one sentence about all fields that do not fit the others, so that none comes later.
+
+    Args:
+        checks: What `require` takes, for each field.
+
+    Raises:
+        ZigguratError: If some do not hold.
+    """
+    faults = [
+        f"{field} must be {expected}, got {value!r}"
+        for holds, field, value, expected in checks
+        if not holds
+    ]
+    if faults:
+        raise ZigguratError("; ".join(faults))
+
+
 def require_counts(section: str, minimum: int, **values: int | None) -> None:
     """Raise if a count is below `minimum`; None is left alone."""
     for name, value in values.items():

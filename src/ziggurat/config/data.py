@@ -148,7 +148,8 @@ class DetectionData:
     long_side: int = 1333
     """Largest long side, in pixels."""
     train_short_sides: tuple[int, ...] | None = None
-    """Short sides to draw from in training, in pixels; null trains at short_side."""
+    """Short sides to draw from in training, in pixels; one that stands twice is drawn twice as
+    often; null trains at short_side."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
     crop_first: float = 0.0

@@ -18,6 +18,14 @@ from ziggurat.errors import ZigguratError
 
 Tree = dict[str, Any]
 
+_ALTERNATIVES = (
+    ("trainer.val_every_epochs", "trainer.val_every_steps"),
+    ("schedule.warmup_epochs", "schedule.warmup_steps"),
+    ("schedule.milestones", "schedule.milestone_steps"),
+)
+"""Fields that say the same in epochs and in steps: one of them takes the place of the other."""
+_NOTHING = ("null", "0", "0.0", "[]")
+
 
 def sections_of(task: str) -> dict[str, type]:
     """Name and dataclass of each section of a task's run."""
@@ -89,6 +97,9 @@ def check_name(name: str, known: Sequence[str], task: str, source: str) -> None:
 def read_values(tree: Tree, overrides: Sequence[str], task: str, source: str) -> TrainConfig:
     """Make a run of a tree and of command-line overrides.
 
+    An override in steps takes the place of what the tree says of the same in epochs, and the other
+    way round.
+
     Args:
         tree: Sections of fields, with known names.
         overrides: "--section.field=value" words.
@@ -100,7 +111,7 @@ def read_values(tree: Tree, overrides: Sequence[str], task: str, source: str) ->
     """
     parser = _reader(task)
     sections = sections_of(task)
-    complete = _with_required(tree, overrides, sections, source)
+    complete = _completed(tree, overrides, sections, source)
     try:
         values = parser.parse_object(complete, defaults=False)
         values = parser.parse_args(list(overrides), namespace=values, defaults=False)
@@ -113,16 +124,22 @@ def read_values(tree: Tree, overrides: Sequence[str], task: str, source: str) ->
     return RUNS[task](**parts)
 
 
-def _with_required(
+def _completed(
     tree: Tree, overrides: Sequence[str], sections: Mapping[str, type], source: str
 ) -> Tree:
-    """Add required fields that only the command line gives, since the parser wants them at once.
+    """Take out what overrides replace, and add required fields that only they give.
+
+    The parser wants all required fields at once.
 
     Raises:
         ZigguratError: If a required field is given nowhere.
     """
     given = dict(word[2:].split("=", 1) for word in overrides)
     complete = {name: dict(tree.get(name, {})) for name in sections}
+    for one, other in (*_ALTERNATIVES, *(pair[::-1] for pair in _ALTERNATIVES)):
+        if given.get(one, "null") not in _NOTHING:
+            section, _, field_name = other.partition(".")
+            complete[section].pop(field_name, None)  # its default is not to be used
     for name, kind in sections.items():
         for field in dataclasses.fields(kind):
             full_name = f"{name}.{field.name}"

@@ -3,7 +3,13 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ziggurat.config.checks import require, require_counts, require_fractions, require_positive
+from ziggurat.config.checks import (
+    require,
+    require_all,
+    require_counts,
+    require_fractions,
+    require_positive,
+)
 
 
 @dataclass(frozen=True)
@@ -42,20 +48,9 @@ class ScheduleConfig:
     def __post_init__(self) -> None:
         require(self.warmup_epochs >= 0, "schedule.warmup_epochs", self.warmup_epochs, "at least 0")
         require_counts("schedule", 0, warmup_steps=self.warmup_steps)
-        require(
-            self.warmup_epochs == 0 or self.warmup_steps == 0,
-            "schedule.warmup_steps",
-            self.warmup_steps,
-            f"0 where schedule.warmup_epochs = {self.warmup_epochs} is given",
-        )
         require_fractions("schedule", warmup_start=self.warmup_start, gamma=self.gamma)
         require(self.min_lr >= 0, "schedule.min_lr", self.min_lr, "at least 0")
-        require(
-            self.kind != "step" or self.min_lr == 0,
-            "schedule.min_lr",
-            self.min_lr,
-            "0 where schedule.kind is step",
-        )
+        require_positive("schedule", power=self.power)
         for name, given in (
             ("milestones", self.milestones),
             ("milestone_steps", self.milestone_steps),
@@ -66,61 +61,85 @@ class ScheduleConfig:
                 given,
                 f"rising {'epochs' if name == 'milestones' else 'steps'} above 0",
             )
-        require(
-            not (self.milestones and self.milestone_steps),
-            "schedule.milestone_steps",
-            self.milestone_steps,
-            "left out where schedule.milestones are given",
+        self._require_agreement()
+
+    def _require_agreement(self) -> None:
+        is_step, has_milestones = self.kind == "step", bool(self.milestones or self.milestone_steps)
+        has_warmup = self.warmup_epochs > 0 or self.warmup_steps > 0
+        no_steps = (
+            f"0 where schedule.warmup_epochs = {self.warmup_epochs} is given"
+            if self.warmup_epochs > 0
+            else f"0 where schedule.update is {self.update} (use schedule.warmup_epochs)"
         )
-        require(
-            bool(self.milestones or self.milestone_steps) == (self.kind == "step"),
-            "schedule.milestones",
-            self.milestones,
-            "given where schedule.kind is step, and only there",
-        )
-        require(
-            self.gamma is None or self.kind == "step",
-            "schedule.gamma",
-            self.gamma,
-            f"null where schedule.kind is {self.kind}",
-        )
-        require_positive("schedule", power=self.power)
-        require(
-            self.power is None or self.kind == "poly",
-            "schedule.power",
-            self.power,
-            f"null where schedule.kind is {self.kind}",
-        )
-        require(
-            self.warmup_start is None or self.warmup_epochs > 0 or self.warmup_steps > 0,
-            "schedule.warmup_start",
-            self.warmup_start,
-            "null where neither schedule.warmup_epochs nor schedule.warmup_steps is above 0",
-        )
-        require(
-            self.update == "step" or self.warmup_steps == 0,
-            "schedule.warmup_steps",
-            self.warmup_steps,
-            f"0 where schedule.update is {self.update} (use schedule.warmup_epochs)",
-        )
-        require(
-            self.warmup_mode is None or self.kind != "step",
-            "schedule.warmup_mode",
-            self.warmup_mode,
-            "null where schedule.kind is step",
-        )
-        require(
-            self.warmup_mode is None or self.warmup_epochs > 0 or self.warmup_steps > 0,
-            "schedule.warmup_mode",
-            self.warmup_mode,
-            "null where there is no warm-up",
-        )
-        require(
-            self.can_hurry or not self.follow_clock,
-            "schedule.follow_clock",
-            self.follow_clock,
-            f"false where schedule.kind is {self.kind} and schedule.update is {self.update}: "
-            "only a cosine or polynomial that changes every step can hurry",
+        no_mode = "schedule.kind is step" if is_step else "there is no warm-up"
+        require_all(
+            (
+                self.warmup_steps == 0 or (self.warmup_epochs == 0 and self.update == "step"),
+                "schedule.warmup_steps",
+                self.warmup_steps,
+                no_steps,
+            ),
+            (
+                not is_step or self.min_lr == 0,
+                "schedule.min_lr",
+                self.min_lr,
+                "0 where schedule.kind is step",
+            ),
+            (
+                not (self.milestones and self.milestone_steps),
+                "schedule.milestone_steps",
+                self.milestone_steps,
+                "left out where schedule.milestones are given",
+            ),
+            (
+                not is_step or has_milestones,
+                "schedule.milestones",
+                self.milestones,
+                "given where schedule.kind is step (or schedule.milestone_steps)",
+            ),
+            (
+                is_step or not self.milestones,
+                "schedule.milestones",
+                self.milestones,
+                f"[] where schedule.kind is {self.kind}: only steps have them",
+            ),
+            (
+                is_step or not self.milestone_steps,
+                "schedule.milestone_steps",
+                self.milestone_steps,
+                f"[] where schedule.kind is {self.kind}: only steps have them",
+            ),
+            (
+                is_step or self.gamma is None,
+                "schedule.gamma",
+                self.gamma,
+                f"null where schedule.kind is {self.kind}",
+            ),
+            (
+                self.kind == "poly" or self.power is None,
+                "schedule.power",
+                self.power,
+                f"null where schedule.kind is {self.kind}",
+            ),
+            (
+                has_warmup or self.warmup_start is None,
+                "schedule.warmup_start",
+                self.warmup_start,
+                "null where neither schedule.warmup_epochs nor schedule.warmup_steps is above 0",
+            ),
+            (
+                self.warmup_mode is None or (has_warmup and not is_step),
+                "schedule.warmup_mode",
+                self.warmup_mode,
+                f"null where {no_mode}",
+            ),
+            (
+                self.can_hurry or not self.follow_clock,
+                "schedule.follow_clock",
+                self.follow_clock,
+                f"false where schedule.kind is {self.kind} and schedule.update is {self.update}: "
+                "only a cosine or polynomial that changes every step can hurry",
+            ),
         )
 
     @property

@@ -31,7 +31,7 @@ class ModelConfig:
     """Which model is trained, and from which weights it starts."""
 
     name: str
-    """Name of the model, as `ziggurat list` prints it, or of a system for model.backbone."""
+    """Name of the model (see `ziggurat list`), or of a system for model.backbone."""
     backbone: str | None = None
     """Backbone where model.name is a system (mask_rcnn); null for a model that has its own."""
     neck: str | None = None
@@ -241,7 +241,7 @@ class TrainerConfig:
             self.val_every_steps is None or self.val_every_epochs == 1,
             "trainer.val_every_epochs",
             self.val_every_epochs,
-            f"left out where trainer.val_every_steps = {self.val_every_steps} is given",
+            f"1 or left out where trainer.val_every_steps = {self.val_every_steps} is given",
         )
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "trainer.ema_decay", decay, "above 0 and below 1")

@@ -1,4 +1,4 @@
-"""A loss that is no finite number: where in the model it begins, and the batch, kept for a look."""
+"""Numbers that are not finite: where in the model they begin, and the batch, kept for a look."""
 
 import dataclasses
 import json
@@ -13,8 +13,13 @@ from torch import Tensor
 
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.engine.nonfinite import first_nonfinite
+from ziggurat.errors import ZigguratError
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
+
+
+class NotFiniteError(ZigguratError):
+    """A run has met a loss, weights or outputs that are no finite numbers."""
 
 
 def describe_bad_loss(
@@ -34,8 +39,7 @@ def describe_bad_loss(
     more = ", ..." if len(batch.infos) > 8 else ""
     return (
         f"the loss is no finite number at step {step}: {', '.join(bad)} for images {images}{more}; "
-        f"{origin}; the batch is kept in {file}; lower optimizer.lr, set trainer.clip_norm, or "
-        "train with trainer.precision 32 or bf16"
+        f"{origin}; the batch is kept in {file}"
     )
 
 
@@ -54,6 +58,18 @@ def find_origin(model: Model, batch: Batch) -> str:
     if watch.found is None:
         return "all modules give finite numbers, so that the loss itself fails"
     return f"it begins {watch.found}"
+
+
+def nonfinite_entry(model: Model) -> str | None:
+    """Name the first entry of a model's weights that is not finite, or return None.
+
+    Args:
+        model: The model.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not value.isfinite().all():
+            return name
+    return None
 
 
 def save_batch(batch: Batch, step: int, file: Path) -> None:

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.config.tree import TrainerConfig
+from ziggurat.engine.bad_loss import NotFiniteError, nonfinite_entry
 from ziggurat.engine.checkpoint_files import CheckpointFiles, Start, read_checkpoint
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.errors import ZigguratError
@@ -152,6 +153,8 @@ class Checkpointing(Callback):
         """Take the signals over from Lightning; end at once where nothing is left to do."""
         self.signals.install()
         self.signals.is_training = True
+        if self.start is not None:
+            self._write_weights(trainer, self.export())  # it may have been killed before that
         self._start = self._last_save = time.monotonic()
         if self._limit(trainer, is_late=False):
             self.ends_within_epoch = True
@@ -246,14 +249,27 @@ class Checkpointing(Callback):
         Args:
             trainer: Lightning's trainer.
             position: Batches of this epoch that are done, or None at its end.
+
+        Raises:
+            NotFiniteError: If the weights are not finite: the last good ones stay.
         """
         self.position = position
         model = self.export()  # which all processes may have to put together
-        if trainer.is_global_zero:
-            # First the weights: a run killed here goes on from before and writes them again.
-            save_weights(model, self.files.folder.parent / "last.safetensors")
+        bad = nonfinite_entry(model)
+        (is_bad,) = self._agree(trainer, bad is not None)
+        if is_bad:
+            raise NotFiniteError(
+                f"the weights are not finite after step {trainer.global_step} "
+                f"({bad or 'in another process'}) and are not saved"
+            )
+        # First the checkpoint: without one, a folder with weights cannot be gone on with.
         trainer.save_checkpoint(self.files.newest)
+        self._write_weights(trainer, model)
         self._last_save = time.monotonic()
+
+    def _write_weights(self, trainer: Trainer, model: Model) -> None:
+        if trainer.is_global_zero:
+            save_weights(model, self.files.folder.parent / "last.safetensors")
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -8,6 +8,30 @@ from torch import Tensor
 
 from ziggurat.zoo import Model
 
+MOST_LAG = 0.1
+"""Share of the weights of the beginning in a mean at its end, above which it has not followed."""
+GOOD_LAG = 0.01
+
+
+def lag_of_mean(decay: float, steps: int) -> str | None:
+    """Say that a mean cannot follow the weights in a run this short, or return None.
+
+    Args:
+        decay: Share of the old mean that is kept in a step.
+        steps: Optimizer steps of the run.
+    """
+    lag = decay**steps
+    if lag <= MOST_LAG:
+        return None
+    # One digit of what is new in a step, so that a decay close to 1 is not rounded to 1.
+    follows = 1 - float(f"{1 - GOOD_LAG ** (1 / steps):.1g}")
+    advice = f"{follows:.10g} follows them" if follows > 0 else "null does without the mean"
+    return (
+        f"trainer.ema_decay {decay:g} is too slow for {steps} steps: {100 * lag:.0f} % of the mean "
+        "that is validated and kept will still be the weights from before the first step; "
+        f"trainer.ema_decay={advice}"
+    )
+
 
 class WeightMean(Callback):
     """Keeps mean <- decay * mean + (1 - decay) * weights after every optimizer step.

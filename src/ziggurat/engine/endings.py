@@ -1,5 +1,6 @@
 """What a run that ends before its time tells its user: what was saved, and how to go on."""
 
+from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.checkpoint_files import CheckpointFiles, verify_checkpoint
 from ziggurat.engine.output import RunFolder
 from ziggurat.errors import ZigguratError
@@ -62,6 +63,29 @@ def what_was_lost(files: CheckpointFiles, folder: RunFolder, error: RuntimeError
     return (
         f"the run in {folder.path} lost a process that reads data ({reason}), as happens where the "
         f"memory is full; {saved}; lower data.workers or data.batch_size, or free some memory"
+    )
+
+
+def how_to_stay_finite(
+    files: CheckpointFiles, folder: RunFolder, config: TrainConfig, error: ZigguratError
+) -> str:
+    """Word the end of a run that met numbers that are not finite.
+
+    Args:
+        files: Its checkpoints, all of weights that are finite.
+        folder: Its folder.
+        config: The run.
+        error: What was found.
+    """
+    lower = max(config.optimizer.lr / 10, config.schedule.min_lr)
+    place = f"the checkpoint of {_step_of(files)}" if files.newest.is_file() else "step 0"
+    others = ["--trainer.clip_norm 1"] if config.trainer.clip_norm is None else []
+    if config.trainer.precision != "32":
+        others.append("--trainer.precision 32")
+    also = f" ({' and '.join(others)} may help, too)" if others else ""
+    return (
+        f"{error}; `ziggurat train --output {folder.path} --resume --optimizer.lr {lower:g}` goes "
+        f"on from {place}{also}"
     )
 
 

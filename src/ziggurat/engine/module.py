@@ -14,16 +14,25 @@ from torch.optim import Optimizer
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.classification import MixupCutmix
 from ziggurat.data.loading import BadFileLedger, TrainingLoader
-from ziggurat.engine.bad_loss import describe_bad_loss, find_origin, save_batch
+from ziggurat.engine.bad_loss import (
+    NotFiniteError,
+    describe_bad_loss,
+    find_origin,
+    save_batch,
+)
 from ziggurat.engine.data import RunData, batch_to, training_loader
 from ziggurat.engine.distillation import Distillation
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
+from ziggurat.engine.same_data import DATA, describe_data
 from ziggurat.engine.schedule import Schedule
 from ziggurat.engine.sharded import FullySharded
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
+
+ONE_VALUE = "Expected more than 1 value per channel when training"
+"""How torch begins to speak of a batch norm that sees a single pixel of a single image."""
 
 
 class TrainingModule(LightningModule):
@@ -120,6 +129,10 @@ class TrainingModule(LightningModule):
             f"{given.lr:.3g} is meant for {given.reference_batch}"
         )
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let the checkpoint say which data its weights belong to."""
+        checkpoint[DATA] = describe_data(self.data)
+
     def train_dataloader(self) -> TrainingLoader:
         """Give the batches of this process."""
         return self.loader
@@ -190,7 +203,7 @@ class TrainingModule(LightningModule):
             # Each device draws its own, as officially.
             number = self._position(batch_idx) * self.trainer.world_size + self.global_rank
             batch = self.mixing(batch, number)
-        raw = self.forward_pass(batch.images, batch.image_sizes)
+        raw = self._forward(batch)
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
         if self.distillation is not None:
@@ -205,6 +218,26 @@ class TrainingModule(LightningModule):
             self._refuse(dict(zip(names, own.tolist(), strict=True)), batch)
         return total
 
+    def _forward(self, batch: Batch) -> Any:  # noqa: ANN401  each model has its own
+        """Return the raw output of the model.
+
+        Raises:
+            ZigguratError: If a batch norm has one value of a channel only, of which there is no
+                deviation.
+            ValueError: If the model fails in any other way.
+        """
+        try:
+            return self.forward_pass(batch.images, batch.image_sizes)
+        except ValueError as error:
+            if not str(error).startswith(ONE_VALUE):
+                raise
+            raise ZigguratError(
+                f"data.batch_size must be at least 2 for {self.model.identity.name}, got "
+                f"{len(batch.images)} image a device: its batch norms see a map of 1 x 1 and need "
+                "a second value; with one image a device on several GPUs set "
+                "trainer.sync_batch_norm=true"
+            ) from error
+
     def _seed(self, batch_idx: int) -> None:
         seed = (self.config.trainer.seed, self._position(batch_idx), self.global_rank)
         torch.manual_seed(hash(seed) % 2**63)  # hashes of numbers are the same everywhere
@@ -216,18 +249,18 @@ class TrainingModule(LightningModule):
         """Stop the run because of a loss that is no finite number.
 
         Raises:
-            ZigguratError: Always.
+            NotFiniteError: Always.
         """
         origin = find_origin(self.model, batch)
         if math.isfinite(losses.pop("loss")):
-            raise ZigguratError(
+            raise NotFiniteError(
                 f"the loss is no finite number at step {self.global_step} in another process, "
                 "which says for which images"
             )
         rank = f"_process_{self.global_rank}" if self.trainer.world_size > 1 else ""
         file = self.folder / f"bad_batch_step_{self.global_step}{rank}.safetensors"
         save_batch(batch, self.global_step, file)
-        raise ZigguratError(describe_bad_loss(losses, self.global_step, batch, origin, file))
+        raise NotFiniteError(describe_bad_loss(losses, self.global_step, batch, origin, file))
 
 
 def build_mixing(config: TrainConfig, num_classes: int) -> MixupCutmix | None:

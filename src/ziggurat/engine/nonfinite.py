@@ -136,6 +136,15 @@ def first_nonfinite(model: nn.Module) -> Iterator[NonFiniteWatch]:
         watch.forget()
 
 
+def holds_nan(value: object) -> bool:
+    """Say whether a number in an output or a result is none; infinite ones may be meant.
+
+    Args:
+        value: Tensors, or what holds them.
+    """
+    return any(bool(tensor.isnan().any()) for tensor in _tensors(value))
+
+
 def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach()).all())
 

@@ -126,10 +126,9 @@ class Progress(Callback):
         means = self._said.means()
         terms = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name != "loss")
         detail = f" ({terms})" if len(means) > 2 else ""
-        epochs = self.module.config.trainer.max_epochs
-        of_all = "" if epochs is None else f"/{epochs}"
+        epochs = -(-total // self.module.schedule.steps_per_epoch)  # the last one may be a part
         self.say(
-            f"epoch {trainer.current_epoch + 1}{of_all}  step {step}/{total}  "
+            f"epoch {trainer.current_epoch + 1}/{epochs}  step {step}/{total}  "
             f"loss {means['loss']:.4f}{detail}  lr {_lr(trainer):.2e}  "
             f"{self._said.images_per_second:.1f} images/s  {left}"
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -20,13 +20,21 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from ziggurat.checkpoints.atomic import remove_leftovers
 from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.data.loading import BadFileLedger
-from ziggurat.engine.checkpoint_files import CheckpointFiles, Start
+from ziggurat.engine.bad_loss import NotFiniteError
+from ziggurat.engine.checkpoint_files import CheckpointFiles, Start, read_checkpoint
 from ziggurat.engine.checkpointing import Checkpointing, SafeCheckpointIO
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.distillation import build_distillation
-from ziggurat.engine.ema import WeightMean
-from ziggurat.engine.endings import LOST_WORKER, how_to_go_on, what_failed, what_was_lost
+from ziggurat.engine.ema import WeightMean, lag_of_mean
+from ziggurat.engine.endings import (
+    LOST_WORKER,
+    how_to_go_on,
+    how_to_stay_finite,
+    what_failed,
+    what_was_lost,
+)
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
+from ziggurat.engine.labelled_share import check_labelled, notes_of_labels
 from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.model import build_model, prepare_model
@@ -39,10 +47,12 @@ from ziggurat.engine.processes import (
     may_hang_when_begun_again,
 )
 from ziggurat.engine.progress import Progress
+from ziggurat.engine.same_data import DATA, check_same_data
 from ziggurat.engine.sharded import FullySharded, WholeModel
 from ziggurat.engine.slurm import cluster_environment, requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
+from ziggurat.types import DetectorTask
 from ziggurat.zoo import Model
 
 LOG = logging.getLogger(__name__)
@@ -102,9 +112,9 @@ def train(
     with _quiet_lightning(), SignalWatch(speak) as signals:
         try:
             goes_on = folder.holds_run if resume == "auto" else resume
-            if is_first_process():
-                folder.check_resumable(config) if goes_on else folder.check_new()
-            start = files.choose(speak) if goes_on else None
+            start = _start(config, folder, files, speak) if goes_on else None
+            if not goes_on and is_first_process():
+                folder.check_new()
             if may_hang_when_begun_again():
                 speak(
                     "torchrun --max-restarts may hang when it begins again; start it with "
@@ -117,12 +127,28 @@ def train(
             if signals.wants_requeue and files.newest.is_file() and is_first_process():
                 message = f"{message}; {requeue()}"
             raise Interrupted(message) from error
+        except NotFiniteError as error:
+            raise ZigguratError(how_to_stay_finite(files, folder, config, error)) from error
         except OSError as error:
             raise ZigguratError(what_failed(files, folder, error)) from error
         except RuntimeError as error:
             if not str(error).startswith(LOST_WORKER):
                 raise
             raise ZigguratError(what_was_lost(files, folder, error)) from error
+
+
+def _start(
+    config: TrainConfig, folder: RunFolder, files: CheckpointFiles, say: Callable[[str], None]
+) -> Start | None:
+    """Find where a run goes on from; None where it was stopped before its first checkpoint."""
+    changes = folder.check_resumable(config) if is_first_process() else []
+    start = files.choose(say)
+    if start is None:
+        folder.check_may_begin()
+        say(f"no checkpoint in {files.folder} yet, beginning at step 0")
+    for change in changes:
+        say(change)
+    return start
 
 
 class _Run:
@@ -142,6 +168,11 @@ class _Run:
         keep_memory(config.trainer)
         torch.manual_seed(config.trainer.seed)
         data = build_data(config)
+        check_labelled(data, config.data.root)
+        if start is not None:
+            before = read_checkpoint(start.path, mmap=True).get(DATA)
+            if before is not None:  # those of earlier versions do not say it
+                check_same_data(before, data, folder.path, config.data.root)
         model = build_model(config, data, say, use_weights=start is None)
         ledger = BadFileLedger(
             config.data.max_bad_files,
@@ -255,6 +286,10 @@ class _Run:
         self.say(self.module.describe_lr())
         if self.module.schedule.shortening is not None:
             self.say(self.module.schedule.shortening)
+        if self.mean is not None:
+            lag = lag_of_mean(self.mean.decay, self.module.schedule.total_steps)
+            if lag is not None:
+                self.say(lag)
 
     def _evaluated(self) -> Model:
         if self.whole is not None:
@@ -272,7 +307,8 @@ class _Run:
             f"{model.identity.name}: {count / 1e6:.1f} M parameters, {len(model.classes)} classes; "
             f"{len(data.train)} training and {len(data.val)} validation images"
         )
-        for note in data.notes:
+        begins_here = self.start is None and is_first_process()
+        for note in (*data.notes, *(notes_of_labels(data) if begins_here else ())):
             self.say(note)
 
 
@@ -304,7 +340,7 @@ def _check_sharded(config: TrainConfig, *, is_alone: bool) -> None:
     reasons = {
         "a single device": is_alone,
         # Its unused parameters differ by device, and all devices add up gradients together.
-        "a detector": config.task in ("detection", "instance_segmentation"),
+        "a detector": config.task in get_args(DetectorTask),
         "trainer.ema_decay": wanted.ema_decay is not None,
         "trainer.sync_batch_norm": wanted.sync_batch_norm,
         "trainer.precision fp16": wanted.precision == "fp16",

@@ -14,12 +14,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.data.loading import EvaluationLoader
+from ziggurat.engine.bad_loss import NotFiniteError, nonfinite_entry
 from ziggurat.engine.checkpointing import EPOCHS_DONE, validates_at
 from ziggurat.engine.data import batch_to, validation_loader
 from ziggurat.engine.module import TrainingModule
+from ziggurat.engine.nonfinite import holds_nan
 from ziggurat.engine.samples import Samples
 from ziggurat.metrics.base import Metric, Report
+from ziggurat.types import Batch
 from ziggurat.zoo import Model
+
+RECORD = "validations"
+"""Entry of a checkpoint with what metrics.json said when it was written."""
 
 
 class Validation(Callback):
@@ -51,7 +57,9 @@ class Validation(Callback):
         self.evaluated = evaluated
         self.check_stop = check_stop
         self.say = say
-        self.record = _read_record(output / "metrics.json") if resume else {}
+        # None where it cannot be read; the checkpoint knows the validations before it.
+        self._read = _read_record(output / "metrics.json") if resume else None
+        self.record = self._read or {}
         self._epochs_done: int | None = None
         self._loader: EvaluationLoader | None = None
         self._metric: Metric | None = None
@@ -67,9 +75,22 @@ class Validation(Callback):
     ) -> None:
         """Note whether the run goes on after a whole epoch; forget what it will do again."""
         self._epochs_done = checkpoint.get(EPOCHS_DONE)
+        if self._read is None:
+            self.record = json.loads(checkpoint.get(RECORD, "{}"))
+            if self.record:
+                self.say(
+                    f"{self.output / 'metrics.json'} is missing or damaged; the checkpoint's "
+                    "record of the validations before it takes its place"
+                )
         last = self.record.get("last")
         if last is not None and last["step"] > checkpoint["global_step"]:
             del self.record["last"]
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keep the record, should metrics.json be lost; as text, which holds plain numbers."""
+        checkpoint[RECORD] = json.dumps(self.record)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make up for a validation that the run was stopped before or in."""
@@ -122,7 +143,7 @@ class Validation(Callback):
         for logger in trainer.loggers:
             logger.log_metrics(numbers | {"epoch": self._epoch(trainer)}, trainer.global_step)
             if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-                self._samples.log(logger, model.classes, trainer.global_step)
+                self._samples.log(logger, model, trainer.global_step)
             logger.save()
         best = self.best["value"] if self.best else report.value
         self.say(
@@ -150,6 +171,7 @@ class Validation(Callback):
             self._metric = self.module.data.new_metric(model.classes)
         metric = self._metric
         metric.reset()
+        bad: Batch | None = None
         if trainer.world_size > 1:
             # Statistics of batch norms differ by process; the first one's count, which are saved.
             for buffer in model.buffers():
@@ -165,6 +187,9 @@ class Validation(Callback):
                         continue
                     moved = batch_to(batch, trainer.strategy.root_device)
                     raw = model(moved.images, moved.image_sizes)
+                    if holds_nan(raw):
+                        bad = batch
+                        break
                     original = [info.original_size for info in batch.infos]
                     results = model.decode(raw, batch.image_sizes, original)
                     metric.update(results, batch)
@@ -172,6 +197,10 @@ class Validation(Callback):
                         self._samples.add(batch, results, model.preprocessing)
         finally:
             model.train(was_training)
+        faults = _gather(None if bad is None else _describe_nan(model, bad), trainer.world_size)
+        for fault in faults:  # all processes stop, none is left waiting
+            if fault is not None:
+                raise NotFiniteError(f"validation at step {trainer.global_step}: {fault}")
         metric.merge(_gather(metric.state(), trainer.world_size))
         return metric.compute()
 
@@ -214,8 +243,20 @@ def _gather(state: object, world_size: int) -> Sequence[object]:
     return states
 
 
-def _read_record(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+def _describe_nan(model: Model, batch: Batch) -> str:
+    entry = nonfinite_entry(model)
+    reason = "the weights are finite" if entry is None else f"the weights are not finite ({entry})"
+    images = ", ".join(str(info.path) for info in batch.infos)
+    return f"what the model finds on {images} is no number, {reason}"
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    """Read metrics.json; None where it is not there or not whole."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    entries = content.values() if isinstance(content, dict) else [content]
+    whole = all(isinstance(entry, dict) and {"step", "value"} <= entry.keys() for entry in entries)
+    record: dict[str, Any] | None = content if whole else None
+    return record

@@ -8,6 +8,7 @@ another: where there is no room left, the surest objects keep theirs.
 """
 
 import colorsys
+import math
 from collections.abc import Iterator, Sequence
 
 from PIL import Image, ImageDraw, ImageFont
@@ -142,7 +143,8 @@ def draw_classes(
         draw.text((margin, middle), name, (236, 238, 242), first, anchor="lm")
         top, bottom = middle - text_height // 3, middle + text_height // 3
         draw.rectangle((bar_left, top, bar_right, bottom), (52, 56, 66))
-        filled = bar_left + round((bar_right - bar_left) * score)
+        share = 0.0 if math.isnan(score) else score  # weights that are no numbers find none
+        filled = bar_left + round((bar_right - bar_left) * share)
         if filled > bar_left:
             draw.rectangle((bar_left, top, filled, bottom), class_colour(label))
         number = f"{100 * score:.1f} %"

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import torch
 
-from ziggurat.engine.ema import WeightMean
+from ziggurat.engine.ema import WeightMean, lag_of_mean
 from ziggurat.zoo import create_model
 
 
@@ -42,3 +42,24 @@ def test_mean_follows_the_formula_and_counts_steps_once() -> None:
     restored.load_state_dict(mean.state_dict())
     restored.on_fit_start(trainer_at(1), module)
     assert restored.model.get_parameter("head.fc.bias").tolist() == pytest.approx([0.1, 0.1])
+
+
+@pytest.mark.parametrize(("decay", "steps"), [(0.9999, 30_000), (0.5, 4), (0.1, 1)])
+def test_a_mean_that_follows_is_not_spoken_of(decay: float, steps: int) -> None:
+    assert lag_of_mean(decay, steps) is None
+
+
+@pytest.mark.parametrize(
+    ("decay", "steps", "share", "advice"),
+    [
+        (0.9999, 1, "100 %", "null does without the mean"),
+        (0.9999, 6, "100 %", "0.5 follows them"),
+        (0.9999, 600, "94 %", "0.992 follows them"),
+        (0.9999, 20_000, "14 %", "0.9998 follows them"),
+        (0.999999, 1_000_000, "37 %", "0.999995 follows them"),
+    ],
+)
+def test_a_mean_that_cannot_follow(decay: float, steps: int, share: str, advice: str) -> None:
+    note = lag_of_mean(decay, steps)
+    assert note is not None
+    assert f"{share} of the mean" in note and note.endswith(f"trainer.ema_decay={advice}")
