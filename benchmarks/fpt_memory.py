@@ -4,8 +4,8 @@
     python benchmarks/fpt_memory.py --learns --size 400x672
     python benchmarks/fpt_memory.py --learns --formulas paper --window 5
 
-256 channels, the maps of a ResNet-50; resident memory of this process over that before
-the pass, with weights and input in it already. Linux only.
+256 channels, the maps of a ResNet-50; resident memory of this process over that before the pass,
+with weights and input in it already. Linux only.
 """
 
 import argparse

@@ -142,7 +142,7 @@ def test_weights_of_other_classes(
     words = ["train", "segformer_pvt_v2_b0_from_scratch", f"--data.root={label_folder}"]
     words += ["--model.backbone=p2t_tiny", *SMALL, "--trainer.max_steps=1", weights]
     assert main([*words, "--output", str(tmp_path / "second")]) == 1
-    assert "`reset_classes` if only the classes differ" in capsys.readouterr().err
+    assert "only the classes differ, `--model.reset_classes true`" in capsys.readouterr().err
     again = [*words, "--output", str(tmp_path / "third"), "--model.reset_classes=true"]
     assert main(again) == 0
 

@@ -59,7 +59,8 @@ def test_commands_of_the_documents_exist() -> None:
             continue
         for word in words:
             if word.startswith("--") and "." in word and word != "--section.field":
-                known = FIELDS | {"--data.root", "--data.split"}
+                places = {"--data.annotations", "--data.images"}
+                known = FIELDS | {"--data.root", "--data.split"} | places
                 assert word.split("=")[0] in known, f"{name}: {word} of {words}"
         if words[0] == "train" and words[1:] and words[1].islower() and words[1][0] != "-":
             assert words[1] in list_recipes(), f"{name}: {words}"

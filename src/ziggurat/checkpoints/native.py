@@ -137,6 +137,12 @@ def load_weights(path: str | Path) -> zoo.Model:
     return model.eval()
 
 
+_CARRIED_OVER = (
+    "`--model.reset_classes true` of a training run, and `ziggurat.load_pretrained`, carry over "
+    "classes of the same name"
+)
+
+
 def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False) -> LoadReport:
     """Load a weight file of ours into a model that exists, to train it further.
 
@@ -151,10 +157,19 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
 
     Returns:
         What was loaded and what was left, entry by entry.
+
+    Raises:
+        ZigguratError: If the file does not fit, or has other names for as many classes.
     """
     description, stored = _read(Path(path))
     before, now = description.classes, tuple(model.classes)
-    differ = reset_classes and before != now and has_names(before) and has_names(now)
+    differ = before != now and has_names(before) and has_names(now)
+    if differ and not reset_classes and len(before) == len(now):
+        place = next(place for place, name in enumerate(now) if name != before[place])
+        raise ZigguratError(
+            f"{path} tells other classes apart than {model.identity.name}: class {place} is "
+            f"{before[place]!r} there and {now[place]!r} here; {_CARRIED_OVER}"
+        )
     return load_entries(
         model,
         stored,
@@ -162,9 +177,9 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         source=f"{path}, which holds {description.identity.name},",
         label=model.identity.name,
         hint="choose the model that the file was made for; if only the classes differ, "
-        "`ziggurat.load_pretrained` and model.reset_classes of a training run carry over the rest",
+        f"{_CARRIED_OVER}",
         reset_classes=reset_classes,
-        classes=ClassChange(before, now) if differ else None,
+        classes=ClassChange(before, now) if differ and reset_classes else None,
     )
 
 

@@ -28,14 +28,11 @@ def explain(
     Args:
         predictor: Has a model with a Feature Pyramid Transformer.
         image: The photo.
-        place: From the left and from the top, as shares of its width and height.
-
-    Raises:
-        ZigguratError: If the model has no such neck, or the place lies outside of the photo.
+        place: From the left and from the top, as shares of its width and height. A place outside,
+            or a model without such a neck, is a `ZigguratError`.
     """
     transformer = transformer_of(predictor)
-    if not all(0 <= share <= 1 for share in place):
-        raise ZigguratError(f"a place has two shares from 0 to 1, got {place[0]:g} {place[1]:g}")
+    check_place(place)
     photo = to_image(image)
     inputs: list[Any] = []
     features: list[Sequence[Tensor]] = []
@@ -60,8 +57,21 @@ def explain(
     for look in looks:
         height, width = look.weights.shape
         shown = look.weights[: max(1, round(height * share_y)), : max(1, round(width * share_x))]
-        panels.append(Panel(look.level, look.other, shown.clamp(min=0).float().cpu().numpy()))
+        panels.append(Panel(look.level, look.other, shown.float().cpu().numpy()))
     return draw_attention(photo, panels, place, transformer.out_strides)
+
+
+def check_place(place: tuple[float, float]) -> None:
+    """Raise if a place lies outside of the photo.
+
+    Args:
+        place: From the left and from the top, as shares of its width and height.
+
+    Raises:
+        ZigguratError: If it does.
+    """
+    if not all(0 <= share <= 1 for share in place):
+        raise ZigguratError(f"a place has two shares from 0 to 1, got {place[0]:g} {place[1]:g}")
 
 
 def transformer_of(predictor: Predictor) -> FeaturePyramidTransformer:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.errors import ZigguratError
 from ziggurat.layers.conv_norm import NormBuilder
 from ziggurat.layers.local_attention import LocalAttention
 from ziggurat.layers.pointwise import PointwiseConv
@@ -22,7 +23,7 @@ from ziggurat.ops.mixture_attention import (
     distance_maps,
     mixture_attention,
 )
-from ziggurat.ops.window_attention import window_attention
+from ziggurat.ops.window_attention import check_window, window_attention
 
 Similarity = Literal["dot", "embedded", "gaussian", "concatenate"]
 PARTS = 4
@@ -70,7 +71,7 @@ class GroundingTransformer(nn.Module):
         else:
             q, k = to_tokens(self.q(fine)), to_tokens(self.k(coarse))
         if self.similarity == "dot":
-            out = q @ (k.mT @ v / k.shape[1])
+            out = q @ ((k / k.shape[1]).mT @ v)  # a sum over all pixels overflows half precision
         elif self.similarity == "concatenate":
             w_q, w_k = self.compare.weight.split(q.shape[2], dim=1)
             out = mean_of_positive_sums(F.linear(q, w_q, self.compare.bias), F.linear(k, w_k), v)
@@ -104,29 +105,46 @@ class EuclideanGrounding(nn.Module):
 
     Args:
         channels: Channels of both maps.
-        parts: Softmaxes in the mixture; 4 in the paper.
+        parts: Softmaxes in the mixture; by default 4, as in the paper, and one within a window,
+            which has no other.
         key_budget: Most coarse pixels that a fine one reads, or None for all. Beyond it the coarse
             map is pooled, which changes results.
         window: Side of the square on the coarse map that a fine pixel reads, around its own place:
             the locality-constrained transformer that the paper has for segmentation. None for the
             whole map.
+
+    Raises:
+        ZigguratError: If the channels cannot be cut into the parts, or there is a window beside
+            several parts or a budget.
     """
 
     def __init__(
         self,
         channels: int,
         *,
-        parts: int = PARTS,
+        parts: int | None = None,
         key_budget: int | None = None,
         window: int | None = None,
     ) -> None:
         super().__init__()
+        if window is not None:
+            check_window(window)
+            if key_budget is not None or parts not in (None, 1):
+                raise ZigguratError(
+                    "a window has one softmax over all of its keys, got "
+                    f"parts={parts} and key_budget={key_budget} beside window={window}; leave out "
+                    "either"
+                )
+            parts = 1
+        parts = PARTS if parts is None else parts
+        if channels % parts:
+            raise ZigguratError(f"{channels} channels cannot be cut into {parts} parts")
         self.key_budget = key_budget
         self.window = window
         self.q = PointwiseConv(channels, channels)
         self.k = PointwiseConv(channels, channels)
         self.v = PointwiseConv(channels, channels)
-        self.prior = PartPrior(channels, 1 if window is not None else parts)
+        self.prior = PartPrior(channels, parts)
 
     def forward(
         self, fine: Float[Tensor, "B C H W"], coarse: Float[Tensor, "B C h w"]

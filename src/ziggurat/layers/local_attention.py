@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.pointwise import PointwiseConv
-from ziggurat.ops.window_attention import read_windows
+from ziggurat.ops.channel_attention import channel_attention
 
 
 class LocalAttention(nn.Module):
@@ -38,13 +38,11 @@ class LocalAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B _ H W"]) -> Float[Tensor, "B C H W"]:
         """Return what each pixel found."""
-        places = self._places()
-
-        def read(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            weights = (q[..., None] * (k + places)).softmax(dim=4)
-            return (weights * v).sum(dim=4)
-
-        return read_windows(read, self.q(x), self.k(x), self.v(x), window=self.window)
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        shares = self.rows.new_ones(1, self.window**2)
+        return channel_attention(
+            q, k, v[:, None], places=self._places(), shares=shares, window=self.window
+        )
 
     def attention(
         self, x: Float[Tensor, "B _ H W"], row: int, column: int
@@ -54,16 +52,16 @@ class LocalAttention(nn.Module):
         padded = F.pad(self.k(x), (reach,) * 4)
         place = (slice(row, row + self.window), slice(column, column + self.window))
         products = self.q(x)[:, :, row, column, None] * (
-            padded[:, :, *place].flatten(2) + self._places()[:, 0, 0]
+            padded[:, :, *place].flatten(2) + self._places()
         )
         looks = padded.new_zeros(len(x), *padded.shape[2:])
         looks[:, *place] = products.softmax(dim=2).mean(dim=1).unflatten(1, (self.window, -1))
         return looks[:, reach : reach + x.shape[2], reach : reach + x.shape[3]]
 
-    def _places(self) -> Float[Tensor, "C 1 1 K"]:
+    def _places(self) -> Float[Tensor, "C K"]:
         sides = (-1, self.window, self.window)
         places = (self.rows[:, :, None].expand(sides), self.columns[:, None].expand(sides))
-        return torch.cat(places).flatten(1)[:, None, None]
+        return torch.cat(places).flatten(1)
 
 
 class LocalAttentionStem(nn.Module):
@@ -95,9 +93,7 @@ class LocalAttentionStem(nn.Module):
         rows, columns = self.mix @ self.rows, self.mix @ self.columns
         shares = (rows[:, :, None] + columns[:, None]).softmax(dim=0).flatten(1)
 
-        def read(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            weights = (q[..., None] * k).softmax(dim=4)
-            mixed = torch.einsum("bmchwk,mk->bchwk", v.unflatten(1, (self.num_maps, -1)), shares)
-            return (weights * mixed).sum(dim=4)
-
-        return read_windows(read, self.q(x), self.k(x), self.v(x), window=self.window)
+        q, k = self.q(x), self.k(x)
+        v = self.v(x).unflatten(1, (self.num_maps, -1))
+        nowhere = q.new_zeros(q.shape[1], self.window**2)
+        return channel_attention(q, k, v, places=nowhere, shares=shares, window=self.window)

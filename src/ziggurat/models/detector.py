@@ -16,6 +16,7 @@ from ziggurat.heads.mask_rcnn import MaskRCNNHead
 from ziggurat.heads.retinanet import RetinaNetHead, RetinaNetOutput
 from ziggurat.heads.sparse_rcnn import SparseRCNNHead, SparseRCNNOutput
 from ziggurat.keypoints import Skeleton
+from ziggurat.necks.fpt import check_images_fit
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
 from ziggurat.preprocessing import FitInside
 from ziggurat.types import Detections, ImageSize, ModelIdentity, full_sizes
@@ -107,7 +108,7 @@ class Detector(nn.Module):
                 is padded.
 
         Raises:
-            ZigguratError: If an image is larger than the tensor or sizes are missing.
+            ZigguratError: If an image is larger than the tensor, sizes are missing, or memory.
         """
         height, width = images.shape[2:]
         if image_sizes is None:
@@ -119,6 +120,7 @@ class Detector(nn.Module):
                 f"image_sizes must give one (height, width) of at most {height} x {width} for "
                 f"each of {len(images)} images, got {list(image_sizes)}"
             )
+        check_images_fit(self.neck, images)
         levels = self.neck(self.pyramid(self.backbone(images)))
         if isinstance(self.head, SetHead):
             return self.head(levels, image_sizes)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError
 from ziggurat.losses.segmentation import SegmentationLoss
+from ziggurat.necks.fpt import check_images_fit
 from ziggurat.ops.class_masks import class_masks
 from ziggurat.ops.label_maps import label_map
 from ziggurat.preprocessing import FitAligned
@@ -89,7 +90,7 @@ class SemanticSegmenter(nn.Module):
                 is padded.
 
         Raises:
-            ZigguratError: If an image is larger than the tensor or sizes are missing.
+            ZigguratError: If an image is larger than the tensor, sizes are missing, or memory.
         """
         height, width = images.shape[2:]
         sizes = full_sizes(images) if image_sizes is None else list(image_sizes)
@@ -98,6 +99,7 @@ class SemanticSegmenter(nn.Module):
                 f"image_sizes must give one (height, width) of at most {height} x {width} for "
                 f"each of {len(images)} images, got {sizes}"
             )
+        check_images_fit(self.neck, images)
         maps = self.pyramid(self.backbone(images))
         logits: Tensor = self.head(self.neck(maps))
         if self.training and self.auxiliary_head is not None:

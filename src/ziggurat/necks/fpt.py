@@ -14,41 +14,50 @@ one.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from timm.layers.drop import DropBlock2d
 from torch import Tensor, nn
 
-from ziggurat.errors import ZigguratError
+from ziggurat.errors import ZigguratError, check_known
 from ziggurat.layers.checkpointing import run_block
 from ziggurat.layers.conv_norm import NormBuilder
+from ziggurat.layers.grounding_transformer import PARTS as GROUNDING_PARTS
 from ziggurat.layers.grounding_transformer import (
     EuclideanGrounding,
     GroundingTransformer,
     LocalGrounding,
 )
 from ziggurat.layers.group_norm import group_norm
-from ziggurat.layers.pointwise import PointwiseConv
-from ziggurat.layers.rendering_transformer import (
-    PlainRendering,
-    RenderingTransformer,
-    resize_to,
-)
+from ziggurat.layers.rendering_transformer import PlainRendering, RenderingTransformer
 from ziggurat.layers.self_transformer import DROPOUT, SelfTransformer
+from ziggurat.layers.self_transformer import PARTS as SELF_PARTS
+from ziggurat.necks.fpt_parts import BottomUp, Fusion, Norm, Projection
 from ziggurat.ops.memory import available_bytes
+from ziggurat.ops.window_attention import check_window
 from ziggurat.types import ImageSize
 
 Formulas = Literal["official", "paper"]
-Norm = Literal["group", "batch", "none"]
+InnerNorm = Literal["group", "batch"]
 DROP_SIDE = 3
 
 MAPS_AT_A_TIME = 8
 """Maps of the finest size that a pass without gradients holds beside the laterals."""
-MAPS_OF_A_LOOK = 6
-"""Maps that the gradient of a look needs."""
+LOCAL_MAPS_AT_A_TIME = 36
+"""The same where the published code's local attention is taken, whose scores are by channel."""
+KEPT: dict[type[nn.Module], float] = {
+    SelfTransformer: 4,
+    GroundingTransformer: 2.5,
+    EuclideanGrounding: 2,
+    LocalGrounding: 7.5,
+    RenderingTransformer: 4.5,
+    PlainRendering: 2.5,
+}
+"""Maps of the size of its result that a transformer keeps for its gradient, beside the result."""
+KEPT_AROUND = 5
+"""Maps of each level that the gradients of laterals, base and fusion need."""
 BUFFERS = 2**28
 """Bytes that chunks of attention take at most, whatever the size of the maps."""
 SMALL_ENOUGH = 2**29
@@ -66,8 +75,8 @@ class FeaturePyramidTransformer(nn.Module):
 
     Args:
         in_channels: Channels of the maps, fine to coarse; two maps at least.
-        in_strides: Their strides.
-        out_channels: Channels of every map that goes out.
+        in_strides: Their strides, which do not fall.
+        out_channels: Channels of every map that goes out; they are cut into the parts of mixtures.
         formulas: Whose transformers.
         norm: Norm behind laterals and fusions; without one they have biases.
         inner_norm: Norm inside the transformers. Batch norm is the published code's, which trains
@@ -81,7 +90,7 @@ class FeaturePyramidTransformer(nn.Module):
             and changes results.
 
     Raises:
-        ValueError: If there are fewer than two maps.
+        ZigguratError: If there are fewer than two maps, or an argument is none that is named here.
     """
 
     def __init__(
@@ -92,21 +101,34 @@ class FeaturePyramidTransformer(nn.Module):
         *,
         formulas: Formulas = "official",
         norm: Norm = "group",
-        inner_norm: Literal["group", "batch"] = "group",
+        inner_norm: InnerNorm = "group",
         dropout: float = DROPOUT,
         drop_block: float = 0.0,
         window: int | None = None,
         key_budget: int | None = None,
     ) -> None:
         super().__init__()
-        if len(in_channels) < 2:
-            raise ValueError(f"a pyramid has two maps at least, got {len(in_channels)}")
+        check_known("formulas", formulas, get_args(Formulas))
+        check_known("norm", norm, get_args(Norm))
+        check_known("inner_norm", inner_norm, get_args(InnerNorm))
+        _check_pyramid(in_channels, in_strides)
+        _check_shares(dropout=dropout, drop_block=drop_block)
+        if window is not None:
+            check_window(window)
+        if key_budget is not None and key_budget < 1:
+            raise ZigguratError(f"key_budget must be at least 1, or None, got {key_budget}")
+        parts = GROUNDING_PARTS if formulas == "paper" and window is None else SELF_PARTS
+        if out_channels < 1 or out_channels % parts:
+            raise ZigguratError(
+                f"the maps of this Feature Pyramid Transformer are cut into {parts} equal parts, "
+                f"got {out_channels} channels; take a multiple of {parts}"
+            )
         levels = range(len(in_channels))
         self.out_channels = (out_channels,) * len(levels)
         self.out_strides = tuple(in_strides)
         self.use_checkpointing = False
         inner: NormBuilder = nn.BatchNorm2d if inner_norm == "batch" else group_norm
-        self.laterals = nn.ModuleList(_Projection(c, out_channels, norm) for c in in_channels)
+        self.laterals = nn.ModuleList(Projection(c, out_channels, norm) for c in in_channels)
         self.base: nn.Module = nn.Identity()
         if formulas == "paper":
             self.base = BottomUp(out_channels, in_strides)
@@ -123,7 +145,8 @@ class FeaturePyramidTransformer(nn.Module):
                     ground = LocalGrounding(out_channels, window)
                 render: nn.Module = RenderingTransformer(out_channels, ratio, inner)
             else:
-                ground = EuclideanGrounding(out_channels, key_budget=key_budget, window=window)
+                of_keys = {"key_budget": key_budget} if window is None else {"window": window}
+                ground = EuclideanGrounding(out_channels, **of_keys)
                 render = PlainRendering(out_channels, ratio)
             self.grounds[f"{fine}_{coarse}"] = ground
             self.renders[f"{coarse}_{fine}"] = render
@@ -139,8 +162,10 @@ class FeaturePyramidTransformer(nn.Module):
         self, features: Sequence[Float[Tensor, "B _ _ _"]]
     ) -> list[Float[Tensor, "B C _ _"]]:
         """Return the enriched maps, fine to coarse."""
-        if not torch.compiler.is_compiling():
-            self._check_memory(features)
+        if not torch.compiler.is_exporting():
+            sizes = [(x.shape[2], x.shape[3]) for x in features]
+            self.check_memory(sizes, len(features[0]), features[0].device)
+        self._check_batch(len(features[0]))
         maps = self._project(features)
         return [fuse(self._views(maps, level)) for level, fuse in enumerate(self.fusions)]
 
@@ -170,13 +195,21 @@ class FeaturePyramidTransformer(nn.Module):
                 looks.append(Look(level, other, ground.attention(fine, maps[other], *at)[0]))
         return looks
 
+    def sizes_for(self, image_size: ImageSize) -> list[ImageSize]:
+        """Return the size of each map for images of a size, rounded up.
+
+        Args:
+            image_size: Height and width.
+        """
+        height, width = image_size
+        return [(-(-height // stride), -(-width // stride)) for stride in self.out_strides]
+
     def predicted_bytes(self, sizes: Sequence[ImageSize], *, batch: int, learns: bool) -> int:
         """Return about how much memory a pass takes, beside its input and the weights.
 
         Nothing of size N x N is ever held. What remains are maps: without gradients the laterals
-        and a few more of the finest, with them six for each look of each map; and the chunks that
-        attention works on. On a CPU, in float32, a pass for 800 x 1344 pixels took 0.51 GiB of
-        0.85 predicted, and 2.04 of 2.29 with its gradients.
+        and a few more of the finest, with them what each look and each fusion keeps, and the
+        gradients of the weights; and the chunks that attention works on.
 
         Args:
             sizes: Height and width of each map.
@@ -184,28 +217,63 @@ class FeaturePyramidTransformer(nn.Module):
             learns: Whether what gradients need is kept.
         """
         numbers = [height * width * self.out_channels[0] for height, width in sizes]
-        kept = sum(numbers) + MAPS_AT_A_TIME * max(numbers)
-        if learns and not self.use_checkpointing:
-            kept = MAPS_OF_A_LOOK * len(sizes) * sum(numbers)
-        return 4 * batch * kept + BUFFERS
+        working = MAPS_AT_A_TIME * max(numbers)
+        if any(isinstance(look, LocalGrounding) for look in self.grounds.values()):
+            working = LOCAL_MAPS_AT_A_TIME * max(numbers)
+        if not learns:
+            return 4 * batch * (sum(numbers) + working) + BUFFERS
+        # A fusion keeps the result of each look, for the gradient of its weights.
+        kept = (KEPT_AROUND + len(sizes)) * sum(numbers)
+        if not self.use_checkpointing:
+            kept += sum(int(KEPT[type(look)] * numbers[level]) for level, look in self._looks())
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        return 4 * (batch * (kept + working) + weights) + BUFFERS
 
-    def _check_memory(self, features: Sequence[Tensor]) -> None:
+    def _looks(self) -> Iterator[tuple[int, nn.Module]]:
+        """Go through the transformers.
+
+        Yields:
+            The level whose map each of them makes, and the transformer.
+        """
+        yield from enumerate(self.selfs)
+        for name, look in (*self.grounds.items(), *self.renders.items()):
+            yield int(name.split("_")[0]), look
+
+    # What is left is asked when it runs, not when a graph is made.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def check_memory(self, sizes: Sequence[ImageSize], batch: int, device: torch.device) -> None:
         """Refuse what would not fit, before hours of swapping or a killed process.
+
+        Args:
+            sizes: Height and width of each map.
+            batch: Number of images.
+            device: Where it runs.
 
         Raises:
             ZigguratError: If a pass would take more memory than is left.
         """
-        first = features[0]
-        sizes = [(x.shape[2], x.shape[3]) for x in features]
-        needed = self.predicted_bytes(sizes, batch=len(first), learns=torch.is_grad_enabled())
+        needed = self.predicted_bytes(sizes, batch=batch, learns=torch.is_grad_enabled())
         if needed < SMALL_ENOUGH:
             return
-        left = available_bytes(first.device)
+        left = available_bytes(device)
         if left is not None and needed > left:
             raise ZigguratError(
                 f"the Feature Pyramid Transformer needs about {needed / 2**30:.1f} GiB for "
-                f"{len(first)} images whose finest map is {sizes[0][0]} x {sizes[0][1]}, and "
+                f"{batch} images whose finest map is {sizes[0][0]} x {sizes[0][1]}, and "
                 f"{left / 2**30:.1f} GiB are left; take smaller images or fewer at a time"
+            )
+
+    def _check_batch(self, batch: int) -> None:
+        """Refuse one image where a batch norm gathers statistics of one number for each channel.
+
+        Raises:
+            ZigguratError: If there is one image and rendering learns with batch norms.
+        """
+        gates = (x.gate.norm for x in self.renders.values() if isinstance(x, RenderingTransformer))
+        if batch == 1 and any(isinstance(x, nn.BatchNorm2d) and x.training for x in gates):
+            raise ZigguratError(
+                "the batch norms of this Feature Pyramid Transformer learn from two images a step "
+                'at least, got one; take more, or group norms (neck "fpt")'
             )
 
     def _project(self, features: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -226,10 +294,53 @@ class FeaturePyramidTransformer(nn.Module):
         yield x
 
 
+def _check_pyramid(in_channels: Sequence[int], in_strides: Sequence[int]) -> None:
+    """Raise if these are no maps of a pyramid.
+
+    Raises:
+        ZigguratError: If they are not.
+    """
+    if len(in_channels) < 2:
+        raise ZigguratError(f"a pyramid has two maps at least, got {len(in_channels)}")
+    if len(in_channels) != len(in_strides) or min(*in_channels, *in_strides) < 1:
+        raise ZigguratError(
+            "in_channels and in_strides must have a number above 0 for each map, got "
+            f"{tuple(in_channels)} and {tuple(in_strides)}"
+        )
+    if list(in_strides) != sorted(in_strides):
+        raise ZigguratError(f"in_strides must go from fine to coarse, got {tuple(in_strides)}")
+
+
+def _check_shares(**shares: float) -> None:
+    """Raise if a share leaves nothing, or is none.
+
+    Raises:
+        ZigguratError: If one is.
+    """
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise ZigguratError(f"{name} must be at least 0 and below 1, got {share:g}")
+
+
 def find_transformer(model: nn.Module) -> FeaturePyramidTransformer | None:
     """Return the Feature Pyramid Transformer in a model, or None if there is none."""
     found = (part for part in model.modules() if isinstance(part, FeaturePyramidTransformer))
     return next(found, None)
+
+
+def check_images_fit(neck: nn.Module, images: Float[Tensor, "B 3 H W"]) -> None:
+    """Refuse images whose maps a Feature Pyramid Transformer has no memory for.
+
+    A model asks before its backbone runs. In a graph the neck asks by itself.
+
+    Args:
+        neck: Of a model; one without a transformer takes all images.
+        images: What comes in.
+    """
+    transformer = None if torch.compiler.is_compiling() else find_transformer(neck)
+    if transformer is not None:
+        sizes = transformer.sizes_for((images.shape[2], images.shape[3]))
+        transformer.check_memory(sizes, len(images), images.device)
 
 
 @dataclass(frozen=True)
@@ -245,70 +356,3 @@ class Look:
     level: int
     other: int
     weights: Float[Tensor, "h w"]
-
-
-class Fusion(nn.Module):
-    """A 3x3 convolution of concatenated maps, as the sum of convolutions of each.
-
-    Args:
-        num_maps: Number of maps.
-        channels: Channels of each map, and of the result.
-        norm: Norm behind it.
-    """
-
-    def __init__(self, num_maps: int, channels: int, norm: Norm) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(num_maps * channels, channels, 3, padding=1, bias=norm == "none")
-        self.norm = _norm(norm, channels)
-
-    def forward(self, maps: Iterator[Float[Tensor, "B C H W"]]) -> Float[Tensor, "B C H W"]:
-        """Return the fused map; the maps are taken one after the other."""
-        total, bias = None, self.conv.bias
-        channels = self.conv.out_channels
-        for x, weight in zip(maps, self.conv.weight.split(channels, dim=1), strict=True):
-            part = F.conv2d(x, weight, bias, padding=1)
-            bias = None
-            total = part if total is None else total + part
-        fused: Tensor = self.norm(total)
-        return fused
-
-
-class BottomUp(nn.Module):
-    """Sums from fine to coarse: each map gets the next finer one, halved by a convolution.
-
-    Liu et al., arXiv:1803.01534, section 3.1.
-
-    Args:
-        channels: Channels of every map.
-        strides: Strides of the maps, fine to coarse.
-    """
-
-    def __init__(self, channels: int, strides: Sequence[int]) -> None:
-        super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, max(1, round(coarse / fine)), padding=1)
-            for fine, coarse in zip(strides[:-1], strides[1:], strict=True)
-        )
-
-    def forward(self, maps: Sequence[Float[Tensor, "B C _ _"]]) -> list[Float[Tensor, "B C _ _"]]:
-        """Return the sums, fine to coarse."""
-        sums = [maps[0]]
-        for conv, x in zip(self.convs, maps[1:], strict=True):
-            sums.append(x + resize_to(conv(sums[-1]), x))
-        return sums
-
-
-class _Projection(nn.Sequential):
-    """1x1 convolution and norm."""
-
-    def __init__(self, in_channels: int, out_channels: int, norm: Norm) -> None:
-        super().__init__(
-            PointwiseConv(in_channels, out_channels, bias=norm == "none"),
-            _norm(norm, out_channels),
-        )
-
-
-def _norm(norm: Norm, channels: int) -> nn.Module:
-    if norm == "none":
-        return nn.Identity()
-    return group_norm(channels) if norm == "group" else nn.BatchNorm2d(channels)

@@ -56,17 +56,18 @@ def mixture_attention(
     parts = prior.shape[1]
     if q.shape[2] % parts:
         raise ValueError(f"{q.shape[2]} channels cannot be cut into {parts} equal parts")
-    if q.is_cuda or torch.compiler.is_compiling():
+    # A CPU has no fused kernel with dropout: it would store the maps.
+    is_traced = torch.compiler.is_exporting() or (torch.compiler.is_compiling() and not dropout)
+    if q.is_cuda or is_traced:
         return _by_fused_heads(q, k, v, prior, scale, key_bias, dropout)
-    rows = max(FEWEST_QUERIES, SCORES_AT_A_TIME // (q.shape[0] * k.shape[1]))
-    if q.shape[1] <= rows or q.is_meta:
+    if q.is_meta:
         maps = attention_maps(q, k, prior, scale=scale, key_bias=key_bias, dropout=dropout)
         return maps.to(v.dtype) @ v
+    rows = max(FEWEST_QUERIES, SCORES_AT_A_TIME // (q.shape[0] * k.shape[1]))
     # Sums over thousands of keys in half precision would lose what training needs.
     wide = [None if x is None else at_least_float32(x) for x in (q, k, v, prior, key_bias)]
     with without_autocast(q.device):
-        out: Tensor = ChunkedAttention.apply(*wide, scale, dropout, min(rows, q.shape[1]))
-    return out.to(v.dtype)
+        return _by_chunks(*wide, scale, dropout, min(rows, q.shape[1])).to(v.dtype)
 
 
 def distance_attention(
@@ -137,6 +138,13 @@ def attention_maps(
         mixed = weights if mixed is None else mixed + weights
     assert mixed is not None
     return mixed
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _by_chunks(*arguments: Tensor | float | int | None) -> Tensor:
+    """Run the function as it stands, outside of any graph."""
+    out: Tensor = ChunkedAttention.apply(*arguments)
+    return out
 
 
 def _by_fused_heads(

@@ -18,6 +18,8 @@ DIMMED = 0.45
 """Brightness of the photo where nothing is read."""
 SHOWN_ABOVE = 99.5
 """Percentile of the weights that is drawn brightest: a few cells may hold most of the weight."""
+READ, SUBTRACTED = np.array([70.0, 35.0, 0.0]), np.array([0.0, 25.0, 90.0])
+"""Light of what is added to a pixel, warm, and of what is subtracted, blue."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Panel:
     Attributes:
         level: Index of the map that the place is of, the row.
         other: Index of the map that is looked at, the column.
-        weights: How much is read of each cell, 0 or more.
+        weights: How much is read of each cell; below 0 where it is subtracted.
     """
 
     level: int
@@ -43,6 +45,8 @@ def draw_attention(
 ) -> Image.Image:
     """Draw a grid: bright is what the marked place reads, dark what it does not.
 
+    Weights below 0, as dot products may be, are as bright, in blue; a line below says so.
+
     Args:
         photo: RGB image.
         panels: What is drawn.
@@ -55,13 +59,18 @@ def draw_attention(
     step_x, step_y = width + GAP, height + TITLE + GAP
     grid = Image.new("RGB", (GAP + step_x * len(strides), GAP + step_y * len(strides)), BACKGROUND)
     draw = ImageDraw.Draw(grid)
+    if any(panel.weights.min() < 0 for panel in panels):
+        # No map looks at a finer one: the first picture of the last row is not there.
+        words = (GAP, GAP + step_y * (len(strides) - 1))
+        draw.text(words, "blue: weight below 0", fill=INK, font=font(13))
     for panel in panels:
-        brightest = np.percentile(panel.weights, SHOWN_ABOVE)
+        brightest = np.percentile(np.abs(panel.weights), SHOWN_ABOVE)
         heat = Image.fromarray(panel.weights / max(float(brightest), 1e-12)).resize(
             (width, height), Image.Resampling.BILINEAR
         )
-        shares = np.asarray(heat).clip(0, 1)[..., None]
-        lit = small * (DIMMED + (1 - DIMMED) * shares) + shares * np.array([70.0, 35.0, 0.0])
+        shares = np.asarray(heat).clip(-1, 1)[..., None]
+        lit = small * (DIMMED + (1 - DIMMED) * np.abs(shares))
+        lit += shares.clip(min=0) * READ - shares.clip(max=0) * SUBTRACTED
         picture = Image.fromarray(lit.clip(0, 255).astype(np.uint8))
         _mark(picture, (place[0] * width, place[1] * height))
         left, top = GAP + step_x * panel.other, GAP + step_y * panel.level

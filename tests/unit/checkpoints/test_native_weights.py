@@ -323,10 +323,27 @@ def test_tensors_that_are_not_right(
 def test_load_into_trains_further(weights: Path, classifier: Classifier) -> None:
     other = zoo.build(classifier.identity)
     other.classes = ("v", "w", "x", "y", "z")
-    report = load_into(other, weights)
+    report = load_into(other, weights)  # whose classes have no names
     assert len(report.matched) == len(classifier.state_dict())
     assert _equal(other, classifier)
     assert other.classes == ("v", "w", "x", "y", "z")
+
+
+def test_load_into_other_names(
+    tmp_path: Path, classifier: Classifier, snapshot: Callable[[nn.Module], Any]
+) -> None:
+    classifier.classes = ("ant", "bee", "cow", "dog", "eel")
+    save_weights(classifier, tmp_path / "named.safetensors")
+    other = zoo.build(classifier.identity)
+    other.classes = ("aaa", "ant", "bee", "cow", "dog")
+    before = snapshot(other)
+    with pytest.raises(ZigguratError, match=r"class 0 is 'ant' there and 'aaa' here; `--model.res"):
+        load_into(other, tmp_path / "named.safetensors")
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    report = load_into(other, tmp_path / "named.safetensors", reset_classes=True)
+    assert "4 of 5 classes carried over by name" in report.summary()
+    rows, given = (m.state_dict()["head.fc.weight"] for m in (other, classifier))
+    assert torch.equal(rows[1:], given[:4])
 
 
 def test_load_into_other_classes(weights: Path, snapshot: Callable[[nn.Module], Any]) -> None:

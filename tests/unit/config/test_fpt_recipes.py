@@ -55,6 +55,10 @@ def test_runs_on_resnets_have_the_published_schedule(
     assert schedule.warmup_start == pytest.approx(1 / 3)
     assert (schedule.milestone_steps, schedule.gamma) == (milestones, 0.1)
     assert (run.trainer.max_epochs, run.trainer.max_steps) == (None, steps)
+    assert isinstance(run.data, DetectionData)
+    # As published: 1200 is drawn twice as often as the others.
+    assert run.data.train_short_sides == (1200, 1200, 1000, 800, 600, 400)
+    assert (run.data.short_side, run.data.long_side) == (1000, 1400)
 
 
 def test_cityscapes_has_the_schedule_of_mask_rcnn() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,7 @@ from ziggurat.inference.explanation import explain
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.grounding_transformer import EuclideanGrounding
 from ziggurat.necks.fpt import find_transformer
+from ziggurat.visualize.attention import GAP, TITLE, Panel, draw_attention
 from ziggurat.zoo import Model
 
 
@@ -84,6 +86,18 @@ def test_bad_places(
     save_weights(model, weights)
     assert main(["predict", str(weights), str(photo), "-o", str(tmp_path / "out"), *arguments]) != 0
     assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("out/*"))  # before anything is predicted
+
+
+@pytest.mark.parametrize(("sign", "colour"), [(1.0, 0), (-1.0, 2)])
+def test_what_is_subtracted_is_not_dark(sign: float, colour: int) -> None:
+    weights = np.zeros((4, 4), dtype=np.float32)
+    weights[:2] = sign
+    photo = Image.new("RGB", (260, 260), (100, 100, 100))
+    drawn = np.asarray(draw_attention(photo, [Panel(0, 0, weights)], (0.5, 0.9), [8]))
+    top, bottom = (drawn[GAP + TITLE + row, GAP + 20].astype(int) for row in (10, 250))
+    assert top.min() >= 100 > bottom.max()
+    assert top.argmax() == colour
 
 
 def test_other_necks_have_nothing_to_show(photo: Path) -> None:

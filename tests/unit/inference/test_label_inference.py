@@ -139,6 +139,26 @@ def test_classes_that_overlap_in_tiles_and_views(
     assert 0.05 < found.masks.float().mean() < 0.95
 
 
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [
+        (None, 0.5),
+        (128, 0.5),  # the short side of the photo: at the scale of the whole
+        (64, 1.0),  # the short side of the model: pixel by pixel
+        (80, 0.8),
+    ],
+)
+def test_scale_at_which_tiles_are_seen(
+    model: SemanticSegmenter, photo: Image.Image, size: int | None, scale: float
+) -> None:
+    shown: list[tuple[int, ...]] = []
+    hook = model.register_forward_pre_hook(lambda _, inputs: shown.append(inputs[0].shape[2:]))
+    labels_of(model, photo, Look(None if size is None else Tiles(size, 16)))
+    hook.remove()
+    height, width = (128, 192) if size is None else (size, size)
+    assert set(shown) == {(scale * height, scale * width)}
+
+
 def test_batches_of_tiles_change_nothing(model: SemanticSegmenter, photo: Image.Image) -> None:
     tiles = Tiles(96, 32)
     one = labels_of(model, photo, Look(tiles))

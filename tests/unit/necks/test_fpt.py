@@ -8,14 +8,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import ziggurat
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import set_checkpointing
+from ziggurat.layers.grounding_transformer import EuclideanGrounding, GroundingTransformer
 from ziggurat.layers.local_attention import LocalAttention
 from ziggurat.layers.self_transformer import pool_keys
 from ziggurat.necks import fpt
 from ziggurat.necks.extended import ExtendedPyramid
 from ziggurat.necks.fpt import FeaturePyramidTransformer, Formulas
-from ziggurat.ops import memory, window_attention
+from ziggurat.ops import memory
 
 FORMULAS: tuple[Formulas, ...] = ("official", "paper")
 
@@ -111,23 +113,6 @@ def test_a_budget_of_keys_is_kept_and_changes_nothing_where_it_suffices() -> Non
     assert pool_keys(maps[0], 20, least=2).shape[2:] == (4, 5)
     assert pool_keys(maps[0], 1, least=2).shape[2:] == (1, 1)
     assert pool_keys(maps[0], None, least=1) is maps[0]
-
-
-@pytest.mark.parametrize("formulas", FORMULAS)
-def test_windows_in_bands_give_the_same(
-    formulas: Formulas, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    maps = pyramid([(12, 10), (5, 4)])
-    neck = neck_for(maps, (4, 9), formulas=formulas, window=3, dropout=0.0)
-    keys = "k" if formulas == "paper" else "local.k"
-    results = []
-    for numbers in (2**22, 0):
-        monkeypatch.setattr(window_attention, "NUMBERS_AT_A_TIME", numbers)
-        neck.zero_grad()
-        out = neck(maps)[0]
-        out.square().sum().backward()
-        results.append((out.detach(), neck.grounds["0_1"].get_submodule(keys).weight.grad))
-    torch.testing.assert_close(results[0], results[1])
 
 
 def test_local_attention_looks_where_it_reads() -> None:
@@ -226,5 +211,79 @@ def test_bad_arguments() -> None:
         neck_for(pyramid([(4, 4), (2, 2)]), (4, 8), formulas="paper", window=4)(
             pyramid([(4, 4), (2, 2)])
         )
-    with pytest.raises(ValueError, match="15 channels cannot be cut into 2 parts"):
-        FeaturePyramidTransformer([4, 4], [8, 16], 15)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "an odd side, got 0"),
+        ({"window": 4, "formulas": "paper"}, "an odd side, got 4"),
+        ({"key_budget": 0}, "at least 1, or None, got 0"),
+        ({"dropout": 2.0}, "dropout must be at least 0 and below 1, got 2"),
+        ({"drop_block": 1.5}, "drop_block must be at least 0 and below 1, got 1.5"),
+        ({"in_strides": (8,)}, r"for each map, got \(4, 4\) and \(8,\)"),
+        ({"in_strides": (0, 8)}, "a number above 0 for each map"),
+        ({"in_strides": (16, 8)}, r"from fine to coarse, got \(16, 8\)"),
+        ({"in_channels": (0, 4)}, "a number above 0 for each map"),
+        ({"out_channels": 0}, "got 0 channels"),
+        ({"out_channels": 1}, "into 2 equal parts, got 1 channels"),
+        ({"out_channels": 33}, "into 2 equal parts, got 33 channels"),
+        ({"out_channels": 34, "formulas": "paper"}, "into 4 equal parts, got 34 channels"),
+    ],
+)
+def test_arguments_that_it_cannot_have(options: dict[str, Any], message: str) -> None:
+    arguments: dict[str, Any] = {
+        "in_channels": (4, 4),
+        "in_strides": (8, 16),
+        "out_channels": 16,
+    } | options
+    with pytest.raises(ZigguratError, match=message):
+        FeaturePyramidTransformer(**arguments)
+
+
+def test_what_is_ignored_within_a_window_is_refused() -> None:
+    for options in ({"key_budget": 1}, {"parts": 3}):
+        with pytest.raises(ZigguratError, match="one softmax over all of its keys"):
+            EuclideanGrounding(16, window=5, **options)
+    with pytest.raises(ZigguratError, match="6 channels cannot be cut into 4 parts"):
+        EuclideanGrounding(6)
+
+
+def test_batch_norms_need_two_images_a_step() -> None:
+    maps = pyramid([(8, 8), (4, 4)])
+    neck = neck_for(maps, (4, 8), inner_norm="batch")
+    with pytest.raises(ZigguratError, match="two images a step at least, got one"):
+        neck(maps)
+    neck([torch.cat((x, x)) for x in maps])
+    neck.eval()(maps)
+
+
+def test_products_of_a_large_map_fit_half_precision() -> None:
+    torch.manual_seed(0)
+    ground = GroundingTransformer(16, None).eval()
+    for conv in (ground.q, ground.k, ground.v):
+        nn.init.eye_(conv.weight.flatten(1))
+        assert conv.bias is not None
+        nn.init.zeros_(conv.bias)
+    nn.init.normal_(ground.proj.weight)
+    fine, coarse = torch.randn(1, 16, 8, 8), torch.randn(1, 16, 160, 160) + 2
+    expected = ground(fine, coarse)
+    with torch.autocast("cpu", torch.float16):
+        half = ground(fine, coarse)
+    torch.testing.assert_close(half.float(), expected, atol=0.1, rtol=0.05)
+
+
+@pytest.mark.parametrize("system", ["retinanet", "semantic_fpn"])
+def test_models_refuse_before_their_backbone_runs(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ziggurat.create_model(
+        system, backbone="pvt_v2_b0", neck="fpt", num_classes=3, head_channels=32
+    ).eval()
+    ran: list[str] = []
+    model.backbone.register_forward_hook(lambda *_: ran.append("backbone"))
+    monkeypatch.setattr(fpt, "SMALL_ENOUGH", 0)
+    monkeypatch.setattr(fpt, "available_bytes", lambda _: 1000)
+    with pytest.raises(ZigguratError, match="for 1 images whose finest map is"):
+        model(torch.zeros(1, 3, 64, 64))
+    assert not ran
