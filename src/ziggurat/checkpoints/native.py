@@ -146,30 +146,24 @@ _CARRIED_OVER = (
 def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False) -> LoadReport:
     """Load a weight file of ours into a model that exists, to train it further.
 
-    Classes and preprocessing of the model stay as they are. If the file does not fit, a
-    `ZigguratError` says why and the model is unchanged.
+    Classes and preprocessing of the model stay as they are. If the file does not fit, or has the
+    same classes in another order, a `ZigguratError` says so and the model is unchanged.
 
     Args:
         model: Receives the weights.
         path: A file of `save_weights`.
         reset_classes: The classes may differ: what belongs to a class of the same name is carried
             over, other classes keep their initial values; all of them where one side has no names.
+            Without it, classes may have other names, which is another word for the same thing.
 
     Returns:
         What was loaded and what was left, entry by entry.
-
-    Raises:
-        ZigguratError: If the file does not fit, or has other names for as many classes.
     """
     description, stored = _read(Path(path))
     before, now = description.classes, tuple(model.classes)
     differ = before != now and has_names(before) and has_names(now)
     if differ and not reset_classes and len(before) == len(now):
-        place = next(place for place, name in enumerate(now) if name != before[place])
-        raise ZigguratError(
-            f"{path} tells other classes apart than {model.identity.name}: class {place} is "
-            f"{before[place]!r} there and {now[place]!r} here; {_CARRIED_OVER}"
-        )
+        _check_order(path, before, now)
     return load_entries(
         model,
         stored,
@@ -181,6 +175,20 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         reset_classes=reset_classes,
         classes=ClassChange(before, now) if differ and reset_classes else None,
     )
+
+
+def _check_order(path: str | Path, before: tuple[str, ...], now: tuple[str, ...]) -> None:
+    """Refuse as many classes of which one has another number.
+
+    Raises:
+        ZigguratError: If there is one.
+    """
+    for number, name in enumerate(now):
+        if name in before and before[number] != name:
+            raise ZigguratError(
+                f"{path} has its classes in another order: class {number} is {before[number]!r} "
+                f"there and {name!r} here; {_CARRIED_OVER}"
+            )
 
 
 def load_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
