@@ -18,6 +18,7 @@ from ziggurat.errors import ZigguratError, check_known
 from ziggurat.zoo import (
     BACKBONES,
     NUM_CLASSES,
+    TIMM_PREFIX,
     combination_of,
     create_backbone,
     create_model,
@@ -67,7 +68,7 @@ def find_subject(name: str) -> Callable[[], nn.Module]:
         return partial(create_model, name, drop_path_rate=0.0)
     if name in BACKBONES:
         return partial(create_backbone, name)
-    if not is_peer(name):
+    if not is_peer(name) or f"_{TIMM_PREFIX}" in name:
         refuse_unknown(name, BACKBONES)
     library, _, model = name.partition(":")
     check_known("library", library, PEERS)

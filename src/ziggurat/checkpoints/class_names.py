@@ -8,6 +8,7 @@ names would not be found among them.
 
 from typing import Any
 
+from ziggurat.cards import MODELS
 from ziggurat.class_lists import COCO_OBJECTS, class_list
 from ziggurat.types import ModelIdentity
 
@@ -41,7 +42,9 @@ def published_classes(identity: ModelIdentity) -> tuple[str, ...] | None:
         ).classes,
     }
     names = lists.get(identity.task)
-    return names if names is not None and len(names) == identity.num_classes else None
+    if identity.name not in MODELS or names is None or len(names) != identity.num_classes:
+        return None
+    return names
 
 
 def _plain(content: object) -> dict[Any, Any]:

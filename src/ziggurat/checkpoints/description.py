@@ -231,10 +231,10 @@ def _check_fields(values: Mapping[str, Any], expected: set[str], what: str, wher
 
 
 def _is_backbone(name: object, task: object) -> bool:
-    # Names of timm beyond letters and digits stand for places on the network or on the disk.
-    if isinstance(name, str) and task != "classification":
-        name = name.removeprefix("timm:")
-    return _is_name(name)
+    if not isinstance(name, str) or task == "classification" or not name.startswith("timm:"):
+        return _is_name(name)
+    # Beyond a tag ("resnet18.a1_in1k") names of timm stand for places on a network or a disk.
+    return re.fullmatch(r"timm:\w+(\.\w+)?", name, re.ASCII) is not None
 
 
 def _is_name(name: object) -> bool:

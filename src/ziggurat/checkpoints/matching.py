@@ -275,8 +275,8 @@ def _check_range(value: Tensor, own: Tensor, entry: str) -> None:
     is_wider = own.is_floating_point() and torch.finfo(value.dtype).max > torch.finfo(own.dtype).max
     if is_wider and not is_finite(value.to(own.dtype)):
         raise ZigguratError(
-            f"{entry} holds values beyond the range of {own.dtype}; the file is damaged or its "
-            "training diverged, use another one"
+            f"{entry} holds values beyond the range of {own.dtype}; load it into a model in "
+            "float32, or use another file where even that cannot hold them"
         )
 
 

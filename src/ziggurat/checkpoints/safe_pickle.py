@@ -68,6 +68,11 @@ def read_pickle(path: Path) -> object:
             raise ZigguratError(refusal(path, sorted(names - set(KNOWN)))) from error
         except ZigguratError:
             raise
+        except UnicodeDecodeError as error:
+            raise ZigguratError(
+                f"{path} is a pickle of Python 2 in the text protocol 0, which cannot be followed "
+                "before it runs; write it with protocol 2, as Detectron does"
+            ) from error
         except Exception as error:  # a damaged or hostile file may fail in any way
             raise ZigguratError(_damage(path, error)) from error
 

@@ -33,7 +33,7 @@ def load_published(backbone: TimmBackbone) -> LoadReport:
         whole = timm.create_model(backbone.name, pretrained=True)
     except (RuntimeError, OSError, ValueError) as error:
         raise ZigguratError(
-            f"timm has no weights of {backbone.name!r} for this machine ({_first_line(error)}); "
+            f"timm has no weights of {backbone.name!r} for this machine ({_in_short(error)}); "
             "check the connection and HF_HUB_OFFLINE, or give the path of a file"
         ) from error
     return _copy(backbone, whole)
@@ -62,19 +62,21 @@ def load_file(backbone: TimmBackbone, path: Path, *, use_ema: bool = False) -> L
         )
     except (RuntimeError, KeyError, ValueError) as error:
         raise ZigguratError(
-            f"{path} does not fit {backbone.name!r} of timm: {_first_line(error)}; choose the "
+            f"{path} does not fit {backbone.name!r} of timm: {_in_short(error)}; choose the "
             "network that the file was made for"
         ) from error
     return replace(_copy(backbone, whole), has_unused_average=stored.has_unused_average)
 
 
-def _num_classes(name: str, weights: dict[str, torch.Tensor]) -> int:
+def _num_classes(network: str, weights: dict[str, torch.Tensor]) -> int:
     """Return how many classes the classifier in a file has; 0 where it has none."""
-    facts = get_pretrained_cfg(name)
+    facts = get_pretrained_cfg(network)
     names: Any = facts.classifier if facts is not None else None
     for classifier in (names,) if isinstance(names, str) else names or ():
-        if f"{classifier}.weight" in weights:
-            return len(weights[f"{classifier}.weight"])
+        # timm renames the "head" of its authors' files to "head.fc", after this.
+        for name in (classifier, classifier.removesuffix(".fc")):
+            if f"{name}.weight" in weights:
+                return len(weights[f"{name}.weight"])
     return 0
 
 
@@ -118,6 +120,6 @@ def _plain(name: str) -> str:
     return name.replace("_", ".")
 
 
-def _first_line(error: Exception) -> str:
+def _in_short(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2])[:300] or type(error).__name__

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.pretrained import find_weights
 from ziggurat.types import BadFile
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
             f"--split {args.split} names a part of the data that --data gives; add it, or leave "
             "--split out"
         )
-    if args.data is not None and not args.data.is_dir():
+    if args.data is not None and not args.data.is_dir() and remote_url(args.data) is None:
         raise ZigguratError(f"the data folder {args.data} does not exist; check --data")
     certificate = certify(
         args.name,

@@ -37,7 +37,7 @@ from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
 from ziggurat.data.findings import DatasetCheck, Layout, Progress
 from ziggurat.data.image_folder import class_folders
-from ziggurat.data.label_layouts import image_part
+from ziggurat.data.label_layouts import LABEL_PARTS, image_part
 from ziggurat.data.remote_shards import remote_url
 from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
 from ziggurat.errors import ZigguratError
@@ -98,9 +98,11 @@ def find_datasets(root: Path) -> tuple[tuple[Path, Layout], ...]:
 
 
 def _is_beside_images(folder: Path) -> bool:
-    """Tell whether a folder says something of the photos in images/ beside it, split by split."""
+    """Tell whether a folder labels the photos in images/ beside it, split by split."""
+    if folder.name not in LABEL_PARTS:
+        return False
     photos = folder.parent / image_part(folder.parent)
-    return folder != photos and not set(class_folders(folder)).isdisjoint(class_folders(photos))
+    return not set(class_folders(folder)).isdisjoint(class_folders(photos))
 
 
 def _layouts(root: Path) -> list[Layout]:

@@ -36,7 +36,7 @@ ADE20K_FILE = "objectInfo150.txt"
 SINGLE_SPLIT = "train"
 """Name of the split where nothing says which images belong to which."""
 _IMAGE_PARTS = ("images", "img_dir")
-_LABEL_PARTS = ("annotations", "labels", "masks", "ann_dir")
+LABEL_PARTS = ("annotations", "labels", "masks", "ann_dir")
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Stored number of each of the 19 classes that are evaluated."""
 CITYSCAPES_VALUES = 34
@@ -84,7 +84,7 @@ def label_part(root: Path) -> str | None:
     Args:
         root: Folder of the data set.
     """
-    return next((part for part in _LABEL_PARTS if (root / part).is_dir()), None)
+    return next((part for part in LABEL_PARTS if (root / part).is_dir()), None)
 
 
 def own_places(root: Path, split: str) -> tuple[str, str]:
@@ -96,7 +96,7 @@ def own_places(root: Path, split: str) -> tuple[str, str]:
     """
     images, part = image_part(root), label_part(root)
     if part is None:
-        return f"{split}/images", f"{split}/{label_part(root / split) or _LABEL_PARTS[0]}"
+        return f"{split}/images", f"{split}/{label_part(root / split) or LABEL_PARTS[0]}"
     if split == SINGLE_SPLIT and not common_folders(root / images, root / part):
         return images, part
     return f"{images}/{split}", f"{part}/{split}"

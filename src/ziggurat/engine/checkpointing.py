@@ -153,8 +153,10 @@ class Checkpointing(Callback):
         """Take the signals over from Lightning; end at once where nothing is left to do."""
         self.signals.install()
         self.signals.is_training = True
-        if self.start is not None:
-            self._write_weights(trainer, self.export())  # it may have been killed before that
+        if self.start is not None:  # it may have been killed before it wrote them
+            model = self.export()
+            if nonfinite_entry(model) is None:
+                self._write_weights(trainer, model)
         self._start = self._last_save = time.monotonic()
         if self._limit(trainer, is_late=False):
             self.ends_within_epoch = True

@@ -23,7 +23,7 @@ from ziggurat.errors import ZigguratError, check_known
 from ziggurat.losses.distillation import hard_distillation, soft_distillation
 from ziggurat.models.classifier import Classifier
 from ziggurat.preprocessing import CenterCrop
-from ziggurat.pretrained import create_model
+from ziggurat.pretrained import PUBLISHED, create_model, find_weights, source_of
 from ziggurat.zoo import TIMM_PREFIX, Model, list_models
 
 
@@ -160,12 +160,13 @@ def _build_teacher(config: DistillationConfig, name: str, student: Classifier) -
         model = load_weights(name)
     else:
         check_known("distillation.teacher", name, list_models(task="classification"))
-        if config.weights is not None and is_native(config.weights):
+        weights = find_weights(name, source_of(config.weights or PUBLISHED))
+        if is_native(weights):
             raise ZigguratError(
                 f"distillation.weights {config.weights} says itself what it holds; give it as "
                 "distillation.teacher"
             )
-        model = create_model(name, pretrained=config.weights or True)
+        model = create_model(name, pretrained=weights)
     if not isinstance(model, Classifier):
         raise ZigguratError(
             f"distillation.teacher must be a classifier, got {name}, which does "

@@ -1,5 +1,7 @@
 """What a run that ends before its time tells its user: what was saved, and how to go on."""
 
+import shlex
+
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.checkpoint_files import CheckpointFiles, verify_checkpoint
 from ziggurat.engine.output import RunFolder
@@ -78,15 +80,14 @@ def how_to_stay_finite(
         error: What was found.
     """
     lower = max(config.optimizer.lr / 10, config.schedule.min_lr)
-    place = f"the checkpoint of {_step_of(files)}" if files.newest.is_file() else "step 0"
-    others = ["--trainer.clip_norm 1"] if config.trainer.clip_norm is None else []
+    words = ["ziggurat", "train", "--output", str(folder.path), "--resume"]
     if config.trainer.precision != "32":
-        others.append("--trainer.precision 32")
-    also = f" ({' and '.join(others)} may help, too)" if others else ""
-    return (
-        f"{error}; `ziggurat train --output {folder.path} --resume --optimizer.lr {lower:g}` goes "
-        f"on from {place}{also}"
-    )
+        words += ["--trainer.precision", "32"]
+    if lower < config.optimizer.lr:
+        words += ["--optimizer.lr", f"{lower:g}"]
+    place = f"the checkpoint of {_step_of(files)}" if files.newest.is_file() else "step 0"
+    also = " (--trainer.clip_norm 1 may help, too)" if config.trainer.clip_norm is None else ""
+    return f"{error}; `{shlex.join(words)}` goes on from {place}{also}"
 
 
 def _step_of(files: CheckpointFiles) -> str:

@@ -32,8 +32,14 @@ def check_labelled(data: RunData, root: str) -> None:
         if not isinstance(dataset, LabelFolder):
             continue
         num_classes = len(dataset.classes)
-        maps = _label_maps(dataset, step=1)
-        if not any(count_labels(labels, num_classes).any() for labels in maps):
+        has_read = False
+        for labels in _label_maps(dataset, step=1):
+            has_read = True
+            if count_labels(labels, num_classes).any():
+                break
+        else:
+            if not has_read:
+                continue  # the loader says which files cannot be decoded
             raise ZigguratError(
                 f"the label maps to {use} on must label some pixels, got {len(dataset)} in {root} "
                 "without any; compare their values with its classes.json: 255 is an unlabelled "

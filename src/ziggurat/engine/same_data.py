@@ -38,16 +38,17 @@ def check_same_data(before: dict[str, Any], data: RunData, folder: Path, root: s
         ZigguratError: If classes, keypoints or the number of images have changed.
     """
     for name, now in describe_data(data).items():
-        was = before[name]
+        was = before.get(name, now)
         if was == now:
             continue
         is_count = isinstance(now, int)
         change = f"from {was} to {now}" if is_count else _difference(was or (), now or ())
+        carried = "" if is_count else " --model.reset_classes true"
         raise ZigguratError(
             f"the {name} of {root} have changed since the run in {folder} began ({change}), it "
             "cannot go on with them; restore them, give --data.root, or begin a new run in "
-            f"another --output, which --model.weights {folder / 'last.safetensors'} "
-            "--model.reset_classes true starts from these weights"
+            f"another --output, which --model.weights {folder / 'last.safetensors'}{carried} "
+            "starts from these weights"
         )
 
 

@@ -168,8 +168,9 @@ class _Run:
         keep_memory(config.trainer)
         torch.manual_seed(config.trainer.seed)
         data = build_data(config)
-        check_labelled(data, config.data.root)
-        if start is not None:
+        if start is None:
+            check_labelled(data, config.data.root)
+        else:
             before = read_checkpoint(start.path, mmap=True).get(DATA)
             if before is not None:  # those of earlier versions do not say it
                 check_same_data(before, data, folder.path, config.data.root)

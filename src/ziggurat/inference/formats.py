@@ -24,6 +24,8 @@ from typing import Any, Protocol, get_args, runtime_checkable
 
 from PIL import Image
 
+from ziggurat.data.class_masks import IGNORED_FOLDER
+from ziggurat.data.label_folder import CLASS_FILE
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.annotation_files import CityscapesWriter, LabelMeWriter, YoloWriter
 from ziggurat.inference.label_files import LabelFileWriter
@@ -148,17 +150,18 @@ class LabelPngWriter:
         assert isinstance(prediction.result, LabelMap)
         if self.writer is None:
             self.writer = LabelFileWriter(self.folder, prediction.classes, prediction.colours)
-        self.writer.write(f"{_stem(source)}.png", prediction.result)
+        video = None if source.frame is None else source.stem
+        self.writer.write(_png_of(source), prediction.result, video=video)
 
     def close(self) -> Path:
-        """Return the folder; every file is written already."""
+        """Return the folder; every file is written already, none for a video without frames."""
         return self.folder
 
 
 class MaskPngWriter:
     """A mask for each class as PNG files, as data sets of classes that overlap have them.
 
-    A class that an image has not has no file for it.
+    A class that an image has not has no file for it, not even one of before.
 
     Args:
         output: Folder to write to.
@@ -169,25 +172,35 @@ class MaskPngWriter:
     """
 
     def __init__(self, output: Path, classes: Sequence[str]) -> None:
-        unfit = [name for name in classes if name in ("", ".", "..") or {*name} & {"/", "\\"}]
+        taken = {"", ".", "..", IGNORED_FOLDER, CLASS_FILE}
+        unfit = []
+        for name in classes:
+            if name.casefold() in taken or {*name} & {"/", "\\"}:
+                unfit.append(name)
+            taken.add(name.casefold())
         if unfit:
             raise ZigguratError(
-                f"--format masks makes a folder for each class, and none can be called {unfit[0]!r}"
-                "; choose csv or json"
+                "--format masks makes a folder for each class, and none, or no second one, can be "
+                f"called {unfit[0]!r}; choose csv or json"
             )
         self.folder = output / "masks"
+        self.classes = classes
 
     def add(self, prediction: Prediction, source: Source) -> None:
         """Write the files of one image."""
         assert isinstance(prediction.result, ClassMasks)
         for name, mask in zip(prediction.classes, prediction.result.masks.cpu(), strict=True):
+            file = self.folder / name / _png_of(source)
             if mask.any():
                 content = io.BytesIO()
                 Image.fromarray(mask.numpy()).save(content, "PNG")
-                write_bytes(self.folder / name / f"{_stem(source)}.png", content.getvalue())
+                write_bytes(file, content.getvalue())
+            else:
+                file.unlink(missing_ok=True)
 
     def close(self) -> Path:
-        """Return the folder; every file is written already."""
+        """Write classes.json, the order of the classes, and return the folder."""
+        write_json(self.folder / CLASS_FILE, {"classes": list(self.classes)})
         return self.folder
 
 
@@ -285,9 +298,9 @@ def choose_format(wanted: str | None, model: ModelIdentity, video: Path | None) 
     return FORMATS[name]
 
 
-def _stem(source: Source) -> str:
-    """Name of a file for an image, or for the frame of a video."""
-    return source.stem if source.frame is None else f"{source.stem}_{source.frame:06d}"
+def _png_of(source: Source) -> str:
+    """Name of a file for an image, or for the frame of a video, which has a folder."""
+    return f"{source.stem}.png" if source.frame is None else f"{source.stem}/{source.frame:06d}.png"
 
 
 def _place(source: Source) -> dict[str, Any]:

@@ -35,17 +35,18 @@ class LabelFileWriter:
         self._written: dict[str, str] = {}
         write_json(folder / CLASS_FILE, {"classes": list(classes), "palette": colours.tolist()})
 
-    def write(self, photo: str, labels: LabelMap) -> Path:
+    def write(self, photo: str, labels: LabelMap, *, video: str | None = None) -> Path:
         """Write a label map and return its file.
 
         Args:
             photo: File of the photo.
             labels: Class of each of its pixels.
+            video: Folder for the frames of a video, below the others; None for a photo.
 
         Raises:
             ZigguratError: If a photo of this name has been written.
         """
-        name = Path(photo).stem
+        name = str(Path(video or "", Path(photo).stem))
         if name in self._written:
             raise ZigguratError(
                 f"{photo} and {self._written[name]} have the same name, so that their label maps "

@@ -71,7 +71,9 @@ class GroundingTransformer(nn.Module):
         else:
             q, k = to_tokens(self.q(fine)), to_tokens(self.k(coarse))
         if self.similarity == "dot":
-            out = q @ ((k / k.shape[1]).mT @ v)  # a sum over all pixels overflows half precision
+            # In half precision a sum over all pixels overflows, and keys over all vanish.
+            root = k.shape[1] ** 0.5
+            out = q @ ((k / root).mT @ (v / root))
         elif self.similarity == "concatenate":
             w_q, w_k = self.compare.weight.split(q.shape[2], dim=1)
             out = mean_of_positive_sums(F.linear(q, w_q, self.compare.bias), F.linear(k, w_k), v)

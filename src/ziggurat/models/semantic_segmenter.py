@@ -39,6 +39,8 @@ class SemanticSegmenter(nn.Module):
 
     Attributes:
         training_loss: What `loss` computes; a training run sets it, and weights do not carry it.
+        palette: Colour of each class as the data have it, which weights carry; None where they have
+            none, and pictures take the usual ones.
 
     Args:
         backbone: Images to maps.
@@ -47,8 +49,7 @@ class SemanticSegmenter(nn.Module):
         auxiliary_head: Maps of the backbone to logits that only training needs, or None.
         pyramid: Gives the neck maps of the strides that it needs, where the backbone does not.
         identity: What builds this model again.
-        classes: Name of each class. `palette`, an attribute, is the colour of each as the data have
-            it, or None: then pictures take the usual ones.
+        classes: Name of each class.
         preprocessing: What the model expects of an image.
         overlapping: Whether classes may overlap, each pixel being asked for each class by itself.
     """

@@ -178,7 +178,7 @@ class _WindowAttention(Function):
         ctx.cells, ctx.window = cells, window
         bands = _bands(k, cells, window)
         keys, values = (_Buffer(x, window, bands[0].stop) for x in (k, v))
-        out = torch.empty_like(q)
+        out = q.new_empty(q.shape)  # in this order of memory, so that parts of it are views
         for rows in bands:
             queries = cells.gather(q, rows)
             found = torch.bmm(_weights(queries.flatten(0, 1), keys.fill(rows)), values.fill(rows))
@@ -196,7 +196,7 @@ class _WindowAttention(Function):
         cells, window = ctx.cells, ctx.window
         bands = _bands(k, cells, window)
         key_buffer, value_buffer = (_Buffer(x, window, bands[0].stop) for x in (k, v))
-        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        grad_q, grad_k, grad_v = q.new_empty(q.shape), torch.zeros_like(k), torch.zeros_like(v)
         for rows in bands:
             gathered = cells.gather(q, rows)
             queries, keys = gathered.flatten(0, 1), key_buffer.fill(rows)

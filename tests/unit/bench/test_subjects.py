@@ -21,6 +21,7 @@ from ziggurat.models.semantic_segmenter import SemanticSegmenter
         ("resnet5", "unknown model 'resnet5'; did you mean 'resnet50'"),
         ("mask_rcnn", "unknown model 'mask_rcnn'; did you mean 'mask_rcnn_"),
         ("tim:resnet18", "unknown library 'tim'; did you mean 'timm'"),
+        ("retinanett_timm:resnet18", "unknown model 'retinanett_timm:resnet18'"),
         ("timm:resnet81", "unknown timm model 'resnet81'; did you mean 'resnet"),
         ("timm:hf-hub:some/model", "unknown timm model"),
         (

@@ -180,9 +180,10 @@ def test_truncated(weights: Path, keep: float) -> None:
         load_weights(weights)
 
 
-def test_a_backbone_of_timm_is_built_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backbone", ["timm:test_resnet", "timm:test_resnet.r160_in1k"])
+def test_a_backbone_of_timm_is_built_again(tmp_path: Path, backbone: str) -> None:
     model = zoo.create_model(
-        "retinanet", backbone="timm:resnet10t", num_classes=2, head_channels=8, head_depth=1
+        "retinanet", backbone=backbone, num_classes=2, head_channels=8, head_depth=1
     )
     save_weights(model, tmp_path / "a.safetensors")
     loaded = load_weights(tmp_path / "a.safetensors")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ziggurat.checkpoints.read import read_checkpoint, select_weights
+from ziggurat.checkpoints.safe_pickle import read_pickle
 from ziggurat.errors import ZigguratError
 
 ARRAYS: dict[str, Any] = {
@@ -154,3 +155,10 @@ def test_tensors_in_a_pickle_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.pth").write_bytes(pickle.dumps({"w": torch.ones(2)}))
     with pytest.raises(ZigguratError, match=r"refused.*torch\."):
         read_checkpoint(tmp_path / "a.pth")
+
+
+def test_the_text_protocol_of_python_2(tmp_path: Path) -> None:
+    path = tmp_path / "old.pkl"
+    path.write_bytes(b"(dp0\nS'a'\nS'\xe4'\ns.")
+    with pytest.raises(ZigguratError, match=r"old\.pkl is a pickle of Python 2 in the text proto"):
+        read_pickle(path)

@@ -68,10 +68,9 @@ def test_masks_in_a_folder_of_another_name(root: Path, part: str) -> None:
         ClassMaskFolder(root, "val", EVAL, train=False)
 
 
-def test_folders_beside_images_are_no_image_folder(root: Path) -> None:
-    (root / "annotations").rename(root / "drawn")
-    with pytest.raises(ZigguratError, match="no data set is recognised"):
-        find_datasets(root)
+def test_another_folder_beside_images_may_be_an_image_folder(root: Path) -> None:
+    (root / "annotations").rename(root / "crops")
+    assert find_datasets(root) == ((root / "crops", "image_folder"),)
 
 
 def test_images_and_masks_move_together(root: Path) -> None:

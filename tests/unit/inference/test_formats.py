@@ -272,11 +272,30 @@ def test_masks_of_classes_that_overlap(tmp_path: Path) -> None:
     writer.add(one, Source(2, Path("b.mp4"), "b", frame=7, time=0.1))
     folder = writer.close()
     files = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.png"))
-    assert files == ["road/a.png", "road/b_000007.png", "wet/a.png", "wet/b_000007.png"]
+    assert files == ["road/a.png", "road/b/000007.png", "wet/a.png", "wet/b/000007.png"]
     with Image.open(folder / "road" / "a.png") as image:
         assert np.array_equal(np.asarray(image), masks[2].numpy())
-    with pytest.raises(ZigguratError, match=r"can be called '\.\./wet'; choose csv or json"):
-        FORMATS["masks"].new(tmp_path, ("../wet", "dry"))
+    assert json.loads((folder / "classes.json").read_text())["classes"] == ["wet", "dry", "road"]
+    nothing = replace(one, result=ClassMasks(masks & False, result.ignored))
+    writer.add(nothing, Source(1, Path("a.png"), "a"))
+    assert not (folder / "road" / "a.png").exists()  # of the time before
+
+
+@pytest.mark.parametrize("classes", [("../wet", "dry"), ("", "a"), ("a", "Ignored"), ("a", "A")])
+def test_classes_that_cannot_be_folders(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    with pytest.raises(ZigguratError, match=r"can be called .*; choose csv or json"):
+        FORMATS["masks"].new(tmp_path, classes)
+
+
+def test_label_maps_of_frames_have_a_folder(tmp_path: Path) -> None:
+    labels = LabelMap(torch.tensor([[0, 1], [1, 1]]))
+    one = Prediction(Image.new("RGB", (2, 2)), labels, CLASSES)
+    writer = FORMATS["labels"].new(tmp_path, CLASSES)
+    for frame in (0, 1):
+        writer.add(one, Source(frame + 1, Path("b.mp4"), "b", frame=frame, time=0.1))
+    writer.add(one, Source(3, Path("b_000001.png"), "b_000001"))
+    files = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.png"))
+    assert files == ["labels/b/000000.png", "labels/b/000001.png", "labels/b_000001.png"]
 
 
 def test_a_palette_of_the_data_goes_before_the_usual_one(tmp_path: Path) -> None:
