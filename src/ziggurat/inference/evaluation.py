@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.config.files import load_run
 from ziggurat.config.tree import DetectorRun, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder
@@ -29,7 +30,6 @@ from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.label_evaluation import (
     LabelObserver,
     infer_on_device,
-    is_anonymous,
     layout_of_run,
     open_pixels,
 )
@@ -342,7 +342,7 @@ def _open_folder(
 ) -> EvaluationData:
     transform = eval_transform(preprocessing)
     # The names of the data are of use to a model that has none.
-    is_named = is_anonymous(classes) and has_class_names(root, split)
+    is_named = not has_names(classes) and has_class_names(root, split)
     known = None if is_named else classes
     dataset = open_images(root, split, transform, train=False, classes=known)
     if len(dataset.classes) != len(classes):

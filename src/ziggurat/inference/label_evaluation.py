@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
 
+from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.config.tree import SemanticSegmentationRun, TrainConfig
 from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
 from ziggurat.data.findings import Layout
@@ -145,7 +146,7 @@ def open_pixels(
     dataset = LabelFolder(root, split, transform, train=False, layout=layout)
     table = label_table(dataset.classes, classes, of=str(root), owner="the model")
     dataset.transform = Relabelled(transform, table)
-    return dataset, SegmentationMetric(dataset.classes if is_anonymous(classes) else classes)
+    return dataset, SegmentationMetric(classes if has_names(classes) else dataset.classes)
 
 
 def _check_same(source: tuple[str, ...], target: tuple[str, ...], root: Path) -> None:
@@ -154,7 +155,7 @@ def _check_same(source: tuple[str, ...], target: tuple[str, ...], root: Path) ->
     Raises:
         ZigguratError: If they have other classes, or in another order.
     """
-    if len(source) != len(target) or (source != target and not is_anonymous(target)):
+    if len(source) != len(target) or (source != target and has_names(target)):
         raise ZigguratError(
             f"{root} has the {len(source)} classes {_first(source)}, but the model has the "
             f"{len(target)} classes {_first(target)}; give data of the same classes, in the same "
@@ -193,7 +194,7 @@ def label_table(source: Sequence[str], target: Sequence[str], *, of: str, owner:
         ZigguratError: If a class has no counterpart.
     """
     table = np.arange(UNLABELLED + 1, dtype=np.uint8)
-    if is_anonymous(target) or is_anonymous(source):
+    if not (has_names(target) and has_names(source)):
         if len(source) != len(target):
             raise ZigguratError(
                 f"{owner} tells {len(target)} classes apart and {of} has {len(source)}, and one of "
@@ -228,12 +229,3 @@ def colours_of(classes: Sequence[str], rule: LabelRule) -> UInt8[np.ndarray, "K 
 
 def _first(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def is_anonymous(classes: Sequence[str]) -> bool:
-    """Tell whether the classes of a model have no names of their own.
-
-    Args:
-        classes: Names of the classes.
-    """
-    return tuple(classes) == tuple(f"class_{label}" for label in range(len(classes)))

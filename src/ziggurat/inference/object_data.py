@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.detection import DetectionTransform
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.label_evaluation import is_anonymous
 from ziggurat.keypoints import Skeleton, plain_skeleton
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.coco_truth import CocoTruth
@@ -33,7 +33,7 @@ def open_objects(
     metric = CocoMetric(
         annotations.content if isinstance(annotations, Annotations) else annotations,
         category_ids_of(classes, dataset),
-        dataset.classes if is_anonymous(classes) else classes,
+        classes if has_names(classes) else dataset.classes,
         with_masks=task == "instance_segmentation",
         with_keypoints=task == "keypoint_detection",
     )
@@ -98,10 +98,10 @@ def category_ids_of(classes: tuple[str, ...], dataset: CocoDetection) -> list[in
         ZigguratError: If objects of the data are of a class that the model does not know.
     """
     if len(classes) == len(dataset.classes) and (
-        is_anonymous(classes) or classes == dataset.classes
+        not has_names(classes) or classes == dataset.classes
     ):
         return list(dataset.category_ids)
-    if is_anonymous(classes):
+    if not has_names(classes):
         raise ZigguratError(
             f"the model tells {len(classes)} classes apart and has no names for them, but "
             f"{dataset.file.path} has {len(dataset.classes)} categories; give data of the same "

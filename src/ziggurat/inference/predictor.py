@@ -9,6 +9,7 @@ from typing import overload
 import torch
 from PIL import Image
 
+from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.class_lists import Colour, imagenet_classes
 from ziggurat.data.loading import collate
@@ -18,7 +19,6 @@ from ziggurat.inference.augmented import Augmentation, fuse
 from ziggurat.inference.classify import classify
 from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
-from ziggurat.inference.label_evaluation import is_anonymous
 from ziggurat.inference.label_inference import Look, segment
 from ziggurat.inference.prediction import Prediction
 from ziggurat.inference.tiles import Tiles, merge_tiles
@@ -97,7 +97,7 @@ class Predictor:
         """Name of each label; those of ImageNet where a classifier has 1000 without names."""
         names = self.model.classes
         is_classifier = isinstance(self.model, Classifier)
-        if is_classifier and is_anonymous(names) and len(names) == len(imagenet_classes()):
+        if is_classifier and not has_names(names) and len(names) == len(imagenet_classes()):
             return imagenet_classes()
         return names
 
