@@ -1,7 +1,6 @@
 """ResNets give what FPT's bodies and torchvision's models give, from files in their layouts."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,20 +10,26 @@ import torchvision
 from torch import Tensor
 
 import ziggurat
-from ziggurat.backbones.resnet import FrozenBatchNorm, ResNet, resnet50, resnext101_32x8d
+from ziggurat.backbones.resnet import (
+    FrozenBatchNorm,
+    ResNet,
+    resnet50,
+    resnet50_caffe,
+    resnext101_32x8d,
+)
+from ziggurat.backbones.resnet_dense import resnet50_caffe_dc5, resnet50_frozen
+from ziggurat.backbones.resnet_detectron import resnet50_gn, resnext101_32x8d_caffe2
 
 TOLERANCE = 2e-5
 
 Build = Callable[[], ResNet]
 
-FPT_BODY = partial(resnet50, norm="frozen", num_frozen_stages=2)
-
 BODIES: dict[str, Build] = {
-    "body_resnet50_caffe": partial(FPT_BODY, stride_in_1x1=True),
-    "body_resnet50_stride3x3": FPT_BODY,
-    "body_resnet50_dilated_res5": partial(FPT_BODY, stride_in_1x1=True, output_stride=16),
-    "body_resnet50_gn": partial(resnet50, norm="group", num_frozen_stages=2),
-    "body_resnext101_32x8d": partial(resnext101_32x8d, norm="frozen", num_frozen_stages=2),
+    "body_resnet50_caffe": resnet50_caffe,
+    "body_resnet50_stride3x3": resnet50_frozen,
+    "body_resnet50_dilated_res5": resnet50_caffe_dc5,
+    "body_resnet50_gn": resnet50_gn,
+    "body_resnext101_32x8d": resnext101_32x8d_caffe2,
 }
 
 

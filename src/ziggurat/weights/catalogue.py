@@ -15,10 +15,13 @@ FILES: dict[str, PublishedFile] = {
 def files_for(model: str) -> list[PublishedFile]:
     """Return the files of a model; those that a program can download come first.
 
+    A backbone that differs from another in what no weight shows (dilation, norms that stay) has
+    the files of that one.
+
     Args:
         model: Name of the model or of the backbone.
     """
-    files = [file for file in FILES.values() if file.model == model]
+    files = [file for file in FILES.values() if file.model == zoo.weights_of(model)]
     return sorted(files, key=lambda file: file.url is None)
 
 

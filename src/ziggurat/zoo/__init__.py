@@ -13,6 +13,7 @@ from ziggurat.zoo.backbones import (
     create_classifier_parts,
     create_linear_head,
     pixels_of,
+    weights_of,
 )
 from ziggurat.zoo.models import NUM_CLASSES, Model, build, create_model, list_models, task_of
 from ziggurat.zoo.names import combination_of, refuse_unknown
@@ -34,4 +35,5 @@ __all__ = [
     "pixels_of",
     "refuse_unknown",
     "task_of",
+    "weights_of",
 ]

@@ -13,6 +13,7 @@ from ziggurat.backbones import (
     pvt,
     pvt_v2,
     resnet,
+    resnet_dense,
     resnet_detectron,
     topformer,
 )
@@ -75,6 +76,13 @@ RESNETS = (
     resnet_detectron.resnet50_gn,
     resnet_detectron.resnet101_gn,
     resnet_detectron.resnext101_32x8d_caffe2,
+    resnet_dense.resnet50_frozen,
+    resnet_dense.resnet101_frozen,
+    resnet_dense.resnet152_frozen,
+    resnet_dense.resnet50_d8,
+    resnet_dense.resnet101_d8,
+    resnet_dense.resnet50_caffe_dc5,
+    resnet_dense.resnet101_caffe_dc5,
 )
 
 BACKBONES: dict[str, BackboneBuilder] = {
@@ -126,7 +134,16 @@ def pixels_of(backbone: str) -> Pixels:
     Args:
         backbone: Name of the backbone.
     """
-    return CAFFE_PIXELS if backbone in ON_CAFFE_PIXELS else IMAGENET_PIXELS
+    return CAFFE_PIXELS if weights_of(backbone) in ON_CAFFE_PIXELS else IMAGENET_PIXELS
+
+
+def weights_of(backbone: str) -> str:
+    """Return the name under which the files of a backbone's weights are published.
+
+    Args:
+        backbone: Name of a backbone or a model; all but a few have files of their own.
+    """
+    return resnet_dense.SAME_WEIGHTS.get(backbone, backbone)
 
 
 def create_backbone(name: str, *, drop_path_rate: float = 0.0, in_channels: int = 3) -> Backbone:

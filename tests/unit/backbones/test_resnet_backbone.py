@@ -75,6 +75,27 @@ def test_stages_dilate_where_they_may_not_stride(
         assert tuple(features.shape[2:]) == (-(-97 // stride), -(-130 // stride))
 
 
+@pytest.mark.parametrize(
+    ("name", "strides", "is_segmenter"),
+    [
+        ("upernet_resnet50_d8", (4, 8, 8, 8), True),
+        ("semantic_fpn_resnet50_d8", (4, 8, 8, 8), True),
+        ("segformer_resnet50_frozen", (4, 8, 16, 32), True),
+        ("mask_rcnn_resnet50_frozen", (4, 8, 16, 32), False),
+        ("retinanet_resnet50_caffe_dc5", (4, 8, 16, 16), False),
+    ],
+)
+def test_models_are_built_on_them_by_name(
+    name: str, strides: tuple[int, ...], is_segmenter: bool
+) -> None:
+    with torch.device("meta"):
+        model: Any = ziggurat.create_model(name).eval()
+        raw: Any = model(torch.empty(1, 3, 128, 128))
+    assert model.backbone.out_strides == strides
+    if is_segmenter:
+        assert raw.shape == (1, 150, 32, 32)
+
+
 @pytest.mark.parametrize("stride_in_1x1", [True, False])
 def test_the_stride_is_in_one_convolution(stride_in_1x1: bool) -> None:
     with torch.device("meta"):

@@ -101,6 +101,9 @@ def test_weights_of_caffe_are_loaded(tmp_path: Path) -> None:
         ("resnet152_caffe", "bgr"),
         ("resnet50_gn", "bgr"),
         ("resnext101_32x8d_caffe2", "bgr"),
+        ("resnet50_caffe_dc5", "bgr"),
+        ("resnet50_frozen", "rgb"),
+        ("resnet101_d8", "rgb"),
         ("p2t_tiny", "rgb"),
     ],
 )

@@ -4,8 +4,10 @@ import re
 from dataclasses import replace
 
 import pytest
+import torch
 
 from ziggurat import zoo
+from ziggurat.backbones.resnet_dense import SAME_WEIGHTS
 from ziggurat.cards import MODELS
 from ziggurat.systems import SYSTEMS
 from ziggurat.weights import gpvit, p2t, pvt
@@ -97,6 +99,23 @@ def test_files_of_a_model_begin_with_those_that_can_be_downloaded() -> None:
     assert files_for("resnet50")[0] is torchvision
     assert files_for("resnet50_caffe") == [FILES["R-50.pkl"], authors]
     assert files_for("no_such_model") == []
+
+
+def test_what_no_weight_shows_has_no_files_of_its_own() -> None:
+    assert files_for("resnet50_d8") == files_for("resnet50_frozen") == files_for("resnet50")
+    assert files_for("resnet101_caffe_dc5") == files_for("resnet101_caffe")
+    for name, other in SAME_WEIGHTS.items():
+        with torch.device("meta"):
+            shapes, others = (
+                [
+                    value.shape
+                    for key, value in zoo.create_backbone(each).state_dict().items()
+                    if "num_batches_tracked" not in key
+                ]
+                for each in (name, other)
+            )
+        assert shapes and files_for(name)
+        assert sorted(shapes) == sorted(others)
 
 
 def test_buildable_is_what_the_zoo_builds() -> None:
