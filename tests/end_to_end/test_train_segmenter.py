@@ -46,7 +46,9 @@ def mask_folder(tmp_path: Path, label_folder: Path) -> Path:
                 folder = root / "annotations" / split / name
                 folder.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(mask).save(folder / file.name)
-    (root / "classes.json").write_text(json.dumps({"classes": ["red", "blue", "thing"]}))
+    palette = [[255, 0, 0], [0, 0, 255], [9, 99, 9]]
+    classes = {"classes": ["red", "blue", "thing"], "palette": palette}
+    (root / "classes.json").write_text(json.dumps(classes))
     return root
 
 
@@ -95,6 +97,12 @@ def test_classes_that_overlap(mask_folder: Path, tmp_path: Path) -> None:
     assert main(["evaluate", str(run), "-o", str(evaluation)]) == 0
     found = json.loads((evaluation / "evaluation.json").read_text())
     assert found["metrics"]["mIoU"] == pytest.approx(record["best"]["value"], abs=1e-6)
+    rows = (evaluation / "images.csv").read_text().splitlines()
+    assert len(rows) == 1 + 4
+    num_wrong = sum(int(row.split(",")[2]) > 0 for row in rows[1:])
+    assert len(list((evaluation / "worst").glob("*.png"))) == num_wrong
+    assert (evaluation / "classes.png").is_file()
+    assert not (evaluation / "confusion.png").exists()
     photos = mask_folder / "images" / "val"
     output = tmp_path / "predicted"
     words = ["predict", str(run), str(photos), "-o", str(output), "--format"]
@@ -108,6 +116,7 @@ def test_classes_that_overlap(mask_folder: Path, tmp_path: Path) -> None:
     assert len(list((output / "masks" / "thing").iterdir())) == 4
     one = ziggurat.load(run, device="cpu")(next(photos.iterdir()))
     assert isinstance(one.result, ClassMasks)
+    assert one.colours.tolist() == [[255, 0, 0], [0, 0, 255], [9, 99, 9]]
 
 
 def test_colours_of_the_data_are_those_of_predictions(label_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from ziggurat.data.class_masks import (
     mask_folder,
     mask_splits,
     read_mask,
-    read_mask_classes,
+    read_mask_rule,
 )
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import (
@@ -38,7 +38,7 @@ def check_class_masks(root: Path, on_progress: Progress | None = None) -> Datase
         on_progress: Called as images are looked at.
     """
     try:
-        classes = read_mask_classes(root)
+        classes = read_mask_rule(root).classes
     except ZigguratError as error:
         return DatasetCheck(root, "class_masks", (), (Finding(CLASS_FILE, str(error)),), ())
     counts: list[SplitCount] = []

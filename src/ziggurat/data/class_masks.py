@@ -26,7 +26,7 @@ from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import image_part, label_part
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, read_rule
+from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule
 from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.types import BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
@@ -57,7 +57,8 @@ class ClassMaskFolder(KeyedDataset):
         train: bool,
         seed: int = 0,
     ) -> None:
-        self.classes = read_mask_classes(root)
+        self.rule = read_mask_rule(root)
+        self.classes = self.rule.classes
         self.images, self.masks = find_masks(root, split, self.classes)
         self.transform = transform
         self.train = train
@@ -112,8 +113,8 @@ def mask_folder(root: Path, split: str) -> Path:
     return root / (label_part(root) or "annotations") / split
 
 
-def read_mask_classes(root: Path) -> tuple[str, ...]:
-    """Read the names of the classes: those of classes.json, else all folders of masks.
+def read_mask_rule(root: Path) -> LabelRule:
+    """Read names and colours of the classes: of classes.json, else names of all folders of masks.
 
     Args:
         root: Folder of the data set.
@@ -128,16 +129,16 @@ def read_mask_classes(root: Path) -> tuple[str, ...]:
         if folder.is_dir() and folder.name != IGNORED_FOLDER
     }
     if (root / CLASS_FILE).is_file():
-        classes = read_rule(root).classes
+        rule = read_rule(root)
         for name in sorted(found):
-            check_known(f"class of {mask_folder(root, '').name}", name, classes)
-        return classes
+            check_known(f"class of {mask_folder(root, '').name}", name, rule.classes)
+        return rule
     if not 1 <= len(found) < UNLABELLED:
         raise ZigguratError(
             f"{root} has {len(found)} classes; expected 1 to {UNLABELLED - 1} folders "
             "annotations/<split>/<class>/ with masks"
         )
-    return tuple(sorted(found))
+    return counted_rule(tuple(sorted(found)), None)
 
 
 def find_masks(

@@ -12,6 +12,7 @@ from ziggurat.checkpoints.official import load_official
 from ziggurat.config.loss import LossConfig
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.class_frequency import class_pixels
+from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
 from ziggurat.engine.depth import freeze_stages
@@ -77,7 +78,8 @@ def build_model(
     if isinstance(model, Detector) and data.skeleton is not None:
         model.skeleton = data.skeleton
     _set_preprocessing(model, config, data)
-    if isinstance(model, SemanticSegmenter) and isinstance(data.train, LabelFolder):
+    if isinstance(model, SemanticSegmenter):
+        assert isinstance(data.train, LabelFolder | ClassMaskFolder)
         palette = data.train.rule.palette
         model.palette = palette if num_classes == len(data.classes) else None
     if isinstance(model, SemanticSegmenter) and config.task == "semantic_segmentation":

@@ -203,7 +203,9 @@ def evaluate_run(
         data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
     )
     observer = None
-    if isinstance(data.metric, SegmentationMetric) and isinstance(data.dataset, LabelFolder):
+    if isinstance(data.metric, SegmentationMetric | MultiLabelMetric) and isinstance(
+        data.dataset, LabelFolder | ClassMaskFolder
+    ):
         observer = LabelObserver(data.metric, data.dataset, options.save_to)
     report = _count(
         loader,

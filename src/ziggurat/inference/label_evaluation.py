@@ -25,7 +25,7 @@ from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD, Suppression
-from ziggurat.types import Batch, LabelMap, Result
+from ziggurat.types import Batch, ClassMasks, LabelMap, Result
 from ziggurat.visualize.palettes import class_colours
 from ziggurat.zoo import Model
 
@@ -55,16 +55,19 @@ class Relabelled:
 
 
 class LabelObserver:
-    """Looks at label maps while they are counted: keeps the worst, writes all where asked for.
+    """Looks at pixels while they are counted: keeps the worst images, writes all where asked for.
 
     Args:
         metric: Counts them.
         dataset: Says which colours the classes have.
-        save_to: Folder for the predicted label maps, or None.
+        save_to: Folder for the predicted label maps, or None; masks are not written.
     """
 
     def __init__(
-        self, metric: SegmentationMetric, dataset: LabelFolder, save_to: Path | None
+        self,
+        metric: SegmentationMetric | MultiLabelMetric,
+        dataset: LabelFolder | ClassMaskFolder,
+        save_to: Path | None,
     ) -> None:
         self.metric = metric
         self.colours = colours_of(metric.classes, dataset.rule)
@@ -77,7 +80,7 @@ class LabelObserver:
         """Look at the results of a batch that is counted.
 
         Args:
-            results: Label maps.
+            results: Label maps, or masks of classes.
             batch: Has the true ones.
         """
         if not results:
@@ -85,10 +88,11 @@ class LabelObserver:
         assert isinstance(batch.targets, list)  # the metric has seen it
         scores = self.metric.images[len(self.metric.images) - len(results) :]
         for result, target, score in zip(results, batch.targets, scores, strict=True):
-            assert isinstance(result, LabelMap)
-            assert isinstance(target, LabelMap)
+            assert isinstance(result, LabelMap | ClassMasks)
+            assert isinstance(target, LabelMap | ClassMasks)
             self.worst.offer(score, target, result)
             if self.writer is not None:
+                assert isinstance(result, LabelMap)  # `EvaluationOptions.check` has made sure
                 self.writer.write(score.path, result)
 
     def found(self) -> EvaluatedLabels:

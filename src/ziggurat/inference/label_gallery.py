@@ -1,4 +1,4 @@
-"""The images whose label maps went most wrong, kept while an evaluation runs, and drawn after it.
+"""The images whose pixels went most wrong, kept while an evaluation runs, and drawn after it.
 
 Only the worst are kept, and small, so that an evaluation of any length needs no more memory. No
 model runs again, so that label maps of other programs have pictures, too.
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Integer
 from PIL import Image
 
 from ziggurat.data.decode import ImageDecodeError, decode_image
 from ziggurat.data.segmentation import resize_labels
 from ziggurat.metrics.segmentation import ImageScore
-from ziggurat.types import LabelMap
+from ziggurat.types import ClassMasks, LabelMap
 from ziggurat.visualize.label_comparison import LabelPictures, compare_labels, panel
 from ziggurat.visualize.report import Comparison, Gallery
 from ziggurat.visualize.tables import percent
+from ziggurat.visualize.visible_labels import ComparedLabels, compared
 
 WORST_IMAGES = 12
 LONGEST_SIDE = 960
@@ -32,13 +33,11 @@ class WorstImage:
 
     Attributes:
         score: How many of its pixels are wrong.
-        truth: True class of each pixel, 255 where nobody labelled.
-        prediction: Predicted class of each pixel.
+        labels: True and predicted class of each pixel.
     """
 
     score: ImageScore
-    truth: UInt8[np.ndarray, "h w"]
-    prediction: UInt8[np.ndarray, "h w"]
+    labels: ComparedLabels
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,12 @@ class WorstImages:
         """What is kept, the worst first."""
         return tuple(self._kept)
 
-    def offer(self, score: ImageScore, truth: LabelMap, prediction: LabelMap) -> None:
+    def offer(
+        self,
+        score: ImageScore,
+        truth: LabelMap | ClassMasks,
+        prediction: LabelMap | ClassMasks,
+    ) -> None:
         """Keep an image if it is among the worst so far.
 
         Args:
@@ -85,17 +89,22 @@ class WorstImages:
         is_full = len(self._kept) == self.limit
         if not score.wrong or (is_full and score.share_wrong <= self._kept[-1].score.share_wrong):
             return
-        found = WorstImage(score, _small(truth), _small(prediction))
+        found = WorstImage(score, _small(compared(truth, prediction)))
         insort(self._kept, found, key=lambda image: -image.score.share_wrong)
         del self._kept[self.limit :]
 
 
-def _small(labels: LabelMap) -> UInt8[np.ndarray, "h w"]:
-    height, width = labels.labels.shape
+def _small(labels: ComparedLabels) -> ComparedLabels:
+    height, width = labels.truth.shape
     # Never enlarged, and no side becomes less than a pixel.
     factor = min(1.0, LONGEST_SIDE / max(height, width))
     size = (max(1, round(height * factor)), max(1, round(width * factor)))
-    return resize_labels(labels.labels.cpu().numpy().astype(np.uint8), size)
+    return ComparedLabels(
+        resize_labels(labels.truth, size),
+        resize_labels(labels.prediction, size),
+        resize_labels(labels.wrong.view(np.uint8), size).view(bool),
+        resize_labels(labels.ignored.view(np.uint8), size).view(bool),
+    )
 
 
 def draw_worst_labels(labels: EvaluatedLabels) -> Gallery:
@@ -158,9 +167,9 @@ def _pictures(labels: EvaluatedLabels) -> Iterator[tuple[WorstImage, LabelPictur
             photo = decode_image(Path(image.score.path))
         except ImageDecodeError:
             continue
-        height, width = image.truth.shape
+        height, width = image.labels.truth.shape
         photo = photo.resize((width, height), Image.Resampling.LANCZOS)
-        yield image, compare_labels(photo, image.truth, image.prediction, labels.colours)
+        yield image, compare_labels(photo, image.labels, labels.colours)
 
 
 def _title(score: ImageScore) -> str:

@@ -13,8 +13,9 @@ from ziggurat.errors import ZigguratError
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import ClassMasks, ClassScores, Detections, LabelMap, Result
 from ziggurat.visualize.draw import draw_classes, draw_detections
-from ziggurat.visualize.label_overlay import NOTHING, draw_labels
+from ziggurat.visualize.label_overlay import draw_labels
 from ziggurat.visualize.palettes import class_colours
+from ziggurat.visualize.visible_labels import visible_labels
 
 if TYPE_CHECKING:
     import supervision
@@ -73,7 +74,7 @@ class Prediction:
         if isinstance(self.result, Detections):
             return draw_detections(self.image, self.result, self.classes)
         if isinstance(self.result, LabelMap | ClassMasks):
-            labels = _visible(self.result)
+            labels = visible_labels(self.result)
             return draw_labels(
                 self.image, labels, self.classes, self.colours, legend_rows=legend_rows
             )
@@ -147,7 +148,7 @@ class Prediction:
             counts = self.result.masks.flatten(1).sum(dim=1).numpy()
         else:
             assert isinstance(self.result, LabelMap)
-            counts = count_labels(_visible(self.result), len(self.classes))
+            counts = count_labels(visible_labels(self.result), len(self.classes))
         total = self.image.width * self.image.height
         order = np.argsort(-counts, kind="stable")
         return [(int(label), float(counts[label] / total)) for label in order if counts[label]]
@@ -209,14 +210,3 @@ def _import_supervision() -> Any:  # noqa: ANN401  a module
             "with `pip install supervision`"
         ) from error
     return supervision
-
-
-def _visible(result: LabelMap | ClassMasks) -> UInt8[np.ndarray, "H W"]:
-    """Return the class to show at each pixel, of several the smallest; 255 where there is none."""
-    if isinstance(result, LabelMap):
-        return result.labels.numpy().astype(np.uint8)
-    masks = result.masks.numpy()
-    labels = np.full(masks.shape[1:], NOTHING, dtype=np.uint8)
-    for label in np.argsort(-masks.sum(axis=(1, 2)), kind="stable"):
-        labels[masks[label]] = label
-    return labels

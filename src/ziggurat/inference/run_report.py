@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import decode_image
 from ziggurat.data.label_folder import LabelFolder
@@ -16,7 +17,6 @@ from ziggurat.inference.label_evaluation import colours_of
 from ziggurat.inference.label_gallery import comparison, draw_worst_labels
 from ziggurat.inference.predictor import (
     WEIGHT_FILES,
-    Prediction,
     Predictor,
     find_weights,
     load,
@@ -37,6 +37,7 @@ from ziggurat.visualize.plots import (
 )
 from ziggurat.visualize.report import Command, Comparison, Fact, Gallery, Plot, ReportPage
 from ziggurat.visualize.tables import class_number, percent
+from ziggurat.visualize.visible_labels import compared
 
 GALLERY_IMAGES = 12
 GALLERY_SCORE = 0.4
@@ -222,14 +223,8 @@ def compare(
             drawn = draw_classes(image, result, predictor.classes)
             comparisons.append(Comparison(title, image, drawn))
             continue
-        if isinstance(result, LabelMap):
-            comparisons.append(_compare_label_maps(image, sample, result, data))
-            continue
-        if isinstance(result, ClassMasks):
-            assert isinstance(sample.target, ClassMasks)
-            truth = Prediction(image, sample.target, predictor.classes)
-            found = Prediction(image, result, predictor.classes)
-            comparisons.append(Comparison(path.name, truth.draw(), found.draw()))
+        if isinstance(result, LabelMap | ClassMasks):
+            comparisons.append(_compare_pixels(image, sample, result, data))
             continue
         assert isinstance(data.metric, CocoMetric)
         metric, info = data.metric, sample.info
@@ -246,15 +241,12 @@ def compare(
     return comparisons
 
 
-def _compare_label_maps(
-    image: Image.Image, sample: Sample, result: LabelMap, data: EvaluationData
+def _compare_pixels(
+    image: Image.Image, sample: Sample, result: LabelMap | ClassMasks, data: EvaluationData
 ) -> Comparison:
-    assert isinstance(sample.target, LabelMap)
-    assert isinstance(data.dataset, LabelFolder)
+    assert isinstance(sample.target, LabelMap | ClassMasks)
+    assert isinstance(data.dataset, LabelFolder | ClassMaskFolder)
     classes = data.metric.classes
     colours = colours_of(classes, data.dataset.rule)
-    truth, prediction = (
-        labels.labels.numpy().astype(np.uint8) for labels in (sample.target, result)
-    )
-    pictures = compare_labels(image, truth, prediction, colours)
+    pictures = compare_labels(image, compared(sample.target, result), colours)
     return comparison(Path(sample.info.path).name, pictures, classes, colours)

@@ -16,8 +16,8 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from ziggurat.visualize.text import font, shorten
+from ziggurat.visualize.visible_labels import NOTHING, ComparedLabels
 
-UNLABELLED = 255
 WRONG: tuple[int, int, int] = (255, 0, 170)
 """Colour of wrong pixels: none of the usual palettes gives it to a class of large areas."""
 _COVERS = 0.6
@@ -55,40 +55,36 @@ class LabelPictures:
     labels: tuple[int, ...]
 
 
-def compare_labels(
-    image: Image.Image, truth: Labels, prediction: Labels, colours: Colours
-) -> LabelPictures:
+def compare_labels(image: Image.Image, labels: ComparedLabels, colours: Colours) -> LabelPictures:
     """Draw truth, prediction and difference.
 
     Args:
-        image: RGB image of the size of the label maps.
-        truth: True class of each pixel, 255 where nobody labelled.
-        prediction: Predicted class of each pixel.
+        image: RGB image of the size of the labels.
+        labels: True and predicted class of each pixel.
         colours: Red, green and blue of each class.
 
     Raises:
         ValueError: If the sizes differ.
     """
     size = (image.height, image.width)
+    truth, prediction = labels.truth, labels.prediction
     if not truth.shape == prediction.shape == size:
         raise ValueError(
             f"image and label maps must have one size, got {size}, {truth.shape} and "
             f"{prediction.shape}"
         )
     photo = np.asarray(image.convert("RGB"), dtype=np.float32)
-    is_labelled = truth != UNLABELLED
-    is_wrong = is_labelled & (truth != prediction)
     grey = np.repeat(photo.mean(axis=2, keepdims=True), 3, axis=2) * _GREY
     marked = np.where(
-        is_wrong[..., None], _mix(grey, np.array(WRONG, dtype=np.float32), _WRONG_COVERS), grey
+        labels.wrong[..., None], _mix(grey, np.array(WRONG, dtype=np.float32), _WRONG_COVERS), grey
     )
-    counts = np.bincount(truth[is_labelled], minlength=UNLABELLED)
-    counts += np.bincount(prediction[is_labelled], minlength=UNLABELLED)
-    present = np.flatnonzero(counts)
+    counts = np.bincount(truth[~labels.ignored], minlength=NOTHING + 1)
+    counts += np.bincount(prediction[~labels.ignored], minlength=NOTHING + 1)
+    present = np.flatnonzero(counts[:NOTHING])
     return LabelPictures(
-        _picture(_coloured(photo, truth, colours), photo, is_labelled),
-        _picture(_coloured(photo, prediction, colours), photo, is_labelled),
-        _picture(marked, photo, is_labelled),
+        _picture(_coloured(photo, truth, colours), photo, labels.ignored),
+        _picture(_coloured(photo, prediction, colours), photo, labels.ignored),
+        _picture(marked, photo, labels.ignored),
         tuple(int(label) for label in present[np.argsort(-counts[present], kind="stable")]),
     )
 
@@ -175,9 +171,9 @@ def _coloured(
     photo: Float[np.ndarray, "H W 3"], labels: Labels, colours: Colours
 ) -> Float[np.ndarray, "H W 3"]:
     """Lay the colours of the classes on a photo."""
-    table = np.zeros((UNLABELLED + 1, 3), dtype=np.float32)
+    table = np.zeros((NOTHING + 1, 3), dtype=np.float32)
     table[: len(colours)] = colours
-    return _mix(photo, table[labels], _COVERS)
+    return np.where((labels == NOTHING)[..., None], photo, _mix(photo, table[labels], _COVERS))
 
 
 def _mix(
@@ -189,8 +185,8 @@ def _mix(
 def _picture(
     pixels: Float[np.ndarray, "H W 3"],
     photo: Float[np.ndarray, "H W 3"],
-    is_labelled: Bool[np.ndarray, "H W"],
+    ignored: Bool[np.ndarray, "H W"],
 ) -> Image.Image:
     """Make a picture that is dark where nobody labelled."""
-    levels = np.where(is_labelled[..., None], pixels, _DIMMED * photo)
+    levels = np.where(ignored[..., None], _DIMMED * photo, pixels)
     return Image.fromarray(levels.round().clip(0, 255).astype(np.uint8))

@@ -12,13 +12,12 @@ from PIL import Image
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.visualize.label_comparison import legend
 from ziggurat.visualize.text import font
+from ziggurat.visualize.visible_labels import NOTHING
 
 COVERS = 0.55
 """How much of the photo a colour hides."""
 BORDER = 0.4
 """Brightness of the pixels at which a class ends, so that neighbours of like colours stay apart."""
-NOTHING = 255
-"""Label of pixels without a class."""
 READABLE_SIDE = 480
 """Pictures whose long side is shorter than this, in pixels, are enlarged by a whole factor."""
 ROWS_AT_ONCE = 256

@@ -187,8 +187,10 @@ def test_only_the_worst_are_kept_and_small() -> None:
     for number, wrong in enumerate([5, 0, 9, 7, 1]):
         kept.offer(ImageScore(number, "", pixels=10, wrong=wrong, iou=0.5), truth, found)
     assert [image.score.wrong for image in kept.images] == [9, 7]
-    assert kept.images[0].truth.shape == (1, 960)
-    assert kept.images[0].prediction.all()
+    labels = kept.images[0].labels
+    assert labels.truth.shape == labels.wrong.shape == (1, 960)
+    assert labels.prediction.all()
+    assert labels.wrong.all()
 
 
 def test_two_photos_of_one_name(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.multi_label import MultiLabelMetric
+from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.types import Batch, ClassMasks, ImageInfo, LabelMap
 
 CLASSES = ("road", "wet", "ice")
@@ -95,4 +96,37 @@ def test_wrong_results_are_refused() -> None:
 def test_an_empty_batch_is_nothing() -> None:
     metric = MultiLabelMetric(CLASSES)
     metric.update([], Batch(torch.zeros(0, 3, 1, 1), [], None, []))
-    assert metric.state().num_images == 0
+    assert metric.state().images == ()
+
+
+def test_boundaries_of_masks_are_those_of_label_maps() -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels, found = (
+        torch.randint(0, 3, (6, 8), generator=generator)
+        .repeat_interleave(9, 0)
+        .repeat_interleave(9, 1)
+        for _ in range(2)
+    )
+    labels[:20, 30:50] = 255
+    of_maps, of_masks = SegmentationMetric(CLASSES), MultiLabelMetric(CLASSES)
+    of_maps.add(LabelMap(found), LabelMap(labels), image_id=0, path="0.png")
+    one_hot = [torch.stack([x == label for label in range(3)]) for x in (labels, found)]
+    truth = ClassMasks(one_hot[0], labels == 255)
+    of_masks.update([ClassMasks(one_hot[1], labels == 300)], batch(truth))
+    ours, theirs = of_masks.compute(), of_maps.compute()
+    for name in ("mIoU", "mAcc", "mDice", "boundary_mIoU"):
+        assert ours.numbers[name] == pytest.approx(theirs.numbers[name], abs=1e-15)
+    assert 0.05 < ours.numbers["boundary_mIoU"] < ours.numbers["mIoU"] + 0.2
+    for mine, other in zip(ours.per_class, theirs.per_class, strict=True):
+        assert mine["boundary_IoU"] == other["boundary_IoU"]
+    assert of_masks.images == of_maps.images
+
+
+def test_each_image_has_its_score() -> None:
+    metric = MultiLabelMetric(CLASSES)
+    nothing = masks([0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0])
+    metric.update([FOUND, nothing], batch(TRUTH, nothing))
+    first, second = metric.images
+    assert (first.pixels, first.wrong, first.path) == (3, 2, "0.png")
+    assert first.iou == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (second.pixels, second.wrong, second.iou) == (4, 0, None)
