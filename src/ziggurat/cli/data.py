@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ziggurat.data.check import check_layout, find_datasets
+from ziggurat.data.check_coco import check_annotations
 from ziggurat.data.convert import convert_to_coco
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.findings import DatasetCheck, SplitCount, evenly, plural
@@ -71,7 +73,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         description="Recognise a data set's layout, count it, name every fault with its file, and "
         "draw examples with their annotations. Exits with 1 if there are faults.",
     )
-    look.add_argument("dir", type=Path, help="folder of the data set")
+    look.add_argument(
+        "dir",
+        type=Path,
+        nargs="?",
+        help="folder of the data set; with --data.annotations what the files are below, by default "
+        "the current folder",
+    )
+    look.add_argument(
+        "--data.annotations",
+        dest="annotations",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="COCO annotation files in any place instead of a layout; the first is trained on, and "
+        "the others must have its classes",
+    )
+    look.add_argument(
+        "--data.images",
+        dest="images",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="folder that the file names of each of --data.annotations are relative to, or one for "
+        "all",
+    )
     look.add_argument(
         "--contact_sheet",
         type=Path,
@@ -200,8 +226,15 @@ def _check(args: argparse.Namespace) -> None:
         looked_at += files
         ticker.show(f"{looked_at} files looked at")
 
-    found = find_datasets(args.dir)
-    checks = [check_layout(root, layout, on_progress=count) for root, layout in found]
+    if args.annotations is None and args.images is None:
+        if args.dir is None:
+            raise ZigguratError("name the folder of a data set, or a file with --data.annotations")
+        found = find_datasets(args.dir)
+        checks = [check_layout(root, layout, on_progress=count) for root, layout in found]
+    else:
+        root = args.dir or Path()
+        places = _named_places(root, args.annotations or [], args.images or [])
+        checks = [check_annotations(root, places, on_progress=count)]
     console = Console(highlight=False)
     for check in checks:
         _print(console, check)
@@ -212,9 +245,29 @@ def _check(args: argparse.Namespace) -> None:
     num_faults = sum(len(check.faults) for check in checks)
     if num_faults:
         raise ZigguratError(
-            f"{args.dir} has {plural(num_faults, 'fault')}, each one named above; "
+            f"{args.dir or 'the data'} has {plural(num_faults, 'fault')}, each one named above; "
             "correct or remove the files and check again"
         )
+
+
+def _named_places(
+    root: Path, annotations: Sequence[Path], images: Sequence[Path]
+) -> list[tuple[Path, Path]]:
+    """Pair annotation files with the folders of their images.
+
+    Raises:
+        ZigguratError: If there is not a folder for each, or a file is none.
+    """
+    folders = [*images] * len(annotations) if len(images) == 1 else [*images]
+    if not annotations or len(folders) != len(annotations):
+        raise ZigguratError(
+            f"--data.annotations names {plural(len(annotations), 'file')} and --data.images "
+            f"{plural(len(images), 'folder')}; give one folder for each file, or one for all"
+        )
+    for file in annotations:
+        if not (root / file).is_file():
+            raise ZigguratError(f"the annotation file {root / file} does not exist")
+    return [(root / file, root / folder) for file, folder in zip(annotations, folders, strict=True)]
 
 
 def _title(check: DatasetCheck) -> str:

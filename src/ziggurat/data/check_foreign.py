@@ -7,9 +7,10 @@ file is, each fault under the file and the entry that it stands in.
 from collections.abc import Mapping
 from pathlib import Path
 
-from ziggurat.data.check_coco import SplitCheck, check_split
+from ziggurat.data.check_coco_split import SplitCheck, check_split
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.findings import (
+    TRAIN_SPLITS,
     DatasetCheck,
     Example,
     Finding,
@@ -33,7 +34,7 @@ def check_foreign(root: Path, layout: Layout, on_progress: Progress | None = Non
     findings: list[Finding] = []
     contents = []
     for name in FOREIGN[layout].checked_splits(root):
-        split = SplitCheck(root, name, name)
+        split = SplitCheck(root, name, name, name in TRAIN_SPLITS)
         try:
             content, folder = FOREIGN[layout].read(root, name, split.report)
         except ZigguratError as error:  # of the whole data set, as names that are missing

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ziggurat.config.data import DetectionData
 from ziggurat.data.check import check_layout
+from ziggurat.data.check_coco import check_annotations
 from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
@@ -26,10 +27,16 @@ def check_faults(subject: Subject, clock: Clock) -> list[Finding]:
         OutOfTimeError: If there are too many for the time.
     """
     root = Path(subject.config.data.root)
-    layout = _layout(subject, root)
-    if layout is None:  # its annotation files are named one by one, and were checked when read
+    places = _named_places(subject)
+    layout = None if places else _layout(subject, root)
+    if not places and layout is None:
         return []
-    advice = f"`ziggurat data check {root}` looks at all"
+    command = f"ziggurat data check {root}"
+    if places:
+        files = " ".join(str(file) for file, _ in places)
+        folders = " ".join(str(folder) for _, folder in places)
+        command = f"ziggurat data check --data.annotations {files} --data.images {folders}"
+    advice = f"`{command}` looks at all"
     num_images = len(subject.data.train) + len(subject.data.val)
     if num_images > FILES_A_SECOND * clock.left:
         raise OutOfTimeError(f"{num_images} images take longer than there is time; {advice}")
@@ -40,7 +47,10 @@ def check_faults(subject: Subject, clock: Clock) -> list[Finding]:
         seen += files
         clock.require(f"{seen} files were looked at; {advice}")
 
-    check = check_layout(root, layout, on_progress=count)
+    if layout is None:
+        check = check_annotations(root, places, on_progress=count)
+    else:
+        check = check_layout(root, layout, on_progress=count)
     if not check.faults:
         return [Finding(CHECK, "ok", f"no fault in {plural(seen, 'file')}")]
     first = check.faults[0]
@@ -49,21 +59,36 @@ def check_faults(subject: Subject, clock: Clock) -> list[Finding]:
             CHECK,
             "error",
             f"{plural(len(check.faults), 'fault')}, the first {first.file}: {first.reason}",
-            f"run `ziggurat data check {root}`, which names each, and correct them",
+            f"run `{command}`, which names each, and correct them",
         )
     ]
 
 
+def _named_places(subject: Subject) -> list[tuple[Path, Path]]:
+    """Return annotation files and image folders where the run names them one by one."""
+    config = subject.config.data
+    if not isinstance(config, DetectionData):
+        return []
+    root = Path(config.root)
+    named = (
+        (config.train_annotations, config.train_images),
+        (config.val_annotations, config.val_images),
+    )
+    return [
+        (root / annotations, root / images)
+        for annotations, images in named
+        if annotations is not None and images is not None
+    ]
+
+
 def _layout(subject: Subject, root: Path) -> Layout | None:
-    images, data = subject.data.train, subject.config.data
+    images = subject.data.train
     if isinstance(images, LabelFolder):
         return images.layout
     if isinstance(images, LabelledImages):
         return storage_kind(root, subject.config.data.train_split)
     if isinstance(images, ClassMaskFolder):
         return "class_masks"
-    if isinstance(data, DetectionData) and data.train_annotations is not None:
-        return None
     if is_coco(root):
         return "coco"
     with_masks = subject.config.task == "instance_segmentation"

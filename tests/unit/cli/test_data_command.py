@@ -1,6 +1,7 @@
 """`ziggurat data`: what it prints, writes and refuses."""
 
 import argparse
+import json
 import re
 from pathlib import Path
 
@@ -63,6 +64,60 @@ def test_yolo_is_checked_and_converted(tmp_path: Path, capsys: pytest.CaptureFix
     assert "train: 1 image, 2 objects" in out and "(COCO)" in out
     _run("check", tmp_path / "coco", "--contact_sheet", tmp_path / "sheet.png")
     assert "(COCO): train 1 image, 2 objects" in capsys.readouterr().out
+
+
+@pytest.fixture
+def scattered(tmp_path: Path) -> Path:
+    """COCO files and images where no layout has them."""
+    _run("synthesize", tmp_path / "made", "--num_images", "8", "--size", "32")
+    source = tmp_path / "made" / "detection"
+    for split in ("train", "val"):
+        (source / split).rename(tmp_path / f"{split}_photos")
+        file = source / "annotations" / f"instances_{split}.json"
+        file.rename(tmp_path / f"{split}_v2.json")
+    return tmp_path
+
+
+def test_annotations_in_any_place(scattered: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = scattered / "sheet.png"
+    files = ["train_v2.json", "val_v2.json"]
+    folders = ["train_photos", "val_photos"]
+    words = ["--data.annotations", *files, "--data.images", *folders, "--contact_sheet", sheet]
+    _run("check", scattered, *words)
+    assert "(COCO): train_v2 6 images" in capsys.readouterr().out
+    assert sheet.is_file()
+    content = json.loads((scattered / "val_v2.json").read_text())
+    content["categories"][0]["name"] = "cow"
+    (scattered / "val_v2.json").write_text(json.dumps(content))
+    next((scattered / "train_photos").iterdir()).write_bytes(b"")
+    with pytest.raises(ZigguratError, match="has 2 faults"):
+        _run("check", scattered, *words)
+    out = capsys.readouterr().out
+    assert "fault: val_v2.json: category 1 is 'cow', but" in out
+    assert "it is empty (0 bytes)" in out
+    with pytest.raises(ZigguratError, match="has 1 fault"):  # without a root: as named
+        _run(
+            "check",
+            *("--data.annotations", scattered / "train_v2.json"),
+            *("--data.images", scattered / "train_photos", "--contact_sheet", sheet),
+        )
+
+
+def test_annotations_and_images_belong_together(
+    scattered: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scattered / "train_v2.json"
+    with pytest.raises(ZigguratError, match="names 1 file and --data.images 0 folders; give one"):
+        _run("check", "--data.annotations", file)
+    with pytest.raises(ZigguratError, match="names 0 files and --data.images 1 folder; give one"):
+        _run("check", "--data.images", scattered)
+    with pytest.raises(ZigguratError, match="the annotation file .*absent.json does not exist"):
+        _run("check", scattered, "--data.annotations", "absent.json", "--data.images", ".")
+    with pytest.raises(ZigguratError, match="name the folder of a data set, or a file"):
+        _run("check")
+    with pytest.raises(ZigguratError, match="has 1 fault"):
+        _run("check", scattered, "--data.annotations", file, "--data.images", "absent")
+    assert "the folder of its images, " in capsys.readouterr().out
 
 
 def test_a_contact_sheet_that_cannot_be_written(tmp_path: Path) -> None:

@@ -449,6 +449,24 @@ def test_damaged_file(opened: Opened, scenes: Path, task: str) -> None:
     assert f"ziggurat data check {scenes / task}" in finding.fix
 
 
+def test_a_damaged_file_of_annotations_that_are_named(opened: Opened, scenes: Path) -> None:
+    words = [
+        f"--data.{split}_{what}={place}"
+        for split in ("train", "val")
+        for what, place in (
+            ("annotations", f"annotations/instances_{split}.json"),
+            ("images", split),
+        )
+    ]
+    photo = next((scenes / "detection" / "val").rglob("*.jpg"))
+    subject = opened("detection", *words)
+    photo.write_bytes(photo.read_bytes()[:500])
+    finding = found(check_faults, subject)["data files"]
+    assert finding.verdict == "error"
+    assert photo.name in finding.evidence
+    assert "ziggurat data check --data.annotations" in finding.fix
+
+
 def test_no_image_can_be_decoded(opened: Opened, scenes: Path) -> None:
     subject = opened("classification")
     for path in (scenes / "classification").rglob("*.jpg"):

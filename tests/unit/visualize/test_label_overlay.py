@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from ziggurat.visualize import label_overlay
-from ziggurat.visualize.label_overlay import NOTHING, draw_labels
+from ziggurat.visualize.label_overlay import draw_labels
+from ziggurat.visualize.visible_labels import NOTHING
 
 CLASSES = ("road", "sky")
 COLOURS = np.array([[128, 64, 128], [70, 130, 180]])
