@@ -238,7 +238,10 @@ def test_the_compiled_model_is_what_trains(
 def test_lr_is_said_to_follow_the_batch(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert train_classifier(tmp_path / "run", "--optimizer.lr=0.1024") == 0
+    words = ("--optimizer.lr=0.1024", "--trainer.max_steps=2")
+    assert train_classifier(tmp_path / "run", *words) == 0
     said = capsys.readouterr().out
     rule = "learning rate 0.0008 for 4 images a step: optimizer.lr 0.102 is meant for 512"
     assert said.count(rule) == 1
+    length = "2 steps of 4 images see 8 images; as many as 2 steps of 512 take trainer.max_steps 256"
+    assert said.count(length) == 1

@@ -129,6 +129,26 @@ class TrainingModule(LightningModule):
             f"{given.lr:.3g} is meant for {given.reference_batch}"
         )
 
+    def describe_length(self) -> str | None:
+        """Say how many steps see as many images as the recipe means; None where these do.
+
+        The learning rate follows the images of a step by itself. Steps do not: who asks for a
+        number of them shall get it.
+        """
+        reference, images = self.config.optimizer.reference_batch, self.images_per_step
+        steps = self.config.trainer.max_steps
+        if reference is None or steps is None or images == reference:
+            return None
+        factor = reference / images
+        options = f"trainer.max_steps {round(factor * steps)}"
+        if self.config.schedule.milestone_steps:
+            milestones = [round(factor * step) for step in self.config.schedule.milestone_steps]
+            options += f" and schedule.milestone_steps {milestones}"
+        return (
+            f"{steps} steps of {images} images see {steps * images} images; as many as {steps} "
+            f"steps of {reference} take {options}"
+        )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let the checkpoint say which data its weights belong to."""
         checkpoint[DATA] = describe_data(self.data)

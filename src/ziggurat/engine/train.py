@@ -285,6 +285,9 @@ class _Run:
             remove_leftovers(path)
         self.folder.write_run(self.config)
         self.say(self.module.describe_lr())
+        length = self.module.describe_length()
+        if length is not None:
+            self.say(length)
         if self.module.schedule.shortening is not None:
             self.say(self.module.schedule.shortening)
         if self.mean is not None:
