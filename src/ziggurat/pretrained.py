@@ -61,6 +61,8 @@ def create_model(
     drop_path_rate: float | None = None,
     overlapping: bool = False,
     key_budget: int | None = None,
+    self_levels: int | None = None,
+    grounding_window: int | None = None,
     drop_block: float = 0.0,
     num_keypoints: int | None = None,
 ) -> Model:
@@ -83,6 +85,10 @@ def create_model(
             itself, and results are a mask for each.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax; by
             default all. It bounds the cost, and changes results.
+        self_levels: How many of the coarsest maps look at themselves in such a neck; by default
+            all. On the finest that costs most; without it the model is another one.
+        grounding_window: Side of the square, in pixels, that a pixel of such a neck reads of each
+            coarser map; by default the whole map, and 5 in segmenters with "fpt_paper".
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
         num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
@@ -100,6 +106,8 @@ def create_model(
         drop_path_rate=drop_path_rate,
         overlapping=overlapping,
         key_budget=key_budget,
+        self_levels=self_levels,
+        grounding_window=grounding_window,
         drop_block=drop_block,
         num_keypoints=num_keypoints,
     )

@@ -288,6 +288,8 @@ class ModelIdentity:
         overlapping: Whether a pixel can be of several classes, each being asked for by itself.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
             None for all, and for other necks.
+        self_levels: How many of the coarsest maps look at themselves there; None likewise.
+        grounding_window: Side of the square that its grounding reads; None as published.
         num_keypoints: Points of each object; None for a model that finds none.
     """
 
@@ -300,6 +302,8 @@ class ModelIdentity:
     head_depth: int | None = None
     overlapping: bool = False
     key_budget: int | None = None
+    self_levels: int | None = None
+    grounding_window: int | None = None
     num_keypoints: int | None = None
 
     @property

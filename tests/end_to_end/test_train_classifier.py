@@ -243,5 +243,5 @@ def test_lr_is_said_to_follow_the_batch(
     said = capsys.readouterr().out
     rule = "learning rate 0.0008 for 4 images a step: optimizer.lr 0.102 is meant for 512"
     assert said.count(rule) == 1
-    length = "2 steps of 4 images see 8 images; as many as 2 steps of 512 take trainer.max_steps 256"
-    assert said.count(length) == 1
+    length = "2 steps of 4 images see 8 images; as many as 2 steps of 512 take"
+    assert said.count(f"{length} trainer.max_steps 256") == 1

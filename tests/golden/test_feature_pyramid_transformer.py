@@ -82,7 +82,7 @@ def test_the_whole_pyramid(norm: Any, golden: Callable[[str], Any]) -> None:
     for i, level in enumerate((2, 3, 4, 5)):
         for name, module in (
             (f"lateral_p{level}", neck.laterals[i]),
-            (f"st_p{level}", neck.selfs[i]),
+            (f"st_p{level}", neck.selfs[str(i)]),
             *(
                 (f"gt_p{level}_p{coarse}", neck.grounds[f"{i}_{coarse - 2}"])
                 for coarse in range(level + 1, 6)

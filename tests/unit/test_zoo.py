@@ -7,6 +7,7 @@ from torch import nn
 import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.backbones.p2t import Block, PyramidPoolingAttention
+from ziggurat.layers.grounding_transformer import LocalGrounding
 from ziggurat.necks.fpt import find_transformer
 from ziggurat.zoo import NUM_CLASSES, build
 
@@ -25,6 +26,9 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
         ("p2t_tiny", {"key_budget": 9}, "without the neck fpt or .* and has no key_budget"),
         ("retinanet_p2t_tiny", {"drop_block": 0.1}, "and has no drop_block"),
+        ("p2t_tiny", {"self_levels": 2, "grounding_window": 5}, "no self_levels, grounding_window"),
+        ("mask_rcnn_fpt_p2t_small", {"self_levels": 5}, "from 0 to the 4 maps, or None, got 5"),
+        ("mask_rcnn_fpt_p2t_small", {"grounding_window": 4}, "an odd side, got 4"),
         ("mask_rcnn_fpt_p2t_small", {"key_budget": 0}, "key_budget must be at least 1, got 0"),
         ("mask_rcnn_fpt_p2t_small", {"drop_block": 1.0}, "at least 0 and below 1, got 1.0"),
     ],
@@ -57,13 +61,23 @@ def test_combination_equals_the_published_model() -> None:
 
 def test_choices_of_a_transformer_reach_it() -> None:
     with torch.device("meta"):
-        model = ziggurat.create_model("mask_rcnn_fpt_p2t_small", key_budget=300, drop_block=0.1)
+        model = ziggurat.create_model(
+            "mask_rcnn_fpt_p2t_small",
+            key_budget=300,
+            self_levels=2,
+            grounding_window=7,
+            drop_block=0.1,
+        )
         again = find_transformer(build(model.identity))
     transformer = find_transformer(model)
     assert transformer is not None
     assert again is not None
-    for module in (*transformer.selfs, *again.selfs):
+    for module in (*transformer.selfs.values(), *again.selfs.values()):
         assert getattr(module, "key_budget", None) == 300
+    for neck in (transformer, again):
+        assert list(neck.selfs) == ["2", "3"]
+        assert all(isinstance(look, LocalGrounding) for look in neck.grounds.values())
+        assert [fuse.conv.in_channels for fuse in neck.fusions] == [1024, 1024, 1280, 1280]
     assert getattr(transformer.drop_block, "drop_prob", None) == 0.1
     assert isinstance(again.drop_block, nn.Identity)  # of training alone
 

@@ -19,7 +19,12 @@ from ziggurat.types import ModelIdentity, Task
 
 FORMAT_VERSION = 3
 
-ADDED_TO_IDENTITY: dict[str, Any] = {"key_budget": None, "num_keypoints": None}
+ADDED_TO_IDENTITY: dict[str, Any] = {
+    "key_budget": None,
+    "self_levels": None,
+    "grounding_window": None,
+    "num_keypoints": None,
+}
 """What files of this version from before lack, and what that means."""
 
 ADDED_TO_PREPROCESSING: dict[str, Any] = {"channel_order": "rgb"}
@@ -173,6 +178,10 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
         "head_depth": values["head_depth"] in (None, 0) or _is_count(values["head_depth"]),
         "overlapping": isinstance(values["overlapping"], bool),
         "key_budget": values["key_budget"] is None or _is_count(values["key_budget"]),
+        "self_levels": values["self_levels"] in (None, 0) or _is_count(values["self_levels"]),
+        "grounding_window": (
+            values["grounding_window"] is None or _is_count(values["grounding_window"])
+        ),
         "num_keypoints": values["num_keypoints"] is None or _is_count(values["num_keypoints"]),
     }
     for name, is_right in checks.items():

@@ -46,6 +46,10 @@ class ModelConfig:
     """Stochastic depth of the last block; null for the published one."""
     key_budget: int | None = None
     """Most keys that a pixel of a neck fpt or fpt_paper reads in a softmax; null for all."""
+    self_levels: int | None = None
+    """How many of the coarsest maps look at themselves in such a neck; null for all."""
+    grounding_window: int | None = None
+    """Side of the square that such a neck's grounding reads, odd; null as published."""
     drop_block: float = 0.0
     """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
     freeze_stages: int | None = None
@@ -63,7 +67,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}
         require_counts("model", 1, num_classes=self.num_classes, **counts)
-        require_counts("model", 0, head_depth=self.head_depth)
+        require_counts("model", 0, head_depth=self.head_depth, self_levels=self.self_levels)
+        require_counts("model", 1, grounding_window=self.grounding_window)
         require_counts("model", 1, freeze_stages=self.freeze_stages)
         # At most a quarter of them is on objects, and that must not be none.
         require_counts("model", 4, train_regions=self.train_regions)

@@ -69,6 +69,8 @@ def build_model(
         drop_path_rate=wanted.drop_path_rate,
         overlapping=data.overlapping,
         key_budget=wanted.key_budget,
+        self_levels=wanted.self_levels,
+        grounding_window=wanted.grounding_window,
         drop_block=wanted.drop_block,
         num_keypoints=None if data.skeleton is None else len(data.skeleton),
     )

@@ -88,6 +88,8 @@ class FeaturePyramidTransformer(nn.Module):
         window: Side of the square that grounding reads, for segmentation; None for whole maps.
         key_budget: Most keys that a pixel reads in a softmax, or None for all. It bounds the cost,
             and changes results.
+        self_levels: How many of the coarsest maps look at themselves, or None for all. On the
+            finest that costs most; without it the model is another one.
 
     Raises:
         ZigguratError: If there are fewer than two maps, or an argument is none that is named here.
@@ -106,6 +108,7 @@ class FeaturePyramidTransformer(nn.Module):
         drop_block: float = 0.0,
         window: int | None = None,
         key_budget: int | None = None,
+        self_levels: int | None = None,
     ) -> None:
         super().__init__()
         check_known("formulas", formulas, get_args(Formulas))
@@ -124,6 +127,11 @@ class FeaturePyramidTransformer(nn.Module):
                 f"got {out_channels} channels; take a multiple of {parts}"
             )
         levels = range(len(in_channels))
+        if self_levels is not None and not 0 <= self_levels <= len(levels):
+            raise ZigguratError(
+                f"self_levels must be from 0 to the {len(levels)} maps, or None, got {self_levels}"
+            )
+        first = 0 if self_levels is None else len(levels) - self_levels
         self.out_channels = (out_channels,) * len(levels)
         self.out_strides = tuple(in_strides)
         self.use_checkpointing = False
@@ -132,9 +140,13 @@ class FeaturePyramidTransformer(nn.Module):
         self.base: nn.Module = nn.Identity()
         if formulas == "paper":
             self.base = BottomUp(out_channels, in_strides)
-        self.selfs = nn.ModuleList(
-            SelfTransformer(out_channels, inner, dropout=dropout, key_budget=key_budget)
-            for _ in levels
+        self.selfs = nn.ModuleDict(
+            {
+                str(level): SelfTransformer(
+                    out_channels, inner, dropout=dropout, key_budget=key_budget
+                )
+                for level in levels[first:]
+            }
         )
         self.grounds, self.renders = nn.ModuleDict(), nn.ModuleDict()
         for fine, coarse in ((f, c) for f in levels for c in levels if f < c):
@@ -151,7 +163,9 @@ class FeaturePyramidTransformer(nn.Module):
             self.grounds[f"{fine}_{coarse}"] = ground
             self.renders[f"{coarse}_{fine}"] = render
         self.drop_block = nn.Identity() if drop_block == 0 else DropBlock2d(drop_block, DROP_SIDE)
-        self.fusions = nn.ModuleList(Fusion(len(levels) + 1, out_channels, norm) for _ in levels)
+        self.fusions = nn.ModuleList(
+            Fusion(len(levels) + (level >= first), out_channels, norm) for level in levels
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -184,9 +198,10 @@ class FeaturePyramidTransformer(nn.Module):
         for level, fine in enumerate(maps):
             height, width = fine.shape[2:]
             at = min(int(y * height), height - 1), min(int(x * width), width - 1)
-            own = self.selfs[level]
-            assert isinstance(own, SelfTransformer)
-            looks.append(Look(level, level, own.attention(fine, *at)[0]))
+            if str(level) in self.selfs:
+                own = self.selfs[str(level)]
+                assert isinstance(own, SelfTransformer)
+                looks.append(Look(level, level, own.attention(fine, *at)[0]))
             for other in range(level + 1, len(maps)):
                 ground = self.grounds[f"{level}_{other}"]
                 assert isinstance(
@@ -235,8 +250,7 @@ class FeaturePyramidTransformer(nn.Module):
         Yields:
             The level whose map each of them makes, and the transformer.
         """
-        yield from enumerate(self.selfs)
-        for name, look in (*self.grounds.items(), *self.renders.items()):
+        for name, look in (*self.selfs.items(), *self.grounds.items(), *self.renders.items()):
             yield int(name.split("_")[0]), look
 
     # What is left is asked when it runs, not when a graph is made.
@@ -286,7 +300,8 @@ class FeaturePyramidTransformer(nn.Module):
         """Yield what the map finds: in itself, in finer maps, in coarser ones; then the map."""
         x = maps[level]
         run = partial(run_block, use_checkpointing=self.use_checkpointing)
-        yield self.drop_block(run(self.selfs[level], x))
+        if str(level) in self.selfs:
+            yield self.drop_block(run(self.selfs[str(level)], x))
         for fine in range(level - 1, -1, -1):
             yield self.drop_block(run(self.renders[f"{level}_{fine}"], x, maps[fine]))
         for coarse in range(level + 1, len(maps)):

@@ -41,7 +41,8 @@ def build_neck(
         extra_from: What the first of them is made of, as for `FPN`; a transformer makes it of its
             own coarsest level.
         has_norm: Whether an FPN has batch norms. A transformer has norms of its own.
-        window: Side of the square that the paper's transformer grounds pixels in; None for all.
+        window: Side of the square that the paper's transformer grounds pixels in, where the plan
+            does not say; None for all.
     """
     check_known("neck", plan.neck or "none", NECKS)
     if plan.neck == "fpn":
@@ -55,14 +56,16 @@ def build_neck(
             has_norm=has_norm,
         )
     formulas = FPT_FORMULAS[plan.neck or ""]
+    published_window = window if formulas == "paper" else None
     transformer = FeaturePyramidTransformer(
         pyramid.out_channels[start_level:],
         pyramid.out_strides[start_level:],
         plan.channels,
         formulas=formulas,
         inner_norm="batch" if plan.neck == "fpt_batch_norm" else "group",
-        window=window if formulas == "paper" else None,
+        window=published_window if plan.grounding_window is None else plan.grounding_window,
         key_budget=plan.key_budget,
+        self_levels=plan.self_levels,
         drop_block=plan.drop_block,
     )
     return ExtendedPyramid(

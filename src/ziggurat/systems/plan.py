@@ -19,6 +19,8 @@ class Plan:
         neck: Name of the neck; None where the head reads the maps as they are.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax;
             None for all.
+        self_levels: How many of the coarsest maps look at themselves there; None for all.
+        grounding_window: Side of the square that its grounding reads; None as published.
         drop_block: Share of what its transformers found that training sets to 0.
         num_keypoints: Points of each object; None where a system finds none.
     """
@@ -29,6 +31,8 @@ class Plan:
     depth: int = 0
     neck: str | None = None
     key_budget: int | None = None
+    self_levels: int | None = None
+    grounding_window: int | None = None
     drop_block: float = 0.0
     num_keypoints: int | None = None
 

@@ -76,6 +76,8 @@ def create_model(
     drop_path_rate: float | None = None,
     overlapping: bool = False,
     key_budget: int | None = None,
+    self_levels: int | None = None,
+    grounding_window: int | None = None,
     drop_block: float = 0.0,
     num_keypoints: int | None = None,
 ) -> Model:
@@ -95,6 +97,10 @@ def create_model(
             itself, and results are a mask for each.
         key_budget: Most keys that a pixel of a Feature Pyramid Transformer reads in a softmax; by
             default all. It bounds the cost, and changes results.
+        self_levels: How many of the coarsest maps look at themselves in such a neck; by default
+            all. On the finest that costs most; without it the model is another one.
+        grounding_window: Side of the square, in pixels, that a pixel of such a neck reads of each
+            coarser map; by default the whole map, and 5 in segmenters with "fpt_paper".
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
         num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
@@ -151,6 +157,8 @@ def create_model(
         head_depth=head_depth,
         overlapping=overlapping,
         key_budget=key_budget,
+        self_levels=self_levels,
+        grounding_window=grounding_window,
         num_keypoints=num_keypoints,
     )
     return build(identity, drop_path_rate=drop_path_rate, drop_block=drop_block)
@@ -229,6 +237,8 @@ def build(
         depth=depth or 0,
         neck=identity.neck,
         key_budget=identity.key_budget,
+        self_levels=identity.self_levels,
+        grounding_window=identity.grounding_window,
         drop_block=drop_block,
         num_keypoints=num_keypoints,
     )
@@ -354,7 +364,12 @@ def _check_transformer(identity: ModelIdentity, drop_block: float) -> None:
         ZigguratError: If there is one.
     """
     if identity.neck not in FPT_FORMULAS:
-        given = {"key_budget": identity.key_budget, "drop_block": drop_block or None}
+        given = {
+            "key_budget": identity.key_budget,
+            "self_levels": identity.self_levels,
+            "grounding_window": identity.grounding_window,
+            "drop_block": drop_block or None,
+        }
         _refuse(identity.name, f"model without the neck {' or '.join(FPT_FORMULAS)}", **given)
     if identity.key_budget is not None and identity.key_budget < 1:
         raise ZigguratError(f"key_budget must be at least 1, got {identity.key_budget}")

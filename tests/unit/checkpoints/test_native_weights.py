@@ -285,7 +285,8 @@ def test_a_description_that_is_not_right(weights: Path, case: str) -> None:
 
 def test_a_file_from_before_a_field_was_added(weights: Path) -> None:
     before = load_weights(weights)
-    _rewrite(weights, lambda v: v["identity"].pop("key_budget"))
+    for name in ("key_budget", "self_levels", "grounding_window", "num_keypoints"):
+        _rewrite(weights, lambda v, name=name: v["identity"].pop(name))
     assert load_weights(weights).identity == before.identity
 
 

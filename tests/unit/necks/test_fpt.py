@@ -115,6 +115,25 @@ def test_a_budget_of_keys_is_kept_and_changes_nothing_where_it_suffices() -> Non
     assert pool_keys(maps[0], None, least=1) is maps[0]
 
 
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_coarsest_maps_alone_look_at_themselves(count: int) -> None:
+    maps = pyramid([(16, 20), (8, 10)])
+    neck = neck_for(maps, (8, 16), self_levels=count)
+    found = neck(maps)
+    assert [x.shape[2:] for x in found] == [(16, 20), (8, 10)]
+    sum(x.square().sum() for x in found).backward()
+    for name, parameter in neck.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+    looks = neck.eval().looks([x[:1] for x in maps], 0.5, 0.5)
+    pairs = [(look.level, look.other) for look in looks]
+    assert pairs == {0: [(0, 1)], 1: [(0, 1), (1, 1)], 2: [(0, 0), (0, 1), (1, 1)]}[count]
+    sizes = [(16, 20), (8, 10)]
+    whole = neck_for(maps, (8, 16)).predicted_bytes(sizes, batch=1, learns=True)
+    fewer = neck.predicted_bytes(sizes, batch=1, learns=True)
+    assert (fewer < whole) == (count < 2)
+
+
 def test_local_attention_looks_where_it_reads() -> None:
     """With one-hot values, what a pixel found is where it looked."""
     attention = LocalAttention(4, 4, 3)
@@ -219,6 +238,8 @@ def test_bad_arguments() -> None:
         ({"window": 0}, "an odd side, got 0"),
         ({"window": 4, "formulas": "paper"}, "an odd side, got 4"),
         ({"key_budget": 0}, "at least 1, or None, got 0"),
+        ({"self_levels": -1}, "from 0 to the 2 maps, or None, got -1"),
+        ({"self_levels": 3}, "from 0 to the 2 maps, or None, got 3"),
         ({"dropout": 2.0}, "dropout must be at least 0 and below 1, got 2"),
         ({"drop_block": 1.5}, "drop_block must be at least 0 and below 1, got 1.5"),
         ({"in_strides": (8,)}, r"for each map, got \(4, 4\) and \(8,\)"),
