@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import pytest
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.config.fields import field_names
-from ziggurat.config.files import list_recipes
+from ziggurat.config.files import list_recipes, load_run
 from ziggurat.config.tree import RUNS
+from ziggurat.pretrained import PUBLISHED
+from ziggurat.weights.catalogue import FILES, files_for
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [
@@ -24,8 +27,14 @@ FIELDS = {f"--{name}" for task in RUNS for name in field_names(task)}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
-    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
-    return [(path.name, code) for path in DOCUMENTS for code in pattern.findall(path.read_text())]
+    """Name of the document and content of every block of a language, "" for commands."""
+    pattern = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [
+        (path.name, code)
+        for path in DOCUMENTS
+        for found, code in pattern.findall(path.read_text())
+        if found == language
+    ]
 
 
 @pytest.mark.parametrize(("document", "code"), blocks("python"))
@@ -37,18 +46,37 @@ def test_python_blocks_run(document: str, code: str, monkeypatch: pytest.MonkeyP
 
 def documented_commands() -> list[tuple[str, list[str]]]:
     """Every `ziggurat ...` of a code block or between backticks, as words after `ziggurat`."""
+    lines = [
+        (path.name, line)
+        for path in DOCUMENTS
+        for line in re.findall(r"`(ziggurat [^`\n]*)`", path.read_text())
+    ]
+    for name, block in blocks(""):
+        joined = block.replace("\\\n", " ")
+        lines += [(name, line) for line in joined.splitlines() if "ziggurat " in line]
     commands = []
-    for path in DOCUMENTS:
-        text = path.read_text()
-        lines = re.findall(r"`(ziggurat [^`\n]*)`", text)
-        for block in re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
-            joined = block.replace("\\\n", " ")
-            lines += [line for line in joined.splitlines() if "ziggurat " in line]
-        for line in lines:
-            words = shlex.split(line.split("#")[0].replace("[", "").replace("]", ""))
-            if "ziggurat" in words:
-                commands.append((path.name, words[words.index("ziggurat") + 1 :]))
+    for name, line in lines:
+        words = shlex.split(line.split("#")[0].replace("[", "").replace("]", ""))
+        if "ziggurat" in words:
+            commands.append((name, words[words.index("ziggurat") + 1 :]))
     return commands
+
+
+def fields_of(words: list[str]) -> list[str]:
+    """What `load_run` takes of the words after a recipe, and a folder where they name none."""
+    given = [
+        name if "=" in name else f"{name}={value}"
+        for name, value in pairwise([*words, ""])
+        if name.startswith("--") and "." in name
+    ]
+    return ["--data.root=my_data", *given]
+
+
+def starting_points() -> list[list[str]]:
+    """The recipes of the README's table, with their options."""
+    table = (ROOT / "README.md").read_text().partition("| you have | start from |\n")[2]
+    rows = table.partition("\n\n")[0]
+    return [shlex.split(words) for words in re.findall(r"`(\w+(?: --[^`]*)?)`", rows)]
 
 
 def test_commands_of_the_documents_exist() -> None:
@@ -64,8 +92,22 @@ def test_commands_of_the_documents_exist() -> None:
                 assert word.split("=")[0] in known, f"{name}: {word} of {words}"
         if words[0] == "train" and words[1:] and words[1].islower() and words[1][0] != "-":
             assert words[1] in list_recipes(), f"{name}: {words}"
+            load_run(words[1], fields_of(words[2:]))
     for verb in sorted({words[0] for _, words in commands if not words[0].startswith("-")}):
         assert main([verb, "--help"]) == 0, verb
+
+
+def test_weights_of_the_starting_points_can_be_downloaded() -> None:
+    points = starting_points()
+    assert len(points) > 5
+    for recipe, *words in points:
+        model = load_run(recipe, fields_of(words)).model
+        source = model.weights or model.backbone_weights
+        if source is None:
+            assert recipe.endswith(("_from_scratch", "_imagenet")), recipe
+            continue
+        file = files_for(model.name)[0] if source == PUBLISHED else FILES[source]
+        assert file.url is not None, recipe
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
