@@ -69,13 +69,14 @@ def create_model(
     """Build a model, with fresh or with trained weights.
 
     Args:
-        name: A published name ("p2t_small", "retinanet_p2t_small"), or a system ("retinanet")
-            together with `backbone`.
+        name: A published name ("p2t_small", "mask_rcnn_p2t_small"), that of any other combination
+            ("mask_rcnn_resnet50", "atss_fpt_pvt_v2_b0", "retinanet_timm:resnet18"), or a system
+            ("mask_rcnn") together with `backbone`.
         pretrained: False for fresh weights, True for the published ones, or which ones: a name of
             the catalogue, a path, or "hf:USER/NAME". With another number of classes than the file
             has, what depends on the classes keeps its fresh weights.
         use_ema: Load the weights that were averaged over the training, where a file has both.
-        backbone: Backbone of a system; a published name has its own.
+        backbone: Backbone of a system; the other names have their own.
         neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
         head_channels: Width of neck and head; by default as published.
@@ -167,14 +168,14 @@ def load_pretrained_backbone(
         What was loaded and what was left out, entry by entry.
     """
     if isinstance(backbone, TimmBackbone) and source is True:
-        _refuse_average(f"timm's weights of {name}", use_ema)
+        refuse_average(f"timm's weights of {name}", use_ema)
         report = timm_backbone.load_published(backbone)
         _log(name, "timm", report)
         return report
     path = find_weights(name.removesuffix(ADAPTER_ENDING), source)
     with _naming_what_to_remove(path, name):
         if is_native(path):
-            _refuse_average(path, use_ema)
+            refuse_average(path, use_ema)
             report = load_backbone(backbone, name, path)
         elif isinstance(backbone, TimmBackbone):
             report = timm_backbone.load_file(backbone, path, use_ema=use_ema)
@@ -205,7 +206,7 @@ def load_pretrained(
     path = find_weights(name, source)
     with _naming_what_to_remove(path, name):
         if is_native(path):
-            _refuse_average(path, use_ema)
+            refuse_average(path, use_ema)
             report = load_into(model, path, reset_classes=True)
         else:
             is_other = classes != zoo.NUM_CLASSES[model.identity.task]
@@ -337,7 +338,16 @@ def _is_wanted(pretrained: bool | str | Path, use_ema: bool) -> bool:
     return pretrained is not False
 
 
-def _refuse_average(source: object, use_ema: bool) -> None:
+def refuse_average(source: object, use_ema: bool) -> None:
+    """Raise if averaged weights are asked for where no file has a choice.
+
+    Args:
+        source: What the weights come from.
+        use_ema: Whether they are asked for.
+
+    Raises:
+        ZigguratError: If they are.
+    """
     if use_ema:
         raise ZigguratError(f"{source} holds weights once, averaged or not; leave use_ema out")
 

@@ -17,6 +17,8 @@ DetectorTask = Literal["detection", "instance_segmentation", "keypoint_detection
 Task = Literal["classification", DetectorTask, "semantic_segmentation"]
 ImageSize = tuple[int, int]
 """(height, width), always in this order."""
+UNLABELLED = 255
+"""Label of pixels of a label map that nobody labelled; they do not count."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,16 @@ class ObjectMasks:
         kept = torch.cat([self.pixels[:0], *(crops[index].flatten() for index in indices)])
         return ObjectMasks(kept, self.windows[indices].view(-1, 4), self.size)
 
-    def to(self, device: torch.device | str) -> "ObjectMasks":
-        """Copy to a device."""
-        return replace(self, pixels=self.pixels.to(device), windows=self.windows.to(device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ObjectMasks":
+        """Copy to a device.
+
+        Args:
+            device: Where to.
+            non_blocking: Whether to go on before all has arrived; only on the way to a GPU.
+        """
+        pixels = self.pixels.to(device, non_blocking=non_blocking)
+        windows = self.windows.to(device, non_blocking=non_blocking)
+        return replace(self, pixels=pixels, windows=windows)
 
     def pin_memory(self) -> "ObjectMasks":
         """Copy to page-locked memory."""
@@ -116,9 +125,14 @@ class Detections:
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
-    def to(self, device: torch.device | str) -> "Detections":
-        """Copy to a device."""
-        return self._each(lambda part: part.to(device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Detections":
+        """Copy to a device.
+
+        Args:
+            device: Where to.
+            non_blocking: Whether to go on before all has arrived; only on the way to a GPU.
+        """
+        return self._each(lambda part: part.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Detections":
         """Copy to page-locked memory."""
@@ -161,14 +175,19 @@ class LabelMap:
     """Class of every pixel of one image.
 
     Attributes:
-        labels: 0..K-1; in true maps 255 where nobody labelled.
+        labels: 0..K-1; in true maps `UNLABELLED` where nobody labelled.
     """
 
     labels: Integer[Tensor, "H W"]
 
-    def to(self, device: torch.device | str) -> "LabelMap":
-        """Copy to a device."""
-        return LabelMap(self.labels.to(device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "LabelMap":
+        """Copy to a device.
+
+        Args:
+            device: Where to.
+            non_blocking: Whether to go on before all has arrived; only on the way to a GPU.
+        """
+        return LabelMap(self.labels.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "LabelMap":
         """Copy to page-locked memory."""
@@ -187,9 +206,15 @@ class ClassMasks:
     masks: Bool[Tensor, "K H W"]
     ignored: Bool[Tensor, "H W"]
 
-    def to(self, device: torch.device | str) -> "ClassMasks":
-        """Copy to a device."""
-        return ClassMasks(self.masks.to(device), self.ignored.to(device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "ClassMasks":
+        """Copy to a device.
+
+        Args:
+            device: Where to.
+            non_blocking: Whether to go on before all has arrived; only on the way to a GPU.
+        """
+        masks = self.masks.to(device, non_blocking=non_blocking)
+        return ClassMasks(masks, self.ignored.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "ClassMasks":
         """Copy to page-locked memory."""
@@ -228,7 +253,7 @@ class Sample:
     """One image ready for a model.
 
     Attributes:
-        image: Normalised RGB image.
+        image: Image as the model's `preprocessing` says: normalised, channels in its order.
         target: Label of the image, its objects, its label map, the masks of its classes, or None
             where nothing is known.
         info: Where it comes from.
@@ -246,7 +271,8 @@ class Batch:
     """Images padded to one size, with zeros at the right and at the bottom.
 
     Attributes:
-        images: Normalised RGB images in channels_last memory.
+        images: Images as the model's `preprocessing` says: normalised, channels in its order, in
+            channels_last memory.
         image_sizes: Valid height and width of each image.
         targets: Labels (B,), or one `Detections` an image in pixels of the resized image, or one
             `LabelMap` or `ClassMasks` an image, or None where nothing is known.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
 
 Norm = Literal["batch", "frozen", "group"]
 """Batch norm; batch norm that is a fixed scale and shift; group norm of 32 groups."""
@@ -182,7 +183,7 @@ class ResNet(nn.Module):
             )
         self.out_channels = tuple(channels[1:])
         self.out_strides = tuple(strides[1:])
-        init_weights(self)
+        init_convolutions(self)
         self._frozen = [self.stem, *self.stages][:num_frozen_stages]
         for part in self._frozen:
             part.requires_grad_(False)
@@ -246,20 +247,6 @@ NORMS: dict[Norm, Callable[[int], nn.Module]] = {
     "frozen": FrozenBatchNorm,
     "group": _group_norm,
 }
-
-
-def init_weights(model: nn.Module) -> None:
-    """Draw convolutions from a normal distribution of sqrt(2 / fan out); norms are 1 and 0.
-
-    He et al., arXiv:1502.01852, in the outgoing direction. In a grouped convolution the fan out
-    counts all groups, as torchvision's weights of ResNeXt began.
-
-    Args:
-        model: The network.
-    """
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def resnet50(

@@ -17,7 +17,13 @@ from torch import Tensor, nn
 
 from ziggurat.layers.checkpointing import run_block, set_checkpointing
 from ziggurat.layers.conv_norm import ConvNorm
-from ziggurat.layers.semantics import DEPTH, Block, SemanticsInjection, init_weights, pool_tokens
+from ziggurat.layers.semantics import (
+    DEPTH,
+    SemanticsBlock,
+    SemanticsInjection,
+    init_weights,
+    pool_tokens,
+)
 from ziggurat.layers.stochastic_depth import drop_path_rates
 
 TOKEN_STRIDES = (4, 8, 16, 32)
@@ -118,7 +124,7 @@ class TopFormer(nn.Module):
         self.num_features = sum(self.token_channels)
         self.pyramid = TokenPyramid(rows, token_rows, in_channels)
         self.blocks = nn.ModuleList(
-            Block(self.num_features, num_heads, drop_path)
+            SemanticsBlock(self.num_features, num_heads, drop_path)
             for drop_path in drop_path_rates(drop_path_rate, (DEPTH,))[0]
         )
         # The finest tokens feed the transformer only.

@@ -97,7 +97,7 @@ class LoadReport:
         if self.has_unused_average:
             lines.append(
                 "the file also holds averaged weights (EMA), which were not loaded: they are with "
-                "`use_ema=True`, on the command line `--ema`"
+                "`use_ema=True`, on the command line `--ema`, in a run `--model.use_ema true`"
             )
         return "\n".join(lines)
 

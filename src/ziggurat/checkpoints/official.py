@@ -294,7 +294,7 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
         )
     is_system = any(name.startswith(("backbone.", "Conv_Body.", "conv_rpn_")) for name in weights)
     if any("backbone.stages." in name for name in weights):
-        return "ziggurat wrote it, load best.safetensors or last.safetensors with `load_weights`"
+        return "ziggurat wrote it, load best.safetensors or last.safetensors with `ziggurat.load`"
     if all(name.startswith("model.") for name in weights):
         return "all its names begin with 'model.', as Lightning saves them: take that off first"
     if isinstance(model, Detector | SemanticSegmenter) and not is_system:

@@ -177,7 +177,7 @@ def _unwrap(content: object, where: str, use_ema: bool) -> dict[str, Tensor]:
     if averaged and not plain and not use_ema:
         raise ZigguratError(
             f"{where} holds averaged weights only, under {averaged[0]!r}; ask for them with "
-            "`use_ema=True`, on the command line `--ema`"
+            "`use_ema=True`, on the command line `--ema`, in a run `--model.use_ema true`"
         )
     key = averaged[0] if use_ema else plain[0] if plain else None
     inner = _entries(outer[key]) if key is not None else outer

@@ -59,6 +59,25 @@ def require_fractions(section: str, **values: float | None) -> None:
         require(value is None or 0 <= value <= 1, f"{section}.{name}", value, "between 0 and 1")
 
 
+def require_default(config: object, field: str, *, is_read: bool, otherwise: str) -> None:
+    """Raise if a field that nothing reads in this run is not left at its default.
+
+    Args:
+        config: The section as it was set.
+        field: Section and name of the field, as on the command line.
+        is_read: Whether something reads the field.
+        otherwise: What the run is like where nothing does.
+    """
+    name = field.rpartition(".")[2]
+    value, default = getattr(config, name), getattr(type(config), name)
+    require(
+        is_read or value == default,
+        field,
+        value,
+        f"left at its default {default!r} where {otherwise}: nothing reads it there",
+    )
+
+
 def nearest(name: str, known: Collection[str]) -> str:
     """Return " Did you mean ...?" for an unknown name, or nothing where none is near."""
     near = nearest_name(name, known)

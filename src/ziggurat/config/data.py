@@ -6,6 +6,7 @@ from typing import Literal
 from ziggurat.config.checks import (
     require,
     require_counts,
+    require_default,
     require_fractions,
 )
 
@@ -202,6 +203,12 @@ class DetectionData:
                 (annotations, images),
                 "given together, or both null",
             )
+        for name, is_read, otherwise in (
+            ("crop_first_short_sides", self.crop_first > 0, "data.crop_first is 0"),
+            ("crop_first_sides", self.crop_first > 0, "data.crop_first is 0"),
+            ("jitter_side", self.scale_jitter is not None, "data.scale_jitter is null"),
+        ):
+            require_default(self, f"data.{name}", is_read=is_read, otherwise=otherwise)
 
     def _check_sides(self) -> None:
         sides = self.train_short_sides
@@ -293,6 +300,8 @@ class SegmentationData:
     """Probability of a horizontal flip."""
     distort: bool = True
     """Whether brightness, contrast, saturation and hue are changed at random in training."""
+    fast_train_resize: bool = False
+    """Whether training resizes faster, by at most a level of 255 beside the published pixels."""
     batch_size: int = 4
     """Training images per device and step."""
     eval_batch_size: int = 1

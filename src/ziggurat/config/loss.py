@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ziggurat.config.checks import require, require_fractions
+from ziggurat.config.checks import require, require_default, require_fractions
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class LossConfig:
     hard_below: float | None = None
     """Only pixels count whose true class has a lower probability than this; null counts all."""
     hard_share: float = 0.0625
-    """Part of the labelled pixels that counts at least, where loss.hard_below is given."""
+    """Part of the labelled pixels that counts at least; for loss.hard_below."""
     dice: float = 0.0
     """Weight of the Dice loss; 0 leaves it out."""
     lovasz: float = 0.0
@@ -29,7 +29,8 @@ class LossConfig:
     boundary: float = 0.0
     """Weight of the loss of contours; 0 leaves it out."""
     boundary_width: int = 5
-    """Side of the square in which two contours count as near each other, in pixels; odd."""
+    """Side of the square in which two contours count as near each other, in pixels, odd; for
+    loss.boundary."""
 
     def __post_init__(self) -> None:
         weights = {name: getattr(self, name) for name in ("pixels", "dice", "lovasz", "boundary")}
@@ -56,3 +57,9 @@ class LossConfig:
                 value,
                 "null where loss.pixels is 0: it changes that loss alone",
             )
+        for name, is_read, otherwise in (
+            ("normaliser", self.pixels > 0, "loss.pixels is 0"),
+            ("hard_share", below is not None, "loss.hard_below is null"),
+            ("boundary_width", self.boundary > 0, "loss.boundary is 0"),
+        ):
+            require_default(self, f"loss.{name}", is_read=is_read, otherwise=otherwise)

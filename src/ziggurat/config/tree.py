@@ -54,12 +54,17 @@ class ModelConfig:
     """Share of what such a neck found that training sets to 0, in squares of 3 pixels."""
     freeze_stages: int | None = None
     """Stages of the backbone that do not learn, from the input on; null lets all learn."""
+    freeze_norms: bool = False
+    """Whether the batch norms of the backbone stay as they are, for few images a step."""
     train_regions: int | None = None
     """Regions of an image that the second stage of a detector learns from; null for 512."""
     weights: str | None = None
-    """File the whole model starts from, ours or an official one; null starts anew."""
+    """Weights the whole model starts from: a file, ours or an official one, true for the published
+    ones, a name of `ziggurat list --weights`, or hf:USER/NAME; null starts anew."""
     backbone_weights: str | None = None
-    """File the backbone starts from, an official one or any of ours; null starts anew."""
+    """Weights the backbone starts from, given likewise; any file of ours; null starts anew."""
+    use_ema: bool = False
+    """Whether to take the weights that were averaged over a training, where a file has both."""
     reset_classes: bool = False
     """Whether model.weights may be of other classes: those of the same name are carried over from a
     file of ours, and the others begin anew, instead of being refused."""
@@ -81,6 +86,12 @@ class ModelConfig:
             "model.backbone_weights",
             self.backbone_weights,
             "null where model.weights is given, which holds the backbone too",
+        )
+        require(
+            not self.use_ema or self.weights is not None or self.backbone_weights is not None,
+            "model.use_ema",
+            self.use_ema,
+            "false where no weights are given",
         )
         require(
             not self.reset_classes or self.weights is not None,
@@ -173,8 +184,9 @@ class TrainerConfig:
     """Optimizer steps that end the run, and with it a cosine; milestones stay where they are."""
     max_minutes: float | None = None
     """Minutes after which the run is stopped; the schedule follows with schedule.follow_clock."""
-    precision: Literal["32", "bf16", "fp16"] = "32"
-    """Numbers in forward and backward; bf16 and fp16 are mixed precision."""
+    precision: Literal["32", "tf32", "bf16", "fp16"] = "32"
+    """Numbers in forward and backward; tf32 is float32 but for products, on NVIDIA's GPUs since
+    Ampere, bf16 and fp16 are mixed precision."""
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Kind of device; auto takes the fastest there is."""
     devices: int | None = None
@@ -255,6 +267,12 @@ class TrainerConfig:
             "trainer.precision",
             self.precision,
             "32 or bf16 on a CPU",
+        )
+        require(
+            self.precision != "tf32" or self.accelerator in ("auto", "cuda"),
+            "trainer.precision",
+            self.precision,
+            f"32 or bf16 where trainer.accelerator is {self.accelerator}",
         )
 
     def total_steps(self, steps_per_epoch: int) -> int:

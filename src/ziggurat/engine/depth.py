@@ -5,6 +5,7 @@ from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm
 
 from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.gpvit_adapter import GPViTAdapter
@@ -118,6 +119,33 @@ def freeze_stages(model: Model, count: int, say: Callable[[str], None]) -> list[
         f"{number / 1e6:.1f} M parameters"
     )
     return frozen
+
+
+def freeze_norms(model: Model, say: Callable[[str], None]) -> list[nn.Module]:
+    """Let the batch norms of the backbone neither gather statistics nor learn.
+
+    Detectors see too few images at once to gather statistics, so that those of ImageNet serve.
+
+    Args:
+        model: Its parameters are marked.
+        say: Is told how many there are.
+
+    Returns:
+        The norms, which must stay in evaluation mode.
+
+    Raises:
+        ZigguratError: If the backbone has none.
+    """
+    norms = [part for part in model.backbone.modules() if isinstance(part, BatchNorm)]
+    if not norms:
+        raise ZigguratError(
+            f"the backbone {model.identity.backbone} has no batch norms that learn; leave "
+            "model.freeze_norms out"
+        )
+    for norm in norms:
+        norm.requires_grad_(False)
+    say(f"frozen: the {len(norms)} batch norms of the backbone {model.identity.backbone}")
+    return [*norms]
 
 
 def _of_kind(table: Mapping[type[nn.Module], Any], backbone: nn.Module, what: str) -> Any:  # noqa: ANN401  whatever is in the table

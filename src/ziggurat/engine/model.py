@@ -15,7 +15,7 @@ from ziggurat.data.class_frequency import class_pixels
 from ziggurat.data.class_masks import ClassMaskFolder
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.engine.data import RunData
-from ziggurat.engine.depth import freeze_stages
+from ziggurat.engine.depth import freeze_norms, freeze_stages
 from ziggurat.engine.memory import runs_on_cpu
 from ziggurat.engine.regions import limit_regions
 from ziggurat.errors import ZigguratError
@@ -28,7 +28,12 @@ from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
-from ziggurat.pretrained import find_weights, load_pretrained_backbone, source_of
+from ziggurat.pretrained import (
+    find_weights,
+    load_pretrained_backbone,
+    refuse_average,
+    source_of,
+)
 from ziggurat.zoo import Model, create_model, task_of
 
 
@@ -121,9 +126,30 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
                 f"trains without the feed-forward kernel, slower and in more memory: {error} "
                 "(trainer.use_kernel=false does without it, too)"
             )
-    if config.model.freeze_stages is None:
+    return _freeze(model, config, say)
+
+
+def _freeze(model: Model, config: TrainConfig, say: Callable[[str], None]) -> list[nn.Module]:
+    wanted = config.model
+    if wanted.freeze_stages is None and not wanted.freeze_norms:
         return []
-    return freeze_stages(model, config.model.freeze_stages, say)
+    if wanted.weights is None and wanted.backbone_weights is None:
+        raise ZigguratError(
+            "model.freeze_stages and model.freeze_norms keep parts of the backbone as they are, "
+            "and without weights they are random; give model.backbone_weights, or train all "
+            "with model.freeze_stages null and model.freeze_norms false"
+        )
+    if wanted.freeze_norms and config.trainer.sync_batch_norm:
+        raise ZigguratError(
+            "model.freeze_norms lets the backbone's batch norms gather no statistics, and "
+            "trainer.sync_batch_norm gathers them over all processes; choose one of the two"
+        )
+    frozen = []
+    if wanted.freeze_stages is not None:
+        frozen += freeze_stages(model, wanted.freeze_stages, say)
+    if wanted.freeze_norms:
+        frozen += freeze_norms(model, say)
+    return frozen
 
 
 def _can_use_kernel(config: TrainConfig) -> bool:
@@ -166,8 +192,15 @@ def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None
     wanted = config.model
     if wanted.backbone_weights is not None:
         name, source = model.identity.backbone, source_of(wanted.backbone_weights)
-        say(load_pretrained_backbone(model.backbone, name, source).summary())
+        report = load_pretrained_backbone(model.backbone, name, source, use_ema=wanted.use_ema)
+        say(report.summary())
     if wanted.weights is not None:
         path = find_weights(model.identity.name, source_of(wanted.weights))
-        load = load_into if is_native(path) else load_official
-        say(load(model, path, reset_classes=wanted.reset_classes).summary())
+        if is_native(path):
+            refuse_average(path, wanted.use_ema)
+            report = load_into(model, path, reset_classes=wanted.reset_classes)
+        else:
+            report = load_official(
+                model, path, reset_classes=wanted.reset_classes, use_ema=wanted.use_ema
+            )
+        say(report.summary())

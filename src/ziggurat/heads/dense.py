@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.conv_norm import ConvNorm
-from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid, pad_to_multiple
+from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid
 from ziggurat.ops.boxes import scale_boxes
 from ziggurat.ops.candidates import CandidateRule, best_candidates
 from ziggurat.ops.nms import BoxCandidates
+from ziggurat.ops.padding import aligned_size
 from ziggurat.types import ImageSize
 
 PRIOR = 0.01
@@ -149,7 +150,7 @@ def counted_anchors(
         grid: Anchors of a cell.
         image_size: Height and width of the image without its padding.
     """
-    counted = pad_to_multiple(image_size, SIZE_DIVISOR)
+    counted = aligned_size(image_size, SIZE_DIVISOR)
     return [
         grid.valid(map_size(level), stride, counted, level.device)
         for level, stride in zip(maps, strides, strict=True)

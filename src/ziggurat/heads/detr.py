@@ -18,6 +18,7 @@ from torchvision.ops import box_convert, generalized_box_iou, generalized_box_io
 from ziggurat.layers.query_attention import QueryAttention, QueryFeedForward
 from ziggurat.layers.sine_position import sine_position
 from ziggurat.ops.boxes import clip_boxes, scale_boxes
+from ziggurat.ops.precision import at_least_float32
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.ops.set_matching import match_one_to_one
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
@@ -175,7 +176,7 @@ class DETRHead(nn.Module):
         y = found
         for linear in self.box_linears:
             y = linear(y).relu()
-        return DETROutput(self.cls_logits(found), self.boxes(y).sigmoid())
+        return DETROutput(self.cls_logits(found), at_least_float32(self.boxes(y)).sigmoid())
 
     def _valid(
         self, level: Float[Tensor, "B _ h w"], image_sizes: Sequence[ImageSize]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
 
 
 class FCNHead(nn.Module):
@@ -33,6 +34,7 @@ class FCNHead(nn.Module):
     ) -> None:
         super().__init__()
         self.conv = ConvNorm(in_channels[-1], channels, 3)
+        init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:

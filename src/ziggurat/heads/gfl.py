@@ -32,6 +32,7 @@ from ziggurat.ops.atss_matching import match_by_statistics
 from ziggurat.ops.boxes import clip_boxes, paired_iou
 from ziggurat.ops.matching import IGNORED
 from ziggurat.ops.nms import HARD, BoxCandidates, Suppression
+from ziggurat.ops.precision import without_autocast
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Detections, ImageSize, check_same_length, scale_between
 
@@ -246,7 +247,8 @@ def _expectation(
 ) -> Float[Tensor, "P 4"]:
     """Mean distance of each edge (eq. 4 of the paper)."""
     probability = edges.view(-1, 4, MAX_DISTANCE + 1).softmax(dim=2)
-    return probability @ distances.to(edges.dtype)
+    with without_autocast(edges.device):
+        return probability @ distances.to(edges.dtype)
 
 
 def _boxes(points: Float[Tensor, "P 2"], distances: Float[Tensor, "P 4"]) -> Float[Tensor, "P 4"]:

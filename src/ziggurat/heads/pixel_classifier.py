@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from ziggurat.layers.resize import resize_like
 
 
 class PixelClassifier(nn.Module):
@@ -27,16 +28,6 @@ class PixelClassifier(nn.Module):
         """Return the logits."""
         logits: Tensor = self.logits(self.dropout(x))
         return logits
-
-
-def resize_like(x: Float[Tensor, "B C h w"], like: Tensor) -> Float[Tensor, "B C H W"]:
-    """Resize a map bilinearly to the height and width of another.
-
-    Args:
-        x: The map.
-        like: Map whose size the result has.
-    """
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)
 
 
 def sum_at_first_size(maps: Iterable[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B C H W"]:

@@ -16,6 +16,7 @@ from torchvision.ops import generalized_box_iou_loss
 
 from ziggurat.heads.roi_samples import RegionSamples
 from ziggurat.layers.conv_norm import ConvNorm, NormBuilder
+from ziggurat.layers.initialization import init_convolutions
 from ziggurat.layers.linear_norm import LinearNorm
 from ziggurat.ops.boxes import Stds, decode_deltas, encode_deltas, scale_boxes
 from ziggurat.ops.nms import BoxCandidates
@@ -77,6 +78,7 @@ class BoxHead(nn.Module):
         self.convs = nn.ModuleList(
             ConvNorm(in_channels, in_channels, 3, norm=norm) for _ in range(num_convs)
         )
+        init_convolutions(self)
         widths = [in_channels * num_cells, *[HIDDEN] * num_linears]
         self.linears = nn.ModuleList(
             nn.Linear(a, b) if linear_norm is None else LinearNorm(a, b, linear_norm)

@@ -16,7 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from ziggurat.ops.anchors import SIZE_DIVISOR, AnchorGrid, pad_to_multiple
+from ziggurat.heads.dense import anchors_of, by_anchor, counted_anchors
+from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.boxes import decode_deltas, encode_deltas
 from ziggurat.ops.matching import IGNORED, match_by_iou
 from ziggurat.ops.ranking import best_indices
@@ -107,9 +108,9 @@ class RPN(nn.Module):
             image_sizes: Height and width of each image without its padding.
         """
         check_same_length("loss", targets=targets, image_sizes=image_sizes)
-        anchors = torch.cat(self._anchors(raw))
-        logits = torch.cat([_by_anchor(level, 1) for level in raw.objectness], dim=1).float()
-        deltas = torch.cat([_by_anchor(level, 4) for level in raw.box_deltas], dim=1).float()
+        anchors = torch.cat(anchors_of(raw.objectness, self.strides, self.settings.anchors))
+        logits = torch.cat(by_anchor(raw.objectness, 1), dim=1).float()
+        deltas = torch.cat(by_anchor(raw.box_deltas, 4), dim=1).float()
         objectness = logits.sum() * 0
         box = deltas.sum() * 0
         num_samples = 0
@@ -155,12 +156,8 @@ class RPN(nn.Module):
     def _is_counted(
         self, raw: RPNOutput, anchors: Float[Tensor, "N 4"], size: ImageSize
     ) -> Bool[Tensor, " N"]:
-        padded = pad_to_multiple(size, SIZE_DIVISOR)
         counted = torch.cat(
-            [
-                self.settings.anchors.valid(_map_size(level), stride, padded, anchors.device)
-                for level, stride in zip(raw.objectness, self.strides, strict=True)
-            ]
+            counted_anchors(raw.objectness, self.strides, self.settings.anchors, size)
         )
         if self.settings.is_inside_only:
             counted &= (anchors[:, :2] >= 0).all(dim=1)
@@ -180,16 +177,16 @@ class RPN(nn.Module):
         """
         count = NUM_CANDIDATES[is_training]
         limit = self.settings.num_proposals_trained if is_training else 1000
-        all_anchors = self._anchors(raw)
+        all_anchors = anchors_of(raw.objectness, self.strides, self.settings.anchors)
         proposals = []
         for i, size in enumerate(image_sizes):
             boxes, scores, numbers = [], [], []
-            for number, (anchors, objectness, deltas) in enumerate(
-                zip(all_anchors, raw.objectness, raw.box_deltas, strict=True)
-            ):
-                score = _by_anchor(objectness[i : i + 1], 1)[0, :, 0].float().sigmoid()
+            objectness = by_anchor([level[i : i + 1] for level in raw.objectness], 1)
+            deltas = by_anchor([level[i : i + 1] for level in raw.box_deltas], 4)
+            for number, anchors in enumerate(all_anchors):
+                score = objectness[number][0, :, 0].float().sigmoid()
                 best = best_indices(score, count)
-                chosen = _by_anchor(deltas[i : i + 1], 4)[0, best].float()
+                chosen = deltas[number][0, best].float()
                 boxes.append(decode_deltas(anchors[best], chosen, size))
                 scores.append(score[best])
                 numbers.append(torch.full_like(best, number))
@@ -201,18 +198,3 @@ class RPN(nn.Module):
             keep = batched_nms(rows[:, :4], rows[:, 4], level_of, PROPOSAL_NMS_IOU)
             proposals.append(rows[keep[:limit]])
         return proposals
-
-    def _anchors(self, raw: RPNOutput) -> list[Float[Tensor, "_ 4"]]:
-        return [
-            self.settings.anchors.level(_map_size(level), stride, level.device)
-            for level, stride in zip(raw.objectness, self.strides, strict=True)
-        ]
-
-
-def _map_size(level: Tensor) -> ImageSize:
-    return level.shape[2], level.shape[3]
-
-
-def _by_anchor(level: Float[Tensor, "B _ h w"], width: int) -> Float[Tensor, "B n {width}"]:
-    """View a (B, A * width, h, w) map as one row an anchor, in the order of the anchors."""
-    return level.permute(0, 2, 3, 1).reshape(level.shape[0], -1, width)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.tokens import to_map, to_tokens
 
@@ -64,6 +65,7 @@ class SegFormerHead(nn.Module):
         super().__init__()
         self.projections = nn.ModuleList(ConvNorm(c, channels, 1) for c in in_channels)
         self.mixing = Mixing(len(in_channels), channels)
+        init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
 
 
 class SemanticFPNHead(nn.Module):
@@ -39,6 +40,7 @@ class SemanticFPNHead(nn.Module):
         for width, stride in zip(in_channels, in_strides, strict=True):
             doublings = (stride // in_strides[0]).bit_length() - 1
             self.chains.append(_Chain(width, channels, doublings))
+        init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, levels: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:

@@ -155,7 +155,7 @@ class SparseRCNNHead(nn.Module):
         proposals = self.proposal_features.weight.expand(count, -1, -1)
         all_logits, all_boxes = [], []
         for stage in self.stages:
-            regions = self.pooling(features, list(boxes.detach().to(features[0].dtype)))
+            regions = self.pooling(features, list(boxes.detach()))
             logits, deltas, proposals = stage(proposals, regions)
             moved = decode_deltas(boxes.flatten(0, 1), deltas.flatten(0, 1).float(), None, STDS)
             all_logits.append(logits)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ziggurat.heads.pixel_classifier import PixelClassifier, sum_at_first_size
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
 
 
 class TopFormerHead(nn.Module):
@@ -27,6 +28,7 @@ class TopFormerHead(nn.Module):
     ) -> None:
         super().__init__()
         self.mixing = ConvNorm(channels, channels, 1, groups=channels if is_depthwise else 1)
+        init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B C _ _"]]) -> Float[Tensor, "B K H W"]:

@@ -18,9 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.pixel_classifier import resize_like
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.query_attention import QueryAttention, QueryFeedForward
+from ziggurat.layers.resize import resize_like
 from ziggurat.layers.sine_position import sine_position
 
 DEPTH = 4

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ziggurat.heads.pixel_classifier import PixelClassifier, resize_like
+from ziggurat.heads.pixel_classifier import PixelClassifier
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.initialization import init_convolutions
+from ziggurat.layers.resize import resize_like
 from ziggurat.ops.pooling import pyramid_average_pool
 
 POOLED_SIDES = (1, 2, 3, 6)
@@ -67,6 +69,7 @@ class UPerNetHead(nn.Module):
         self.lateral_convs = nn.ModuleList(ConvNorm(c, channels, 1) for c in in_channels[:-1])
         self.output_convs = nn.ModuleList(ConvNorm(channels, channels, 3) for _ in in_channels[:-1])
         self.bottleneck = ConvNorm(len(in_channels) * channels, channels, 3)
+        init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:

@@ -15,7 +15,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.layers.conv_norm import NormBuilder
 from ziggurat.layers.local_attention import LocalAttention
 from ziggurat.layers.pointwise import PointwiseConv
-from ziggurat.layers.rendering_transformer import resize_to
+from ziggurat.layers.resize import resize_like
 from ziggurat.layers.self_transformer import PartPrior, pool_keys
 from ziggurat.layers.tokens import to_map, to_tokens
 from ziggurat.ops.mixture_attention import (
@@ -38,9 +38,9 @@ class GroundingTransformer(nn.Module):
     Args:
         channels: Channels of both maps.
         norm: Builds the norm behind the last projection, or None for none.
-        similarity: How pixels are compared: "dot" (which the pyramid uses), "embedded" (softmax of
-            dot products), "gaussian" (the same of the maps themselves), or "concatenate" (ReLU of
-            a projection of both).
+        similarity: How pixels are compared: "dot", "embedded" (softmax of dot products), "gaussian"
+            (the same of the maps themselves), or "concatenate" (ReLU of a projection of both). The
+            published code has all four, and its pyramids use the first.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class LocalGrounding(nn.Module):
 
 
 def _side_by_side(fine: Tensor, coarse: Tensor) -> Tensor:
-    return torch.cat((fine, resize_to(coarse, fine)), dim=1)
+    return torch.cat((fine, resize_like(coarse, fine)), dim=1)
 
 
 def mean_of_positive_sums(

@@ -19,6 +19,23 @@ def init_linear_and_norm(module: nn.Module) -> None:
             nn.init.zeros_(child.bias)
 
 
+def init_convolutions(module: nn.Module) -> None:
+    """Draw convolutions from a normal distribution of variance 2 / fan out; biases 0.
+
+    He et al., arXiv:1502.01852, in the outgoing direction: torchvision's networks began so, and so
+    do the convolutions with a norm in the heads of OpenMMLab. In a grouped convolution the fan out
+    counts all groups.
+
+    Args:
+        module: What holds the convolutions.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+
+
 def init_caffe2(module: nn.Module) -> None:
     """Draw weights as Detectron does: convolutions by fan out, linear layers by fan in; biases 0.
 

@@ -67,6 +67,8 @@ class LocalAttention(nn.Module):
 class LocalAttentionStem(nn.Module):
     """The same with several maps of values, which are mixed by where in the window they stand.
 
+    The published code has it for the beginning of a network, and none of its pyramids uses it.
+
     Args:
         in_channels: Channels of the map.
         out_channels: Channels of the result.

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.conv_norm import ConvNorm, NormBuilder
+from ziggurat.layers.resize import resize_like
 
 
 class RenderingTransformer(nn.Module):
@@ -31,7 +32,7 @@ class RenderingTransformer(nn.Module):
     ) -> Float[Tensor, "B C h w"]:
         """Return the coarse map with the details of the fine one."""
         gate = F.relu(self.gate(fine.mean(dim=(2, 3), keepdim=True)))
-        return F.relu(resize_to(self.fine(fine), coarse) + self.coarse(coarse) * gate)
+        return F.relu(resize_like(self.fine(fine), coarse) + self.coarse(coarse) * gate)
 
 
 class PlainRendering(nn.Module):
@@ -53,12 +54,5 @@ class PlainRendering(nn.Module):
     ) -> Float[Tensor, "B C h w"]:
         """Return the coarse map with the details of the fine one."""
         gated = self.coarse(coarse * fine.mean(dim=(2, 3), keepdim=True))
-        rendered: Tensor = self.refine(gated + resize_to(self.fine(fine), coarse))
+        rendered: Tensor = self.refine(gated + resize_like(self.fine(fine), coarse))
         return rendered
-
-
-def resize_to(x: Float[Tensor, "B C h w"], like: Float[Tensor, "B C H W"]) -> Tensor:
-    """Resize a map to the size of another, bilinearly, if it does not have it already."""
-    if x.shape[2:] == like.shape[2:]:
-        return x
-    return F.interpolate(x, size=like.shape[2:], mode="bilinear", align_corners=False)

@@ -30,7 +30,7 @@ DEPTH = 4
 MLP_RATIO = 2
 
 
-class Attention(nn.Module):
+class SemanticsAttention(nn.Module):
     """Self-attention of which every projection is a 1x1 convolution with a batch norm.
 
     There is no other norm in a block: batch norms fold into the convolutions at inference, which a
@@ -65,7 +65,7 @@ class Attention(nn.Module):
         return to_tokens(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
-class FeedForward(nn.Module):
+class SemanticsFeedForward(nn.Module):
     """Feed-forward block with a depthwise convolution in the middle.
 
     Args:
@@ -85,7 +85,7 @@ class FeedForward(nn.Module):
         return y
 
 
-class Block(nn.Module):
+class SemanticsBlock(nn.Module):
     """Attention and feed-forward, each added to its input, without a norm in front.
 
     Args:
@@ -96,8 +96,8 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, num_heads: int, drop_path: float) -> None:
         super().__init__()
-        self.attn = Attention(dim, num_heads)
-        self.mlp = FeedForward(dim, dim * MLP_RATIO)
+        self.attn = SemanticsAttention(dim, num_heads)
+        self.mlp = SemanticsFeedForward(dim, dim * MLP_RATIO)
         self.drop_path = stochastic_depth(drop_path)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-TURN = 1 << 20
-"""Logits that are looked at together."""
+CPU_TURN = 1 << 20
+"""Logits that are looked at together on a CPU, whose caches hold them."""
+OTHER_TURN = 1 << 24
+"""The same on other devices, which want fewer and larger pieces of work."""
 
 
 def background_focal_loss(
@@ -38,18 +40,18 @@ class _Background(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, counted: Tensor, gamma: float) -> Tensor:  # noqa: ANN401
         ctx.save_for_backward(logits, counted)
         ctx.gamma = gamma
-        rows = max(1, TURN // max(1, logits.shape[1]))
+        rows = _rows(logits)
         total = logits.new_zeros(())
         for x, kept in zip(logits.split(rows), counted.split(rows), strict=True):
             terms = x.sigmoid().pow_(gamma).mul_(F.softplus(x))
-            total += terms.sum(dim=1)[kept].sum()
+            total += _sum_of(terms.sum(dim=1), kept)
         return total
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         logits, counted = ctx.saved_tensors
         gamma = ctx.gamma
-        rows = max(1, TURN // max(1, logits.shape[1]))
+        rows = _rows(logits)
         result = torch.empty_like(logits)
         for x, kept, out in zip(
             logits.split(rows), counted.split(rows), result.split(rows), strict=True
@@ -59,3 +61,16 @@ class _Background(torch.autograd.Function):
             slope = (1 - p).mul_(F.softplus(x)).mul_(gamma).add_(p).mul_(p.pow(gamma))
             out.copy_(slope * (kept[:, None] * grad))
         return result, None, None
+
+
+def _rows(logits: Float[Tensor, "A K"]) -> int:
+    """Return how many anchors are looked at together."""
+    turn = CPU_TURN if logits.device.type == "cpu" else OTHER_TURN
+    return max(1, turn // max(1, logits.shape[1]))
+
+
+def _sum_of(values: Float[Tensor, " A"], counted: Bool[Tensor, " A"]) -> Float[Tensor, ""]:
+    if values.device.type == "cpu":
+        return values[counted].sum()
+    # To pick them out, the processor would wait for the device to count them.
+    return torch.where(counted, values, 0.0).sum()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ziggurat.errors import ZigguratError
 from ziggurat.losses.band_sums import band_sums
-from ziggurat.losses.pixels import IGNORED_LABEL, Normaliser, stack_labels
-from ziggurat.types import ClassMasks, LabelMap
+from ziggurat.losses.pixels import Normaliser, stack_labels
+from ziggurat.types import UNLABELLED, ClassMasks, LabelMap
 
 
 def mask_cross_entropy(
@@ -58,7 +58,7 @@ def stack_masks(
     if maps:
         labels = stack_labels(maps)
         classes = torch.arange(num_classes, device=labels.device)
-        return labels[:, None] == classes[:, None, None], labels != IGNORED_LABEL
+        return labels[:, None] == classes[:, None, None], labels != UNLABELLED
     images = [target for target in targets if isinstance(target, ClassMasks)]
     height, width = (max(image.ignored.shape[side] for image in images) for side in (0, 1))
     masks = images[0].masks.new_zeros((len(images), num_classes, height, width))

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from ziggurat.losses.band_sums import band_sums
-from ziggurat.losses.pixels import IGNORED_LABEL
+from ziggurat.types import UNLABELLED
 
 
 def dice_loss(
@@ -48,7 +48,7 @@ def _exclusive_sums(
     values: Float[Tensor, "R W K"], labels: Integer[Tensor, "R W"]
 ) -> Float[Tensor, "3 K"]:
     """Return overlap, predicted size and true size of each class."""
-    counted = labels != IGNORED_LABEL
+    counted = labels != UNLABELLED
     known = labels.masked_fill(~counted, 0).long()
     p = values.softmax(dim=2) * counted[..., None]
     own = p.gather(2, known[..., None]).flatten()

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from ziggurat.losses.pixels import IGNORED_LABEL, pixel_losses
+from ziggurat.losses.pixels import pixel_losses
+from ziggurat.types import UNLABELLED
 
 
 def hard_pixels(
@@ -29,7 +30,7 @@ def hard_pixels(
         below: A pixel is hard if its true class has a lower probability than this.
         share: Part of the labelled pixels that counts at least, the hardest first.
     """
-    counted = labels != IGNORED_LABEL
+    counted = labels != UNLABELLED
     losses = pixel_losses(logits, labels)
     hard = losses > -torch.log(losses.new_tensor(below))
     known = losses[counted]

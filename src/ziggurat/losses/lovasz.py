@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ziggurat.ops.precision import to_float64
+
 
 def lovasz_loss(
     probability: Float[Tensor, "B H W"],
@@ -36,8 +38,8 @@ def iou_slopes(true: Float[Tensor, " P"]) -> Float[Tensor, " P"]:
         true: 1 where a pixel is of the class, else 0, by falling error.
     """
     # Counted in 64 bits: sums of ones in 32 bits stop growing at 16 million.
-    found = true.double().cumsum(0)
-    positions = torch.arange(1, len(true) + 1, dtype=torch.float64, device=true.device)
+    found = to_float64(true).cumsum(0)
+    positions = torch.arange(1, len(true) + 1, dtype=torch.float64, device=found.device)
     total = found[-1:]
     loss = 1 - (total - found) / (total + positions - found)
-    return torch.diff(loss, prepend=loss.new_zeros(1)).to(true.dtype)
+    return torch.diff(loss, prepend=loss.new_zeros(1)).to(true)

@@ -12,10 +12,8 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ziggurat.losses.bands import BandResize, classes_last
-from ziggurat.types import LabelMap
+from ziggurat.types import UNLABELLED, LabelMap
 
-IGNORED_LABEL = 255
-"""Label of pixels that do not count."""
 Normaliser = Literal["all", "labelled"]
 """What a sum over pixels is divided by."""
 
@@ -41,14 +39,14 @@ def pixel_cross_entropy(
             with a factor above 0 where there are factors.
         factors: Factor of each pixel.
     """
-    weights = (labels != IGNORED_LABEL).to(torch.float32)
+    weights = (labels != UNLABELLED).to(torch.float32)
     if factors is not None:
         weights = weights * factors
     count: Tensor | int = labels.numel()
     if normaliser == "labelled":
         count = weights.count_nonzero().clamp(min=1)
     if class_weights is not None:
-        known = labels.masked_fill(labels == IGNORED_LABEL, 0)
+        known = labels.masked_fill(labels == UNLABELLED, 0)
         weights = weights * class_weights.to(weights)[known.long()]
     # Without autograd the gradient, half of the work, is left out.
     wants_gradient = torch.is_grad_enabled() and logits.requires_grad
@@ -66,7 +64,7 @@ def pixel_losses(
         labels: Class of each pixel, or 255 where it does not count.
     """
     with torch.no_grad():
-        weights = (labels != IGNORED_LABEL).to(torch.float32)
+        weights = (labels != UNLABELLED).to(torch.float32)
         return _losses_and_gradient(logits, labels, weights, wants_gradient=False)[0]
 
 
@@ -111,7 +109,7 @@ def _losses_and_gradient(
         for rows in resize.bands(num_classes):
             weight = weights[index, rows].reshape(-1, 1)
             label = labels[index, rows].reshape(-1, 1).long()
-            label = label.masked_fill(label == IGNORED_LABEL, 0)
+            label = label.masked_fill(label == UNLABELLED, 0)
             values = resize.enlarge(x, rows).reshape(-1, num_classes)
             # Step by step: on a CPU `log_softmax` takes several times as long for fewer than 16
             # classes, and no less for 150.
@@ -136,7 +134,7 @@ def stack_labels(maps: Sequence[LabelMap]) -> Integer[Tensor, "B H W"]:
         maps: Label maps, one an image, of the sizes of the images.
     """
     height, width = (max(m.labels.shape[side] for m in maps) for side in (0, 1))
-    stacked = maps[0].labels.new_full((len(maps), height, width), IGNORED_LABEL)
+    stacked = maps[0].labels.new_full((len(maps), height, width), UNLABELLED)
     for row, found in zip(stacked, maps, strict=True):
         row[: found.labels.shape[0], : found.labels.shape[1]] = found.labels
     return stacked

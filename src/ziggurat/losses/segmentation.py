@@ -19,8 +19,8 @@ from ziggurat.losses.class_masks import mask_cross_entropy, stack_masks
 from ziggurat.losses.dice import dice_loss, mask_dice_loss
 from ziggurat.losses.hard_pixels import hard_pixels
 from ziggurat.losses.lovasz import lovasz_loss
-from ziggurat.losses.pixels import IGNORED_LABEL, Normaliser, pixel_cross_entropy, stack_labels
-from ziggurat.types import ClassMasks, LabelMap
+from ziggurat.losses.pixels import Normaliser, pixel_cross_entropy, stack_labels
+from ziggurat.types import UNLABELLED, ClassMasks, LabelMap
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class SegmentationLoss:
             )
         if self.dice:
             losses["dice"] = self.dice * dice_loss(logits, labels)
-        counted = labels != IGNORED_LABEL
+        counted = labels != UNLABELLED
         if self.lovasz or self.boundary:
             truths = [(int(k), labels == k) for k in labels[counted].unique()]
             losses |= self._of_classes(logits, truths, counted, is_exclusive=True)

@@ -103,7 +103,8 @@ class Detector(nn.Module):
         """Return the head's raw output.
 
         Args:
-            images: Normalised RGB images, padded with zeros at the right and at the bottom.
+            images: Images as `preprocessing` says: normalised, channels in its order; padded with
+                zeros at the right and at the bottom.
             image_sizes: Height and width of each image without its padding; by default no image
                 is padded.
 

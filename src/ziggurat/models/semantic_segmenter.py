@@ -35,7 +35,8 @@ class SemanticSegmenter(nn.Module):
     """Images to the class of every pixel.
 
     Two classes, background and object, are two classes like any others: their softmax is the
-    sigmoid of the difference of two logits. One class alone needs `overlapping`.
+    sigmoid of the difference of two logits. One class alone needs an identity whose classes may
+    overlap.
 
     Attributes:
         training_loss: What `loss` computes; a training run sets it, and weights do not carry it.
@@ -51,7 +52,6 @@ class SemanticSegmenter(nn.Module):
         identity: What builds this model again.
         classes: Name of each class.
         preprocessing: What the model expects of an image.
-        overlapping: Whether classes may overlap, each pixel being asked for each class by itself.
     """
 
     def __init__(
@@ -65,7 +65,6 @@ class SemanticSegmenter(nn.Module):
         identity: ModelIdentity,
         classes: tuple[str, ...],
         preprocessing: FitAligned,
-        overlapping: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -77,8 +76,12 @@ class SemanticSegmenter(nn.Module):
         self.classes = classes
         self.palette: tuple[Colour, ...] | None = None
         self.preprocessing = preprocessing
-        self.overlapping = overlapping
         self.training_loss = SegmentationLoss()
+
+    @property
+    def overlapping(self) -> bool:
+        """Whether classes may overlap, each pixel being asked for each class by itself."""
+        return self.identity.overlapping
 
     def forward(
         self, images: Float[Tensor, "B 3 H W"], image_sizes: Sequence[ImageSize] | None = None
@@ -86,7 +89,8 @@ class SemanticSegmenter(nn.Module):
         """Return logits at the head's own resolution; in training with those of the auxiliary head.
 
         Args:
-            images: Normalised RGB images, padded with zeros at the right and at the bottom.
+            images: Images as `preprocessing` says: normalised, channels in its order; padded with
+                zeros at the right and at the bottom.
             image_sizes: Height and width of each image without its padding; by default no image
                 is padded.
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ziggurat.layers.group_norm import group_norm
 from ziggurat.layers.pointwise import PointwiseConv
-from ziggurat.layers.rendering_transformer import resize_to
+from ziggurat.layers.resize import resize_like
 
 Norm = Literal["group", "batch", "none"]
 
@@ -61,7 +61,7 @@ class BottomUp(nn.Module):
         """Return the sums, fine to coarse."""
         sums = [maps[0]]
         for conv, x in zip(self.convs, maps[1:], strict=True):
-            sums.append(x + resize_to(conv(sums[-1]), x))
+            sums.append(x + resize_like(conv(sums[-1]), x))
         return sums
 
 

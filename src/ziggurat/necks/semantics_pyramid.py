@@ -9,7 +9,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.conv_norm import ConvNorm
-from ziggurat.layers.semantics import DEPTH, Block, SemanticsInjection, init_weights, pool_tokens
+from ziggurat.layers.semantics import (
+    DEPTH,
+    SemanticsBlock,
+    SemanticsInjection,
+    init_weights,
+    pool_tokens,
+)
 from ziggurat.layers.stochastic_depth import drop_path_rates
 
 POOL_STRIDE = 2
@@ -46,7 +52,7 @@ class SemanticsPyramid(nn.Module):
         width = sum(self.token_channels)
         rates = drop_path_rates(drop_path_rate, (DEPTH,))[0]
         self.blocks = nn.ModuleList(
-            Block(width, max(1, round(width / HEAD_WIDTH)), rate) for rate in rates
+            SemanticsBlock(width, max(1, round(width / HEAD_WIDTH)), rate) for rate in rates
         )
         self.injections = nn.ModuleList(
             SemanticsInjection(c, channels) for c in self.token_channels[1:]

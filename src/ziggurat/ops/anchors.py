@@ -1,6 +1,5 @@
 """Anchors: the boxes that a dense detector starts from, a few in every cell of every level."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -81,8 +80,3 @@ class AnchorGrid:
         columns = torch.arange(width, device=device) < -(-image_size[1] // stride)
         cells = (rows[:, None] & columns[None, :]).reshape(-1, 1)
         return cells.expand(-1, self.num_anchors).reshape(-1)
-
-
-def pad_to_multiple(size: Sequence[int], divisor: int) -> ImageSize:
-    """Round a (height, width) up to multiples of `divisor`."""
-    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor

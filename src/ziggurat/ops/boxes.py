@@ -35,7 +35,7 @@ def encode_deltas(
     dy = ((boxes[:, 1] + boxes[:, 3]) - (anchors[:, 1] + anchors[:, 3])) / 2 / height
     box_width, box_height = _sides(boxes)
     deltas = torch.stack([dx, dy, (box_width / width).log(), (box_height / height).log()], dim=1)
-    return deltas / deltas.new_tensor(stds)
+    return deltas if stds == UNIT_STDS else deltas / deltas.new_tensor(stds)
 
 
 def decode_deltas(
@@ -49,7 +49,8 @@ def decode_deltas(
     The inverse of `encode_deltas` inside the image. Size ratios are limited on both sides;
     torchvision limits only growth.
     """
-    deltas = deltas * deltas.new_tensor(stds)
+    if stds != UNIT_STDS:
+        deltas = deltas * deltas.new_tensor(stds)
     width, height = _sides(anchors)
     center_x = (anchors[:, 0] + anchors[:, 2]) / 2 + deltas[:, 0] * width
     center_y = (anchors[:, 1] + anchors[:, 3]) / 2 + deltas[:, 1] * height

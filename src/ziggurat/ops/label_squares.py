@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ziggurat.ops.precision import without_autocast
+
 SIDE = 16
 """Side of a square, in pixels."""
 
@@ -121,8 +123,9 @@ def find_labels(
         sure = lowest.amax(dim=1, keepdim=True)
         possible = (highest >= sure - tolerance).any(dim=0).nonzero().flatten()
         cells = cells[..., possible]
-        along_rows = (rows.shares[i] @ cells.flatten(2)).unflatten(2, cells.shape[2:])
-        values = columns.shares[j][:, None] @ along_rows
+        with without_autocast(logits.device):  # the tolerance is one of float32
+            along_rows = (rows.shares[i] @ cells.flatten(2)).unflatten(2, cells.shape[2:])
+            values = columns.shares[j][:, None] @ along_rows
         top, index = values.max(dim=3)
         is_near = values >= (top - tolerance)[..., None]
         is_unclear = is_near.sum(dim=3) > 1

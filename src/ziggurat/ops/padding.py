@@ -8,11 +8,17 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from ziggurat.ops.traced_sizes import is_known_true
+from ziggurat.types import ImageSize
 
 
 def divide_up(size: int, divisor: int) -> int:
     """Divide and round up, written so that traced sizes simplify, unlike `-(-size // divisor)`."""
     return (size + divisor - 1) // divisor
+
+
+def aligned_size(size: ImageSize, divisor: int) -> ImageSize:
+    """Round a (height, width) up to multiples of `divisor`."""
+    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
 
 
 def pad_to_multiple(

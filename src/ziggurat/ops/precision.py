@@ -20,3 +20,8 @@ def without_autocast(device: torch.device) -> AbstractContextManager[object]:
 def at_least_float32(x: Tensor) -> Tensor:
     """Return a tensor in float32 if its numbers are narrower, else as it is."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU if its device has none, which is Apple's MPS."""
+    return (x.cpu() if x.device.type == "mps" else x).double()

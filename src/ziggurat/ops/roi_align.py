@@ -15,6 +15,8 @@ import torchvision.ops
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ziggurat.ops.precision import at_least_float32
+
 REGIONS_AT_ONCE = 64
 """Regions whose pixels are listed together; lists are as long as the largest of them needs."""
 
@@ -28,7 +30,9 @@ def roi_align(
     *,
     aligned: bool = True,
 ) -> Float[Tensor, "M C s s"]:
-    """Cut regions out of a map; equal to torchvision's operator.
+    """Cut regions out of a map; equal to torchvision's operator in float32.
+
+    Positions in large maps need as much; under autocast the map may have half of it.
 
     Args:
         level: The map. Gradients flow to it, not to the regions.
@@ -40,10 +44,11 @@ def roi_align(
             reads half a pixel too far, and no region smaller than a pixel: False does so too.
     """
     if level.device.type != "cpu" or torch.compiler.is_compiling() or not len(regions):
-        return torchvision.ops.roi_align(
-            level, regions.to(level.dtype), output_size, scale, sampling_ratio, aligned=aligned
+        values = at_least_float32(level)
+        cut = torchvision.ops.roi_align(
+            values, regions.to(values.dtype), output_size, scale, sampling_ratio, aligned=aligned
         )
-    # In float32, as positions in large maps need it; under autocast maps may have half of it.
+        return cut.to(level.dtype)
     rows = level.permute(0, 2, 3, 1).reshape(-1, level.shape[1]).float()
     with torch.no_grad():
         corners = regions[:, 1:].float() * scale - (0.5 if aligned else 0.0)

@@ -22,6 +22,8 @@ class Plan:
         self_levels: How many of the coarsest maps look at themselves there; None for all.
         grounding_window: Side of the square that its grounding reads; None as published.
         drop_block: Share of what its transformers found that training sets to 0.
+        drop_path_rate: Stochastic depth of the last block of what a system adds in the manner of a
+            backbone.
         num_keypoints: Points of each object; None where a system finds none.
     """
 
@@ -34,6 +36,7 @@ class Plan:
     self_levels: int | None = None
     grounding_window: int | None = None
     drop_block: float = 0.0
+    drop_path_rate: float = 0.0
     num_keypoints: int | None = None
 
     @property

@@ -137,7 +137,12 @@ def topformer_seg_cityscapes(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
 def _topformer(pyramid: Pyramid, plan: Plan, *, is_depthwise: bool) -> SegmentationParts:
     neck: nn.Module = nn.Identity()
     if len(pyramid.out_strides) == len(PYRAMID_STRIDES):  # TopFormer's own maps are injected
-        neck = SemanticsPyramid(pyramid.out_channels, pyramid.out_strides, plan.channels)
+        neck = SemanticsPyramid(
+            pyramid.out_channels,
+            pyramid.out_strides,
+            plan.channels,
+            drop_path_rate=plan.drop_path_rate,
+        )
     head = TopFormerHead(plan.channels, plan.num_classes, is_depthwise=is_depthwise)
     return SegmentationParts(neck, head)
 

@@ -33,7 +33,6 @@ from ziggurat.zoo.backbones import (
 from ziggurat.zoo.names import combination_of, necks_of, refuse_unknown
 
 Model = Classifier | Detector | SemanticSegmenter
-System = DetectionSystem | SegmentationSystem
 
 NUM_CLASSES: dict[Task, int] = {
     "classification": 1000,
@@ -240,6 +239,7 @@ def build(
         self_levels=identity.self_levels,
         grounding_window=identity.grounding_window,
         drop_block=drop_block,
+        drop_path_rate=drop_path_rate,
         num_keypoints=num_keypoints,
     )
     if isinstance(system, SegmentationSystem):
@@ -302,7 +302,6 @@ def _segmenter(
         identity=identity,
         classes=classes,
         preprocessing=FitAligned(**asdict(pixels_of(identity.backbone))),
-        overlapping=identity.overlapping,
     )
 
 

@@ -5,7 +5,7 @@ import torch
 
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.atss import ATSSHead
-from ziggurat.heads.gfl import GFLHead
+from ziggurat.heads.gfl import GFLHead, GFLOutput
 from ziggurat.heads.retinanet import RetinaNetHead
 from ziggurat.types import Detections
 
@@ -45,7 +45,10 @@ def test_a_step(kind: type, num_classes: int, boxes: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", HEADS)
 def test_detections_lie_in_the_image_best_first(kind: type) -> None:
     head = kind(32, STRIDES, 2, depth=1)
-    torch.nn.init.constant_(head.cls_logits.bias, 0.0)
+    assert head.cls_logits.bias is not None
+    bias = head.cls_logits.bias
+    assert bias is not None
+    torch.nn.init.constant_(bias, 0.0)
     raw = head([torch.randn(1, 32, 8, 8), torch.randn(1, 32, 4, 4)])
     found = head.decode(raw, [(60, 50)])[0]
     assert 0 < len(found) <= 100
@@ -58,3 +61,12 @@ def test_detections_lie_in_the_image_best_first(kind: type) -> None:
 def test_width_must_suit_the_norms(kind: type) -> None:
     with pytest.raises(ZigguratError, match="multiple of 32"):
         kind(40, STRIDES, 2)
+
+
+def test_boxes_of_gfl_are_exact_in_mixed_precision() -> None:
+    head = GFLHead(32, (8,), 2, depth=1)
+    raw = GFLOutput([torch.randn(1, 2, 8, 8)], [3 * torch.randn(1, 4 * 17, 8, 8)])
+    (plain,) = head.decode(raw, [(500, 500)])
+    with torch.autocast("cpu", torch.bfloat16):
+        (mixed,) = head.decode(raw, [(500, 500)])
+    assert torch.equal(mixed.boxes, plain.boxes)

@@ -94,3 +94,14 @@ def test_older_names_and_entries_of_classes() -> None:
         assert names.own_name(theirs) == ours
         if "fc_cls" in theirs:
             assert ours.startswith(CLASS_ENTRIES)
+
+
+def test_mixed_precision_does_not_round_boxes() -> None:
+    head, levels = sparse_rcnn(3)
+    regions: list[torch.Tensor] = []
+    head.pooling.register_forward_pre_hook(lambda _, inputs: regions.extend(inputs[1]))
+    other, maps = detr(3)
+    with torch.autocast("cpu", torch.bfloat16):
+        head([level.bfloat16() for level in levels], SIZES)
+        boxes = other(maps, SIZES).boxes_cxcywh
+    assert {tensor.dtype for tensor in (*regions, boxes)} == {torch.float32}

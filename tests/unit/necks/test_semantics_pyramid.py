@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import ziggurat
 from ziggurat.necks.semantics_pyramid import WIDEST, SemanticsPyramid
 
 
@@ -30,3 +31,12 @@ def test_every_scale_sees_every_other() -> None:
     with torch.inference_mode():
         for before, after in zip(neck(maps), neck(changed), strict=True):
             assert not torch.allclose(before, after)
+
+
+def test_its_blocks_have_the_stochastic_depth_of_the_model() -> None:
+    with torch.device("meta"):
+        model = ziggurat.create_model("topformer_seg", backbone="p2t_tiny", drop_path_rate=0.1)
+    neck = model.neck
+    assert isinstance(neck, SemanticsPyramid)
+    rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in neck.blocks]
+    assert rates == pytest.approx([0.0, 0.1 / 3, 0.2 / 3, 0.1])
