@@ -17,7 +17,7 @@ from ziggurat.engine.budget import describe_machine, fit_to_minutes
 from ziggurat.engine.progress import duration
 from ziggurat.engine.train import train
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.run_report import describe_run
 from ziggurat.metrics.base import Report
 from ziggurat.visualize.report import Command, Fact, write_report
@@ -91,7 +91,7 @@ def run_demo(output: Path, *, minutes: float, say: Callable[[str], None]) -> Dem
     last = train(config, run, say=say).metrics["last"]
     seconds = time.monotonic() - start
     say("3/4 evaluating the best weights on the held-back images")
-    report = evaluate_run(run).report
+    report = evaluate(run).report
     say("4/4 predicting and writing the page")
     page = output / "report.html"
     numbers = report.numbers

@@ -4,9 +4,6 @@ With `--results` the numbers of detections or label maps that any program wrote,
 """
 
 import argparse
-import csv
-import io
-import json
 import sys
 import time
 from pathlib import Path
@@ -14,23 +11,17 @@ from pathlib import Path
 from rich.console import Console
 
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
+from ziggurat.cli.views import add_view_arguments, views_of
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import Evaluation, evaluate_run
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.evaluation_options import EvaluationOptions
-from ziggurat.inference.label_gallery import EvaluatedLabels, image_rows, worst_panels
+from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.object_data import named_places
-from ziggurat.inference.output import write_bytes, write_json
 from ziggurat.inference.predictor import find_weights
 from ziggurat.inference.reevaluation import evaluate_results
-from ziggurat.inference.run_report import confusion_picture, describe_evaluation
-from ziggurat.inference.tiles import Tiles
-from ziggurat.metrics.base import Report
 from ziggurat.types import BadFile
-from ziggurat.visualize.plots import plot_classes
-from ziggurat.visualize.report import write_report
 from ziggurat.visualize.tables import report_tables
 
 SECONDS_BETWEEN_LINES = 5.0
@@ -89,7 +80,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rules",
         choices=("coco", "voc", "cityscapes"),
-        default="coco",
         help="whose average precision a detector's is: COCO's (the default), Pascal VOC's, of "
         "boxes, or Cityscapes', of masks",
     )
@@ -111,18 +101,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "for other models",
     )
     _add_label_arguments(parser)
-    _add_look_arguments(parser)
+    add_view_arguments(parser, after="the weights")
     add_suppression_arguments(parser)
     parser.add_argument(
         "--workers",
         type=int,
-        default=0,
         metavar="N",
         help="processes that read images; 0, the default, reads in the main process",
     )
     parser.add_argument(
         "--device",
-        default="auto",
         help="auto (the default), cpu, cuda, cuda:<number> or mps",
     )
 
@@ -144,49 +132,17 @@ def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_look_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare how detectors and segmenters can be shown an image."""
-    parser.add_argument(
-        "--tile_size",
-        type=int,
-        metavar="PIXELS",
-        help="cut images larger than this into overlapping square tiles, for a detector, which "
-        "looks at the whole image, too, or a segmenter; tiles as large as the short side of the "
-        "model's evaluation are seen pixel by pixel, smaller ones enlarged",
-    )
-    parser.add_argument(
-        "--tile_overlap",
-        type=int,
-        metavar="PIXELS",
-        help="what neighbouring tiles share, a quarter of their size by default",
-    )
-    parser.add_argument(
-        "--flip",
-        action="store_true",
-        help="test-time augmentation: see every image mirrored, too",
-    )
-    parser.add_argument(
-        "--scales",
-        type=float,
-        nargs="+",
-        metavar="F",
-        help="test-time augmentation: see every image in these sizes, 1 being that of the "
-        "evaluation; give it after the weights",
-    )
-
-
 def run(args: argparse.Namespace) -> None:
     """Evaluate, print the table, and write what belongs to it.
 
     Raises:
-        ZigguratError: If the number of workers is negative, or the arguments say what to evaluate
-            not at all or twice.
+        ZigguratError: If the arguments say what to evaluate not at all or twice, or one of them
+            would be ignored.
     """
-    if args.workers < 0:
-        raise ZigguratError(f"--workers must be at least 0, got {args.workers}")
     if (args.weights is None) == (args.results is None):
         raise ZigguratError(
-            "give either a run or weights to evaluate, or --results with detections, and not both"
+            "give either a run or weights to evaluate, or --results with detections or label "
+            "maps, and not both"
         )
     output = args.output or _default_output(args)
     options = _options(args, output)
@@ -195,14 +151,14 @@ def run(args: argparse.Namespace) -> None:
     else:
         if args.partial:
             raise ZigguratError("--partial is for label maps given with --results; leave it out")
-        evaluation = evaluate_run(
+        evaluation = evaluate(
             args.weights,
             data_root=args.root,
             split=args.split,
             batch_size=args.batch_size,
-            workers=args.workers,
-            device=args.device,
-            rules=args.rules,
+            workers=args.workers or 0,
+            device=args.device or "auto",
+            rules=args.rules or "coco",
             options=options,
             on_progress=_Progress(),
             on_bad_file=_report_bad_file,
@@ -213,9 +169,9 @@ def run(args: argparse.Namespace) -> None:
     for note in evaluation.notes:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     console.print(report_tables(evaluation.report))
-    files = _write(evaluation, output)
+    files = evaluation.save(output)
     if options.save_to is not None:
-        files.append(options.save_to)
+        files.append(Path(options.save_to))
     for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
 
@@ -232,16 +188,23 @@ def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> E
     Raises:
         ZigguratError: If an option is for a model, or for results of the other kind.
     """
-    if options.has_views or options.suppression is not None or options.save_to is not None:
+    for_model = (options.suppression, options.save_to, args.batch_size, args.workers, args.device)
+    if options.has_views or any(value is not None for value in for_model):
         raise ZigguratError(
-            "--save_labels, --tile_size, --flip, --scales, --nms and --voting are for a model, and "
-            "--results has been predicted; leave them out"
+            "--save_labels, --tile_size, --flip, --scales, --nms, --voting, --batch_size, "
+            "--workers and --device are for a model, and --results has been predicted; leave them "
+            "out"
         )
     if args.results.is_dir():
         if options.places is not None:
             raise ZigguratError(
                 "--data.annotations and --data.images name the true objects of detections, and "
                 "--results is a folder of label maps; give their data with --data.root"
+            )
+        if args.rules is not None:
+            raise ZigguratError(
+                f"--rules {args.rules} is for detections, and --results is a folder of label maps; "
+                "leave it out"
             )
         return evaluate_label_files(
             args.results,
@@ -259,76 +222,19 @@ def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> E
         args.results,
         data_root=args.root,
         split=args.split,
-        rules=args.rules,
+        rules=args.rules or "coco",
         places=options.places,
     )
 
 
 def _options(args: argparse.Namespace, output: Path) -> EvaluationOptions:
-    """Return what a model is asked for besides its numbers.
-
-    Raises:
-        ZigguratError: If tiles overlap that are not there.
-    """
-    tiles, augmentation = None, None
-    if args.tile_size is not None:
-        overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
-        tiles = Tiles(args.tile_size, overlap)
-    elif args.tile_overlap is not None:
-        raise ZigguratError(
-            "--tile_overlap says how tiles overlap, but without --tile_size there are none"
-        )
-    if args.flip or args.scales is not None:
-        augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
+    """Return what a model is asked for besides its numbers."""
+    tiles, augmentation = views_of(args)
     save_to = output / "labels" if args.save_labels else None
     places = named_places(args.root, args.annotations, args.images, args.split)
     return EvaluationOptions(
         tiles, augmentation, suppression_of(args), save_to, args.layout, places
     )
-
-
-def _write(evaluation: Evaluation, output: Path) -> list[Path]:
-    content = {
-        "model": evaluation.model_name,
-        "weights": str(evaluation.weights),
-        "data": evaluation.data,
-        "bad_files": [{"path": f.path, "reason": f.reason} for f in evaluation.bad_files],
-        "notes": list(evaluation.notes),
-        **evaluation.report.to_json(),
-    }
-    files = [write_json(output / "evaluation.json", content)]
-    if evaluation.coco_results is not None:
-        # A line each: half a million entries with indentation would take twice the room.
-        lines = [json.dumps(entry, allow_nan=False) for entry in evaluation.coco_results]
-        predictions = "[\n" + ",\n".join(lines) + "\n]\n"
-        files.append(write_bytes(output / "predictions.json", predictions.encode("utf-8")))
-    page = output / "report.html"
-    write_report(page, describe_evaluation(evaluation))
-    files.append(page)
-    if evaluation.report.confusion is not None:
-        picture = confusion_picture(evaluation.report)
-        files.append(write_bytes(output / "confusion.png", picture))
-    if evaluation.labels is not None:
-        files += _write_labels(evaluation.report, evaluation.labels, output)
-    return files
-
-
-def _write_labels(report: Report, labels: EvaluatedLabels, output: Path) -> list[Path]:
-    """Write what belongs to label maps: a bar a class, a line an image, and the worst images."""
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows(image_rows(labels.images))
-    files = [
-        write_bytes(output / "classes.png", plot_classes(report, "IoU")),
-        write_bytes(output / "images.csv", table.getvalue().encode("utf-8")),
-    ]
-    worst = output / "worst"
-    for old in worst.glob("[0-9][0-9]_*.png"):
-        old.unlink()  # of an earlier evaluation
-    for name, picture in worst_panels(labels):
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG")
-        write_bytes(worst / name, buffer.getvalue())
-    return [*files, worst]
 
 
 class _Progress:

@@ -5,6 +5,7 @@ is asked for is imported, so that the others' dependencies cost nothing.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -17,12 +18,12 @@ VERBS = {
     "evaluate": "measure a trained model on a data set",
     "report": "one page about a training run, after it or while it goes on",
     "compare": "results, settings and curves of several runs side by side",
-    "predict": "find objects or classes in image files",
-    "list": "models with size, cost and published accuracy, or published weights",
-    "data": "make a synthetic data set, or check one",
+    "predict": "find objects, classes or the class of every pixel in photos and videos",
+    "list": "models with size, cost and published accuracy; recipes; published weights",
+    "data": "check, convert or pack a data set, or make a synthetic one",
     "demo": "train and evaluate on synthetic data, one page of results at the end",
     "convert": "turn an official checkpoint into a weight file",
-    "verify": "print a certificate of a weight file",
+    "verify": "whether a weight file is what it claims: entries, hash, output, accuracy",
     "bench": "speed and memory on this machine, beside its peak and other libraries",
     "doctor": "a minute of checks of a run before it begins",
 }
@@ -54,6 +55,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
+    What cannot be encoded, as a file name that is no UTF-8, is printed as an escape.
+
     Args:
         argv: Words after `ziggurat`; by default those of the process.
 
@@ -61,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 after an error, 130 after Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         _dispatch(words)
     except ZigguratError as error:

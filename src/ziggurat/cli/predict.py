@@ -13,15 +13,14 @@ from pathlib import Path
 from PIL import Image
 
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
+from ziggurat.cli.views import add_view_arguments, views_of
 from ziggurat.data.decode import ImageDecodeError, allow_megapixels, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.explanation import MIDDLE, check_place, explain, transformer_of
 from ziggurat.inference.formats import FORMATS, ResultWriter, choose_format
 from ziggurat.inference.output import picture_names
 from ziggurat.inference.predictor import Prediction, load
 from ziggurat.inference.source import Source
-from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.video import (
     Frame,
     VideoError,
@@ -85,40 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the objects of these classes only; give it after the files",
     )
     parser.add_argument(
-        "--tile_size",
-        type=int,
-        metavar="PIXELS",
-        help="cut images larger than this into overlapping square tiles, for a detector, which "
-        "looks at the whole image, too, or a segmenter; tiles as large as the short side of the "
-        "model's evaluation are seen pixel by pixel, smaller ones enlarged",
-    )
-    parser.add_argument(
-        "--tile_overlap",
-        type=int,
-        metavar="PIXELS",
-        help="what neighbouring tiles share, a quarter of their size by default; best as large as "
-        "the objects",
-    )
-    parser.add_argument(
         "--max_megapixels",
         type=float,
         metavar="N",
         help="read photos of up to N million pixels, 179 by default; a larger file may have been "
         "made to fill the memory",
     )
-    parser.add_argument(
-        "--flip",
-        action="store_true",
-        help="test-time augmentation: see every image mirrored, too",
-    )
-    parser.add_argument(
-        "--scales",
-        type=float,
-        nargs="+",
-        metavar="F",
-        help="test-time augmentation: see every image in these sizes, 1 being that of the "
-        "evaluation; give it after the files",
-    )
+    add_view_arguments(parser, after="the files")
     add_suppression_arguments(parser)
     parser.add_argument(
         "--batch_size",
@@ -148,20 +120,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict every file, say what was found, and write pictures and results.
 
-    Where there is no image, or at least one file is none, a `ZigguratError` says so: all others are
-    done.
+    Where there is no image, or at least one file is none, an error says so: all others are done.
+
+    Raises:
+        ZigguratError: If that is so, or options do not go together.
     """
     if args.max_megapixels is not None:
         allow_megapixels(args.max_megapixels)
     files = find_images(args.sources, args.output)
     videos = [file for file in files if is_video_file(file)]
-    tiles, augmentation, suppression = _tiles(args), _augmentation(args), suppression_of(args)
+    (tiles, augmentation), suppression = views_of(args), suppression_of(args)
     if videos:
         import_av()  # else it is missed only when all images are done
     predictor = load(args.weights, device=args.device, fast=args.fast)
     identity = predictor.model.identity
     chosen = choose_format(args.format, identity, videos[0] if videos else None)
     place = _place(args)
+    if place is not None and videos:
+        raise ZigguratError(
+            f"--explain draws where a model looks in photos, and {videos[0]} is a video; leave one "
+            "of the two out"
+        )
     if place is not None:
         transformer_of(predictor)  # else it is missed only after the first image
 
@@ -226,6 +205,7 @@ class _Work:
         self.image_ids = {file: number for number, file in enumerate(pictures, start=1)}
         self.last_id = len(pictures)  # the frames of videos come after
         self.failed: list[Path] = []
+        self.num_added = 0
 
     def predict_images(self, files: Iterable[Path]) -> None:
         """Predict image files; those that cannot be read are told on stderr."""
@@ -244,10 +224,10 @@ class _Work:
         for prediction in self.predict(images()):
             file = waiting.popleft()
             picture = self.output / self.pictures[file]
+            self._add(prediction, Source(self.image_ids[file], file, picture.stem))
             if self.has_pictures:
                 prediction.save(picture)
                 self.draw_looks(prediction.image, picture.with_suffix(".looks.png"))
-            self.writer.add(prediction, Source(self.image_ids[file], file, picture.stem))
             found = _describe(_names(prediction))
             if not isinstance(prediction.result, Detections):  # shares of scores or of areas
                 shares = [f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)]
@@ -266,7 +246,7 @@ class _Work:
             frames += 1
             self.last_id += 1
             counts.update(_names(prediction))
-            self.writer.add(
+            self._add(
                 prediction, Source(self.last_id, file, picture.stem, frame.number, frame.time)
             )
             if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
@@ -281,13 +261,13 @@ class _Work:
         self._tell(file, f"{frames} frames, {_describe(counts)}", picture)
 
     def finish(self) -> None:
-        """Write what is left to be written.
+        """Write what is left to be written: of a video that broke off, its first frames.
 
         Raises:
-            ZigguratError: If a file could not be read.
+            ZigguratError: If a file could not be read to its end.
         """
         total, failed = len(self.pictures), len(self.failed)
-        if failed < total:  # else what an earlier call wrote stays
+        if self.num_added:  # else what an earlier call wrote stays
             pictures = f", pictures: {total - failed}" if self.has_pictures else ""
             print(f"wrote {self.writer.close()}{pictures}")
         if failed:
@@ -295,8 +275,12 @@ class _Work:
             raise ZigguratError(
                 f"{failed} of {total} files could not be read as images or videos "
                 f"({first}{', ...' if failed > 5 else ''}); "
-                f"{'the others are done' if failed < total else 'nothing was written'}"
+                f"{'all else is done' if self.num_added else 'nothing was written'}"
             )
+
+    def _add(self, prediction: Prediction, source: Source) -> None:
+        self.writer.add(prediction, source)
+        self.num_added += 1
 
     def _fail(self, file: Path, error: ZigguratError) -> None:
         print(error, file=sys.stderr)
@@ -317,23 +301,6 @@ def _names(prediction: Prediction) -> list[str]:
 def _describe(names: Iterable[str]) -> str:
     counts = Counter(names)
     return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
-
-
-def _tiles(args: argparse.Namespace) -> Tiles | None:
-    if args.tile_size is None:
-        if args.tile_overlap is not None:
-            raise ZigguratError(
-                "--tile_overlap says how tiles overlap, but without --tile_size there are none"
-            )
-        return None
-    overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
-    return Tiles(args.tile_size, overlap)
-
-
-def _augmentation(args: argparse.Namespace) -> Augmentation | None:
-    if args.scales is None and not args.flip:
-        return None
-    return Augmentation(args.flip, (1.0,) if args.scales is None else tuple(args.scales))
 
 
 def _place(args: argparse.Namespace) -> tuple[float, float] | None:

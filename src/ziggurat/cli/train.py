@@ -74,7 +74,15 @@ def run(args: argparse.Namespace) -> None:
             f"training needs {error.name}, which is not installed; "
             "run `pip install ziggurat[train]`"
         ) from error
-    train(config, output, resume=args.resume, say=_print_line)
+    given = [word[2:].partition("=")[0] for word in overrides(args)]
+    train(
+        config,
+        output,
+        resume=args.resume,
+        is_recipe=source in list_recipes(),
+        given=given,
+        say=_print_line,
+    )
 
 
 def _auto(word: str) -> str:

@@ -1,6 +1,7 @@
-"""Test-time augmentation: a detector looks at an image several times, mirrored and at other sizes.
+"""Test-time augmentation: a model looks at an image several times, mirrored and at other sizes.
 
-What the views say is put together by weighted fusion (after Solovyev et al., arXiv:1910.13302).
+What a classifier or a segmenter says of the views is averaged. What a detector finds in them is put
+together by weighted fusion (after Solovyev et al., arXiv:1910.13302).
 Suppression would keep one view's box and forget the others; fusion takes all of them as voices:
 
 - The surest box leads a group; of every other view the box of the same class that overlaps it most
@@ -37,7 +38,7 @@ MAX_SCALE = 4.0
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which views of an image a detector gets.
+    """Which views of an image a model gets.
 
     Attributes:
         flip: Whether each view comes a second time, mirrored.

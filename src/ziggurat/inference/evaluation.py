@@ -1,15 +1,12 @@
-"""From trained weights and a data set to a report: what `ziggurat evaluate` does.
+"""From a model and a data set to a report: what `ziggurat evaluate` does.
 
 The data are those the model was trained on, as the run's own `run.yaml` says, or any folder in the
 layout of the task. Classes are matched by name, so that ids may differ between data sets.
 """
 
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.config.files import load_run
@@ -26,18 +23,13 @@ from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation_options import EvaluationOptions
+from ziggurat.inference.evaluation_result import Evaluation
+from ziggurat.inference.forward import infer
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
-from ziggurat.inference.label_evaluation import (
-    LabelObserver,
-    infer_on_device,
-    layout_of_run,
-    open_pixels,
-)
-from ziggurat.inference.label_gallery import EvaluatedLabels
+from ziggurat.inference.label_evaluation import LabelObserver, layout_of_run, open_pixels
 from ziggurat.inference.object_data import open_objects
-from ziggurat.inference.predictor import find_weights, load
+from ziggurat.inference.predictor import Predictor, find_weights, load
 from ziggurat.inference.rules import Rules, check_rules, report_by
-from ziggurat.metrics.base import Metric, Report
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
 from ziggurat.metrics.multi_label import MultiLabelMetric
@@ -72,89 +64,10 @@ class EvaluationData:
     name: str
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate_run` found.
-
-    Attributes:
-        report: The numbers.
-        weights: File of the model.
-        model_name: Name of the model.
-        data: What it was evaluated on.
-        coco_results: All detections in COCO's result format; None for other models.
-        bad_files: Images that could not be decoded and are not counted.
-        objects: Objects that were found, to be drawn; None for models that find none.
-        labels: Label maps, to be drawn; None for models that make none.
-        notes: What makes the numbers doubtful, a sentence each.
-    """
-
-    report: Report
-    weights: Path
-    model_name: str
-    data: str
-    coco_results: list[dict[str, Any]] | None
-    bad_files: tuple[BadFile, ...]
-    objects: EvaluatedObjects | None = None
-    labels: EvaluatedLabels | None = None
-    notes: tuple[str, ...] = ()
-
-
 def evaluate(
-    model: Model,
-    loader: Iterable[Batch],
-    metric: Metric,
+    source: str | Path | Model,
     *,
-    device: torch.device,
-    ledger: BadFileLedger,
-    on_progress: Progress | None = None,
-) -> Report:
-    """Run a model over a data set and count.
-
-    Args:
-        model: The model; it is moved to the device and set to eval mode.
-        loader: Batches, prepared as the model expects.
-        metric: Counts the results; what it holds is forgotten first.
-        device: Where to compute.
-        ledger: Is told of images that cannot be decoded; they are not counted.
-        on_progress: Is told of every batch.
-    """
-    model = model.to(device).to(memory_format=torch.channels_last).eval()
-    return _count(
-        loader,
-        metric,
-        lambda batch: infer_on_device(model, batch, device),
-        ledger=ledger,
-        on_progress=on_progress,
-    )
-
-
-def _count(
-    loader: Iterable[Batch],
-    metric: Metric,
-    predict: Callable[[Batch], Sequence[Result]],
-    *,
-    ledger: BadFileLedger,
-    on_progress: Progress | None,
-    on_results: Callable[[Sequence[Result], Batch], None] | None = None,
-) -> Report:
-    """Predict every batch and count; `on_results` sees what is counted."""
-    total = len(loader) if isinstance(loader, Sized) else 0
-    metric.reset()
-    for done, batch in enumerate(loader, start=1):
-        ledger.add(batch.skipped)
-        results = predict(batch)
-        metric.update(results, batch)
-        if on_results is not None:
-            on_results(results, batch)
-        if on_progress is not None:
-            on_progress(done, total)
-    return metric.compute()
-
-
-def evaluate_run(
-    path: Path,
-    *,
-    data_root: Path | None = None,
+    data_root: str | Path | None = None,
     split: str | None = None,
     batch_size: int | None = None,
     workers: int = 0,
@@ -164,10 +77,11 @@ def evaluate_run(
     on_progress: Progress | None = None,
     on_bad_file: Callable[[BadFile], None] | None = None,
 ) -> Evaluation:
-    """Evaluate a run or a weight file.
+    """Evaluate a run, a weight file or a model.
 
     Args:
-        path: Folder of a run, or a .safetensors file.
+        source: Folder of a run, a .safetensors file, "hf:USER/NAME" on the Hugging Face hub, or a
+            model, which is moved to the device and set to eval mode.
         data_root: Folder of the data set; by default that of the run.
         split: Split to evaluate on; by default the run's validation split, or "val".
         batch_size: Images at once; by default as in the run's own validation, else 32 for a
@@ -182,45 +96,40 @@ def evaluate_run(
     Raises:
         ZigguratError: If weights or data are missing or do not belong together.
     """
-    if batch_size is not None and batch_size < 1:
-        raise ZigguratError(f"batch_size must be at least 1, got {batch_size}")
-    weights = find_weights(path)
-    predictor = load(weights, device=device)
-    model = predictor.model
-    run = find_run(weights)
+    for name, value, least in (("batch_size", batch_size, 1), ("workers", workers, 0)):
+        if value is not None and value < least:
+            raise ZigguratError(f"{name} must be at least {least}, got {value}")
     options = options or EvaluationOptions()
+    predictor, weights, run = _open_model(source, device)
+    model = predictor.model
     options.check(model)
-    data = open_data(model, run, data_root, split, layout=options.layout, places=options.places)
+    root = None if data_root is None else Path(data_root)
+    data = open_data(model, run, root, split, layout=options.layout, places=options.places)
     check_rules(rules, data.metric, model.identity.name)
-    if batch_size is None:
-        default = 32 if model.identity.task == "classification" else 1
-        batch_size = default if run is None else run.data.eval_batch_size
-    limit = MAX_BAD_FILES if run is None else run.data.max_bad_files
     ledger = BadFileLedger(
-        limit, on_bad_file or _say_nothing, advice="evaluate on data that are whole"
+        MAX_BAD_FILES if run is None else run.data.max_bad_files,
+        on_bad_file or _say_nothing,
+        advice="evaluate on data that are whole",
     )
     loader = EvaluationLoader(
-        data.dataset, batch_size=batch_size, divisor=data.divisor, workers=workers
+        data.dataset,
+        batch_size=batch_size or _usual_batch_size(model, run),
+        divisor=data.divisor,
+        workers=workers,
+        is_pinned=predictor.device.type == "cuda",
     )
-    observer = None
-    if isinstance(data.metric, SegmentationMetric | MultiLabelMetric) and isinstance(
-        data.dataset, LabelFolder | ClassMaskFolder
-    ):
-        observer = LabelObserver(data.metric, data.dataset, options.save_to)
-    report = _count(
-        loader,
-        data.metric,
-        lambda batch: (
-            options.predict(predictor, batch, data.dataset)
-            if options.has_views
-            else infer_on_device(predictor.model, batch, predictor.device, options.rule)
-        ),
-        ledger=ledger,
-        on_progress=on_progress,
-        on_results=observer,
-    )
+    observer = _observe(data, options)
+    data.metric.reset()
+    for done, batch in enumerate(loader, start=1):
+        ledger.add(batch.skipped)
+        results = _predict(predictor, batch, data, options)
+        data.metric.update(results, batch)
+        if observer is not None:
+            observer(results, batch)
+        if on_progress is not None:
+            on_progress(done, len(loader))
     evaluation = Evaluation(
-        report=report,
+        report=data.metric.compute(),
         weights=weights,
         model_name=model.identity.name,
         data=data.name,
@@ -229,6 +138,40 @@ def evaluate_run(
         labels=None if observer is None else observer.found(),
     )
     return _with_objects(evaluation, data, rules)
+
+
+def _open_model(
+    source: str | Path | Model, device: str
+) -> tuple[Predictor, Path | None, TrainConfig | None]:
+    """Return what predicts, and the file and the run that it comes from, as far as there are."""
+    if isinstance(source, Model):
+        return Predictor(source, device=device), None, None
+    weights = find_weights(Path(source))
+    return load(weights, device=device), weights, find_run(weights)
+
+
+def _usual_batch_size(model: Model, run: TrainConfig | None) -> int:
+    if run is not None:
+        return run.data.eval_batch_size
+    return 32 if model.identity.task == "classification" else 1
+
+
+def _observe(data: EvaluationData, options: EvaluationOptions) -> LabelObserver | None:
+    """Return what looks at the pixels that a segmenter found; None for other models."""
+    if isinstance(data.metric, SegmentationMetric | MultiLabelMetric) and isinstance(
+        data.dataset, LabelFolder | ClassMaskFolder
+    ):
+        save_to = None if options.save_to is None else Path(options.save_to)
+        return LabelObserver(data.metric, data.dataset, save_to)
+    return None
+
+
+def _predict(
+    predictor: Predictor, batch: Batch, data: EvaluationData, options: EvaluationOptions
+) -> list[Result]:
+    if options.has_views:
+        return options.predict(predictor, batch, data.dataset)
+    return infer(predictor.model, batch, predictor.device, options.rule, keep_pixels=True)
 
 
 def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) -> Evaluation:
@@ -270,7 +213,7 @@ def open_data(
     split: str | None,
     *,
     layout: Layout | None = None,
-    places: tuple[Path, Path] | None = None,
+    places: tuple[str | Path, str | Path] | None = None,
 ) -> EvaluationData:
     """Open the data to evaluate a model on.
 
@@ -293,15 +236,15 @@ def open_data(
     preprocessing = model.preprocessing
     if places is not None:
         assert isinstance(preprocessing, FitInside)  # `EvaluationOptions.check` has made sure
-        return _open_objects(model, preprocessing, places)
+        return _open_objects(model, preprocessing, (Path(places[0]), Path(places[1])))
     if root is not None:
         folder, hint = root, "check --data.root"
     elif run is not None:
         folder, hint = Path(run.data.root), f"{RUN_FILE} names it; give another with --data.root"
     else:
         raise ZigguratError(
-            f"there is no {RUN_FILE} beside the weights that would name their data; give the data "
-            "set with --data.root"
+            f"no {RUN_FILE} beside the weights names the data; give the data set with --data.root "
+            "(`data_root` in Python)"
         )
     if folder.is_file():
         raise ZigguratError(

@@ -33,9 +33,9 @@ class EvaluationOptions:
     tiles: Tiles | None = None
     augmentation: Augmentation | None = None
     suppression: Suppression | None = None
-    save_to: Path | None = None
+    save_to: str | Path | None = None
     layout: Layout | None = None
-    places: tuple[Path, Path] | None = None
+    places: tuple[str | Path, str | Path] | None = None
 
     @property
     def has_views(self) -> bool:

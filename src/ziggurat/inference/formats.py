@@ -126,12 +126,13 @@ class CsvWriter:
         ]
 
     def close(self) -> Path:
-        """Write predictions.csv."""
+        """Write predictions.csv, with an escape for what is no UTF-8 in the name of a file."""
         text = io.StringIO(newline="")
         writer = csv.writer(text)
         writer.writerow(self.header)
         writer.writerows(self.rows)
-        return write_bytes(self.output / "predictions.csv", text.getvalue().encode("utf-8"))
+        content = text.getvalue().encode("utf-8", errors="backslashreplace")
+        return write_bytes(self.output / "predictions.csv", content)
 
 
 class LabelPngWriter:

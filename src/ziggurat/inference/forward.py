@@ -1,9 +1,12 @@
-"""A batch through a model to results on the CPU: the same for prediction and evaluation."""
+"""A batch through a model to results: the same for prediction and evaluation."""
+
+from collections.abc import Sequence
 
 import torch
 
 from ziggurat.errors import ZigguratError
 from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.types import Batch, ClassScores, Result
 from ziggurat.zoo import Model
@@ -35,15 +38,21 @@ def choose_device(name: str) -> torch.device:
 
 @torch.inference_mode()
 def infer(
-    model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+    model: Model,
+    batch: Batch,
+    device: torch.device,
+    suppression: Suppression = HARD,
+    *,
+    keep_pixels: bool = False,
 ) -> list[Result]:
-    """Return what the model says of each image; boxes in pixels of the original image.
+    """Return what the model says of each image, on the CPU; boxes in pixels of the original image.
 
     Args:
         model: A model in eval mode on the device.
         batch: Images, prepared as the model expects; it may be empty.
         device: Where to compute.
         suppression: What a detector does about duplicates.
+        keep_pixels: Leave label maps and masks of classes on the device, to be counted there.
     """
     if not batch.infos:
         return []
@@ -55,7 +64,9 @@ def infer(
             found.to("cpu")
             for found in model.decode(raw, batch.image_sizes, original_sizes, suppression)
         ]
-    results = model.decode(raw, batch.image_sizes, original_sizes)
+    results: Sequence[Result] = model.decode(raw, batch.image_sizes, original_sizes)
+    if keep_pixels and isinstance(model, SemanticSegmenter):
+        return list(results)
     return [
         ClassScores(result.scores.cpu()) if isinstance(result, ClassScores) else result.to("cpu")
         for result in results

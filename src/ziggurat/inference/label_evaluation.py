@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import UInt8
 from PIL import Image
 from torch import Tensor
@@ -18,16 +17,13 @@ from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule
 from ziggurat.data.segmentation import EvalSegmentation, Labels
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.forward import infer
 from ziggurat.inference.label_files import LabelFileWriter
 from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
 from ziggurat.metrics.multi_label import MultiLabelMetric
-from ziggurat.metrics.segmentation import UNLABELLED, SegmentationMetric
+from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.ops.nms import HARD, Suppression
-from ziggurat.types import Batch, ClassMasks, LabelMap, Result
+from ziggurat.types import UNLABELLED, Batch, ClassMasks, LabelMap, Result
 from ziggurat.visualize.palettes import class_colours
-from ziggurat.zoo import Model
 
 LabelTable = UInt8[np.ndarray, "256"]
 
@@ -99,25 +95,6 @@ class LabelObserver:
         """Return what there is to draw and to list."""
         metric = self.metric
         return EvaluatedLabels(metric.classes, self.colours, metric.images, self.worst.images)
-
-
-@torch.inference_mode()
-def infer_on_device(
-    model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
-) -> Sequence[Result]:
-    """Do as `infer`, but leave label maps where they were computed: they are counted there.
-
-    Args:
-        model: A model in eval mode on the device.
-        batch: Images, prepared as the model expects; it may be empty.
-        device: Where to compute.
-        suppression: What a detector does about duplicates.
-    """
-    if not isinstance(model, SemanticSegmenter) or not batch.infos:
-        return infer(model, batch, device, suppression)
-    raw = model(batch.images.to(device, memory_format=torch.channels_last), batch.image_sizes)
-    assert isinstance(raw, Tensor)  # in eval mode there are no auxiliary logits
-    return model.decode(raw, batch.image_sizes, [info.original_size for info in batch.infos])
 
 
 def open_pixels(

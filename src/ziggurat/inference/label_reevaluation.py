@@ -19,7 +19,8 @@ from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule, read_
 from ziggurat.data.loading import BadFileLedger
 from ziggurat.data.segmentation import Labels
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import MAX_BAD_FILES, Evaluation
+from ziggurat.inference.evaluation import MAX_BAD_FILES
+from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.inference.label_evaluation import Relabelled, colours_of, label_table
 from ziggurat.inference.label_gallery import EvaluatedLabels, WorstImages
 from ziggurat.metrics.segmentation import SegmentationMetric
@@ -27,9 +28,9 @@ from ziggurat.types import BadFile, ImageInfo, LabelMap
 
 
 def evaluate_label_files(
-    folder: Path,
+    folder: str | Path,
     *,
-    data_root: Path | None,
+    data_root: str | Path | None,
     split: str | None = None,
     layout: Layout | None = None,
     is_partial: bool = False,
@@ -53,8 +54,8 @@ def evaluate_label_files(
         raise ZigguratError(
             f"{folder} says nothing of the true classes; give the data set with --data.root"
         )
-    split = split or "val"
-    dataset = LabelFolder(data_root, split, _labels_only, train=False, layout=layout)
+    folder, split = Path(folder), split or "val"
+    dataset = LabelFolder(Path(data_root), split, _labels_only, train=False, layout=layout)
     rule = read_rule(folder) if (folder / CLASS_FILE).is_file() else dataset.rule
     table = label_table(dataset.classes, rule.classes, of=str(data_root), owner=str(folder))
     dataset.transform = Relabelled(_labels_only, table)

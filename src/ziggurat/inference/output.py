@@ -11,12 +11,17 @@ from ziggurat.checkpoints.atomic import atomic_write
 def write_json(path: Path, content: Any) -> Path:  # noqa: ANN401  whatever JSON can say
     """Write a JSON file and return its name.
 
+    It is UTF-8, and ASCII where the name of a file is no UTF-8: the same name is read back.
+
     Args:
         path: File to write; missing folders are made.
         content: Lists, dictionaries, numbers and strings; NaN is refused, as JSON has none.
     """
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    return write_bytes(path, text.encode("utf-8"))
+    try:
+        data = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        data = json.dumps(content, indent=1, allow_nan=False).encode("ascii")
+    return write_bytes(path, data)
 
 
 def write_bytes(path: Path, content: bytes) -> Path:

@@ -20,6 +20,9 @@ from ziggurat.visualize.visible_labels import visible_labels
 if TYPE_CHECKING:
     import supervision
 
+MAX_JPEG_SIDE = 65500
+"""Longest side of a JPEG file, in pixels, that its library writes."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -83,6 +86,8 @@ class Prediction:
     def save(self, path: str | Path) -> None:
         """Write the picture of `draw` to a file; its ending chooses the format.
 
+        A JPEG is made smaller where a side is longer than `MAX_JPEG_SIDE`.
+
         Args:
             path: Name of the file; its folder must exist.
 
@@ -92,6 +97,7 @@ class Prediction:
         picture = self.draw()
         try:
             if Path(path).suffix.lower() in (".jpg", ".jpeg"):
+                picture.thumbnail((MAX_JPEG_SIDE, MAX_JPEG_SIDE))
                 # Full colour resolution, else thin coloured lines and letters blur.
                 picture.save(path, quality=92, subsampling=0)
             else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
 from ziggurat.data.detection_layouts import find_split
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import Evaluation
+from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.rules import Rules
 from ziggurat.metrics.cityscapes import cityscapes_report
@@ -23,12 +23,12 @@ from ziggurat.metrics.voc import voc_report
 
 
 def evaluate_results(
-    path: Path,
+    path: str | Path,
     *,
-    data_root: Path | None,
+    data_root: str | Path | None,
     split: str | None = None,
     rules: Rules = "coco",
-    places: tuple[Path, Path] | None = None,
+    places: tuple[str | Path, str | Path] | None = None,
 ) -> Evaluation:
     """Evaluate a results file.
 
@@ -48,23 +48,25 @@ def evaluate_results(
             f"{path} says nothing of the true objects; give the data set, or its annotation file, "
             "with --data.root, or with --data.annotations and --data.images"
         )
+    path = Path(path)
     results = read_results(path)
     with_masks, with_keypoints = (kind in results.kinds for kind in ("masks", "keypoints"))
+    root = None if data_root is None else Path(data_root)
     source: Path | Annotations
     folder: Path | None
     if places is not None:
-        source, folder = places
-    elif data_root is not None and data_root.is_file():
+        source, folder = Path(places[0]), Path(places[1])
+    elif root is not None and root.is_file():
         if split is not None:
             raise ZigguratError(
-                f"{data_root} is a file and has no splits; leave out --data.split or give the "
+                f"{root} is a file and has no splits; leave out --data.split or give the "
                 "folder of the data set"
             )
-        source, folder = data_root, None
+        source, folder = root, None
     else:
-        assert data_root is not None
+        assert root is not None
         source, folder = find_split(
-            data_root, split or "val", with_masks=with_masks, with_keypoints=with_keypoints
+            root, split or "val", with_masks=with_masks, with_keypoints=with_keypoints
         )
     file = read_coco_file(source)  # checks ids and names, which what follows relies on
     content = source.content if isinstance(source, Annotations) else source

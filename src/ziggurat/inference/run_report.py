@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ziggurat.data.class_masks import ClassMaskFolder
@@ -11,10 +10,11 @@ from ziggurat.data.coco import CocoDetection
 from ziggurat.data.decode import decode_image
 from ziggurat.data.label_folder import LabelFolder
 from ziggurat.data.labelled_images import LabelledImages
-from ziggurat.inference.evaluation import Evaluation, EvaluationData, find_run, open_data
-from ziggurat.inference.gallery import draw_worst, true_detections
+from ziggurat.inference.evaluation import EvaluationData, find_run, open_data
+from ziggurat.inference.evaluation_result import report_plots
+from ziggurat.inference.gallery import true_detections
 from ziggurat.inference.label_evaluation import colours_of
-from ziggurat.inference.label_gallery import comparison, draw_worst_labels
+from ziggurat.inference.label_gallery import comparison
 from ziggurat.inference.predictor import (
     WEIGHT_FILES,
     Predictor,
@@ -26,17 +26,8 @@ from ziggurat.metrics.coco import CocoMetric
 from ziggurat.types import ClassMasks, ClassScores, LabelMap, Sample
 from ziggurat.visualize.draw import draw_classes, draw_detections
 from ziggurat.visualize.label_comparison import compare_labels
-from ziggurat.visualize.plots import (
-    Curve,
-    group_curves,
-    plot_classes,
-    plot_confusion,
-    plot_curves,
-    plot_errors,
-    read_curves,
-)
+from ziggurat.visualize.plots import Curve, group_curves, plot_curves, read_curves
 from ziggurat.visualize.report import Command, Comparison, Fact, Gallery, Plot, ReportPage
-from ziggurat.visualize.tables import class_number, percent
 from ziggurat.visualize.visible_labels import compared
 
 GALLERY_IMAGES = 12
@@ -73,7 +64,7 @@ def describe_run(
         summary=summary,
         report=report,
         facts=facts,
-        plots=[*plots, *([] if report is None else _plots(report))],
+        plots=[*plots, *([] if report is None else report_plots(report))],
         galleries=_galleries(run, report, num_images) if has_weights and num_images else [],
         commands=commands,
     )
@@ -92,7 +83,7 @@ def _training_plot(curves: Sequence[Curve]) -> Plot:
 def _galleries(run: Path, report: Report | None, num_images: int) -> list[Gallery]:
     """Predict a few images with a run's best weights, or its last before there are any."""
     weights = find_weights(run)
-    predictor = load(weights)
+    predictor = load(weights, device="cpu")  # the run may still need the GPU
     data = open_data(predictor.model, find_run(weights), None, None)
     count = len(data.dataset)
     spread = range(0, count, max(1, count // num_images))[:num_images]
@@ -118,80 +109,6 @@ def _galleries(run: Path, report: Report | None, num_images: int) -> list[Galler
             )
         )
     return galleries
-
-
-def describe_evaluation(evaluation: Evaluation) -> ReportPage:
-    """Put together what an evaluation found.
-
-    Args:
-        evaluation: Of a model, or of a results file.
-    """
-    report = evaluation.report
-    facts = [
-        Fact("model", evaluation.model_name),
-        Fact("file", str(evaluation.weights)),
-        Fact("data", evaluation.data),
-    ]
-    facts += [Fact("note", note) for note in evaluation.notes]
-    if evaluation.bad_files:
-        facts.append(Fact("left out", f"{len(evaluation.bad_files)} damaged images"))
-    galleries = []
-    if evaluation.objects is not None and report.errors:
-        gallery = draw_worst(evaluation.objects, report.errors[-1])
-        galleries = [gallery] if gallery.items else []
-    if evaluation.labels is not None:
-        gallery = draw_worst_labels(evaluation.labels)
-        galleries += [gallery] if gallery.items else []
-    return ReportPage(
-        title=f"{evaluation.model_name} on {report.num_images} images",
-        summary=f"{report.primary} {percent(report.value)} %.",
-        report=report,
-        facts=facts,
-        plots=_plots(report),
-        galleries=galleries,
-    )
-
-
-def _plots(report: Report) -> list[Plot]:
-    """Draw what the report has: the confusion matrix or the classes, and the mistakes."""
-    plots = []
-    # A classifier's bars would say what the diagonal of its matrix says.
-    number = class_number(report)
-    if report.confusion is not None:
-        light, dark = (confusion_picture(report, dark=is_dark) for is_dark in (False, True))
-        plots.append(Plot("Confusion", light, dark))
-    if number is not None and (report.confusion is None or report.confusion_of == "pixels"):
-        light, dark = (plot_classes(report, number, dark=is_dark) for is_dark in (False, True))
-        plots.append(Plot("Classes", light, dark))
-    if report.errors:
-        light, dark = (plot_errors(report.errors, dark=is_dark) for is_dark in (False, True))
-        note = "What AP50 gains when the mistakes of one kind, and no others, are put right."
-        plots.append(Plot("Mistakes", light, dark, note))
-    return plots
-
-
-def confusion_picture(report: Report, *, dark: bool = False) -> bytes:
-    """Draw the confusion matrix of a report, of the classes that occur.
-
-    Args:
-        report: What an evaluation found; it has a matrix.
-        dark: Light letters on a dark ground.
-
-    Returns:
-        A PNG file.
-
-    Raises:
-        ValueError: If the report has no matrix.
-    """
-    if report.confusion is None:
-        raise ValueError("the report has no confusion matrix to draw")
-    names = [str(row["class"]) for row in report.per_class]
-    confusion = report.confusion
-    if report.confusion_of == "pixels":  # of 150 classes a data set may have twenty
-        present = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-        confusion = confusion[np.ix_(present, present)]
-        names = [names[label] for label in present]
-    return plot_confusion(confusion, names, of=report.confusion_of, dark=dark)
 
 
 def compare(

@@ -1,10 +1,12 @@
 """Videos through a model: read frames, write them again with what was found drawn on them.
 
 PyAV, which brings FFmpeg along, reads and writes; it is installed with the extra "video". Frames
-keep their times, also where they are not at equal distances. The new video is H.264 in MP4, in the
-size of the pictures that are drawn (small frames are enlarged); sound is left out.
+keep their times, also where they are not at equal distances. The new video is H.264 in MP4, or
+MPEG-4 where FFmpeg was built without libx264, in the size of the pictures that are drawn (small
+frames are enlarged); sound is left out.
 """
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -26,8 +28,12 @@ if TYPE_CHECKING:
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 """A file with one of these suffixes, in lower or upper case, is taken for a video."""
 
-TIME_BASE = Fraction(1, 90000)
-"""Unit of times in the new video, in seconds: fine enough for any rate."""
+TIME_BASE = Fraction(1, 60000)
+"""Unit of times in the new video, in seconds; FFmpeg's mpeg4 takes none below 1/65535.
+
+Frames at 24, 25, 30, 50, 60, 30000/1001 and 60000/1001 a second keep their times exactly, others
+to half a unit.
+"""
 
 LEGEND_ROWS = 2
 """Rows of class names below the frames of a segmenter: all pictures of a video have one size."""
@@ -40,7 +46,7 @@ _UPRIGHT = {
 
 
 class VideoError(ZigguratError):
-    """A file is no video that can be read."""
+    """A video cannot be read or written."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +79,10 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
         Frames, in the order in which they are shown.
 
     Raises:
-        VideoError: If the file is no video that FFmpeg reads.
+        VideoError: If the file is no video that FFmpeg reads, or not to its end.
     """
     av = import_av()
+    number = 0
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -83,14 +90,15 @@ def read_frames(path: str | Path) -> Iterator[Frame]:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             rate = float(stream.average_rate or 25)
-            number = 0
             for frame in container.decode(stream):
                 time = number / rate if frame.time is None else frame.time
                 yield Frame(_upright(frame.to_image(), frame.rotation), number, time)
                 number += 1
     except av.FFmpegError as error:
+        place = f" after {number} frames" if number else ""
         raise VideoError(
-            f"cannot read video {path}: {error.strerror}; give a video file that FFmpeg reads"
+            f"cannot read video {path}{place}: {error.strerror}; give a video file that FFmpeg "
+            "reads"
         ) from error
     if not number:
         raise VideoError(f"cannot read video {path}: it has no frame")
@@ -109,17 +117,27 @@ def predict_video(
         target: File to write, whole or not at all; None writes none.
         predict: Gives one prediction for each image, in order.
         on_frame: Is told of every frame.
+
+    Where FFmpeg cannot write the new video, `VideoError` is raised.
     """
     if target is None:
         for frame, prediction in _predict(source, predict):
             on_frame(frame, prediction)
         return
 
+    av = import_av()
+
     def write(file: BinaryIO) -> None:
-        with VideoWriter(file) as writer:
-            for frame, prediction in _predict(source, predict):
-                on_frame(frame, prediction)
-                writer.add(prediction.draw(legend_rows=LEGEND_ROWS), frame.time)
+        try:
+            with VideoWriter(file) as writer:
+                for frame, prediction in _predict(source, predict):
+                    on_frame(frame, prediction)
+                    writer.add(prediction.draw(legend_rows=LEGEND_ROWS), frame.time)
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"cannot write video {target}: {error.strerror}; its frames may be larger than "
+                "FFmpeg's encoder takes: leave the new video out with --no_pictures"
+            ) from error
 
     atomic_write(target, write)
 
@@ -157,7 +175,10 @@ class VideoWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None and self._stream is not None:
             self._container.mux(self._stream.encode())
-        self._container.close()
+        # Where writing has failed, a second error while it ends would hide the first.
+        later = () if kind is None else (self._av.FFmpegError, OSError)
+        with contextlib.suppress(*later):
+            self._container.close()
 
     def add(self, picture: Image.Image, time: float) -> None:
         """Append a picture.
@@ -178,8 +199,13 @@ class VideoWriter:
         self._container.mux(self._stream.encode(frame))
 
     def _start(self, picture: Image.Image) -> "av.video.VideoStream":
-        codec = "libx264" if "libx264" in self._av.codecs_available else "mpeg4"
-        stream = cast("av.video.VideoStream", self._container.add_stream(codec, rate=30))
+        has_h264 = "libx264" in self._av.codecs_available
+        codec = "libx264" if has_h264 else "mpeg4"
+        # Without a limit the pictures of mpeg4 become coarse blocks.
+        options = {} if has_h264 else {"qmax": "5"}
+        stream = cast(
+            "av.video.VideoStream", self._container.add_stream(codec, rate=30, options=options)
+        )
         # The colours of this format are stored for 2 x 2 pixels: an odd row or column is cut off.
         stream.width, stream.height = (max(2, side - side % 2) for side in picture.size)
         stream.pix_fmt = "yuv420p"

@@ -61,6 +61,7 @@ class Report:
         }
         if self.confusion is not None:
             content["confusion"] = self.confusion.tolist()
+            content["confusion_of"] = self.confusion_of
         if self.per_size:
             content["per_size"] = self.per_size
         if self.errors:
@@ -71,10 +72,14 @@ class Report:
     def from_json(cls, content: dict[str, Any]) -> "Report":
         """Read what `to_json` gave; what mistakes cost is left out.
 
+        Where it is not said what a confusion matrix counts, as older files do not, it is pixels
+        beside mIoU and images otherwise.
+
         Args:
             content: The dictionary; a key that is missing is a `KeyError`.
         """
         confusion = content.get("confusion")
+        usual = "pixels" if content["primary"] == "mIoU" else "images"
         return cls(
             primary=content["primary"],
             numbers={
@@ -85,6 +90,7 @@ class Report:
             num_images=content["num_images"],
             confusion=None if confusion is None else np.array(confusion, dtype=np.int64),
             per_size=content.get("per_size", []),
+            confusion_of=content.get("confusion_of", usual),
         )
 
 

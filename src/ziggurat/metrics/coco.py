@@ -251,9 +251,10 @@ def to_coco_json(
 def _to_objects(
     detections: Detections, image_id: int, category_ids: Sequence[int | None]
 ) -> FoundObjects:
-    # float64 from here on: x2 - x1 in float32 would move boxes by up to 1e-4 of a pixel.
-    boxes = detections.boxes.detach().double().cpu().numpy()
-    scores = detections.scores.detach().double().cpu().numpy()
+    # float64 from here on: x2 - x1 in float32 would move boxes by up to 1e-4 of a pixel. On the CPU
+    # before that: Apple's MPS has none.
+    boxes = detections.boxes.detach().cpu().double().numpy()
+    scores = detections.scores.detach().cpu().double().numpy()
     if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
         raise ZigguratError(
             f"the model's boxes or scores in image {image_id} are not finite numbers: its "
@@ -269,7 +270,7 @@ def _to_objects(
     rows[:, 6] = [categories[index] for index in keep]
     points = None
     if detections.keypoints is not None:
-        points = detections.keypoints.points.detach().double().cpu().numpy()[keep]
+        points = detections.keypoints.points.detach().cpu().double().numpy()[keep]
         points = points - [PIXEL_CENTRE, PIXEL_CENTRE, 0]
     if detections.masks is None:
         return FoundObjects(rows, points=points)

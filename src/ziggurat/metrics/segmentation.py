@@ -19,10 +19,8 @@ from torch import Tensor
 from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.metrics.boundaries import boundary_distance, near_boundary
-from ziggurat.types import Batch, LabelMap, Result, check_same_length
+from ziggurat.types import UNLABELLED, Batch, LabelMap, Result, check_same_length
 
-UNLABELLED = 255
-"""Label of pixels that nobody labelled; they do not count."""
 _LEVELS = 256
 
 

@@ -17,9 +17,8 @@ from ziggurat.checkpoints.matching import LoadReport
 from ziggurat.checkpoints.native import is_native, load_into
 from ziggurat.checkpoints.official import load_official
 from ziggurat.checkpoints.read import read_checkpoint
-from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import Progress, evaluate, open_data
+from ziggurat.inference.evaluation import Progress, evaluate
 from ziggurat.inference.forward import choose_device
 from ziggurat.types import BadFile, ImageSize
 from ziggurat.verification.golden import (
@@ -42,8 +41,6 @@ VALIDATION_IMAGES = {"top1": 50_000, "AP": 5_000}
 
 METRIC_TOLERANCE = 0.2
 """Percentage points: half of the last published digit, and what decoders and resizing differ."""
-
-MAX_BAD_FILES = 10
 
 
 @dataclass(frozen=True)
@@ -188,7 +185,7 @@ def certify(
         on_progress: Is told of every batch of the measurement.
         on_bad_file: Is told of every image that cannot be decoded.
     """
-    chosen = choose_device(device)
+    choose_device(device)  # else it is missed only after all that needs none
     model = _build(name)
     report = _load(model, file, use_ema)
     sha256 = sha256_of(file)
@@ -199,9 +196,7 @@ def certify(
     values = golden_values(name) if is_golden_file else None
     golden = None if values is None else GoldenCheck(values.case, golden_error(model, values))
     if data_root is not None:
-        measured = _measure(
-            model, data_root, split, chosen, catalogue, on_progress, on_bad_file or _say_nothing
-        )
+        measured = _measure(model, data_root, split, device, catalogue, on_progress, on_bad_file)
     return Certificate(
         model=name,
         file=file,
@@ -265,10 +260,10 @@ def _measure(
     model: Model | Backbone,
     root: Path,
     split: str,
-    device: torch.device,
+    device: str,
     catalogue: PublishedFile | None,
     on_progress: Progress | None,
-    on_bad_file: Callable[[BadFile], None],
+    on_bad_file: Callable[[BadFile], None] | None,
 ) -> Measurement:
     """Evaluate the model as `ziggurat evaluate` does.
 
@@ -279,23 +274,21 @@ def _measure(
         raise ZigguratError(
             "a backbone has no accuracy to measure; leave --data out, or name a whole model"
         )
-    data = open_data(model, None, root, split)
-    batch_size = 32 if model.identity.task == "classification" else 1
-    loader = EvaluationLoader(data.dataset, batch_size=batch_size, divisor=data.divisor, workers=0)
-    ledger = BadFileLedger(MAX_BAD_FILES, on_bad_file, advice="measure on data that are whole")
-    report = evaluate(
-        model, loader, data.metric, device=device, ledger=ledger, on_progress=on_progress
+    evaluation = evaluate(
+        model,
+        data_root=root,
+        split=split,
+        device=device,
+        on_progress=on_progress,
+        on_bad_file=on_bad_file,
     )
+    report = evaluation.report
     source = catalogue or next(
         (file for file in files_for(model.identity.name) if file.metrics), None
     )
     return Measurement(
-        data=data.name,
+        data=evaluation.data,
         num_images=report.num_images,
         numbers={name: 100 * value for name, value in report.numbers.items()},
         published={} if source is None else dict(source.metrics),
     )
-
-
-def _say_nothing(file: BadFile) -> None:
-    del file  # the limit of the ledger raises if there are many

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 
 from ziggurat.class_lists import Colour
 from ziggurat.ops.label_counts import count_labels
-from ziggurat.types import Detections, ObjectMasks
+from ziggurat.types import UNLABELLED, Detections, ObjectMasks
 from ziggurat.visualize.draw import READABLE_SIDE, draw_detections
 from ziggurat.visualize.palettes import class_colours
 from ziggurat.visualize.text import font, shorten
@@ -26,7 +26,6 @@ _TITLE = 64
 _BACKGROUND = (24, 26, 31)
 _TEXT = (236, 238, 242)
 _MAX_COLUMNS = 4
-_UNLABELLED = 255
 _OPACITY = 140
 """Of the colours of a label map, of 255."""
 
@@ -155,7 +154,7 @@ def _tint(
     table[: len(colours)] = colours
     resized = Image.fromarray(label_map).resize(image.size, Image.Resampling.NEAREST)
     values = np.array(resized)
-    opacity = Image.fromarray(np.where(values < _UNLABELLED, _OPACITY, 0).astype(np.uint8))
+    opacity = Image.fromarray(np.where(values < UNLABELLED, _OPACITY, 0).astype(np.uint8))
     return Image.composite(Image.fromarray(table[values]), image, opacity)
 
 
@@ -166,7 +165,7 @@ def _draw_legend(
     place: tuple[int, int],
 ) -> None:
     """Name the classes of a label map, the largest first, as far as there is room."""
-    counts = count_labels(label_map, _UNLABELLED)
+    counts = count_labels(label_map, UNLABELLED)
     colours = _colours(picture).tolist()
     face = font(15)
     x, y = place

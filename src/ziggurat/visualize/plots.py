@@ -8,7 +8,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -241,23 +241,27 @@ def read_curves(path: Path) -> list[Curve]:
     Args:
         path: The file.
 
+    Returns:
+        None at all where there is no entry yet, as after a resume from before the first one.
+
     Raises:
         ZigguratError: If it cannot be read or has no column `step`.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+            table = csv.DictReader(file)
+            rows, names = list(table), table.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ZigguratError(
             f"the training curves {path} cannot be read ({error}): expected a run's metrics.csv"
         ) from error
-    if not rows or "step" not in rows[0]:
+    if "step" not in names:
         raise ZigguratError(
             f"{path} holds no training curves: expected a table with a column 'step', as "
             "`ziggurat train` writes it"
         )
     curves = []
-    for name in rows[0]:
+    for name in names:
         if name in ("step", "epoch"):
             continue
         points = [(_number(row["step"]), _number(row[name])) for row in rows]
@@ -275,11 +279,16 @@ def group_curves(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
         curves: All curves of the run, named as `ziggurat train` names them.
 
     Returns:
-        Title and curves of each panel, for `plot_curves`; what was measured is in percent.
+        Title and curves of each panel, for `plot_curves`, losses and measured numbers without
+        "train/" and "val/"; what was measured is in percent.
     """
     by_name = {curve.name: curve for curve in curves}
     no_loss = {*_NO_LOSS, SECONDS}
-    losses = [c for c in curves if c.name.startswith("train/") and c.name not in no_loss]
+    losses = [
+        replace(curve, name=curve.name.removeprefix("train/"))
+        for curve in curves
+        if curve.name.startswith("train/") and curve.name not in no_loss
+    ]
     measured = [
         Curve(name, by_name[f"val/{name}"].steps, [100 * v for v in by_name[f"val/{name}"].values])
         for name in _CURVES
@@ -300,7 +309,8 @@ def plot_curves(
     """Draw curves, by default over the optimizer steps, a panel for each group.
 
     Args:
-        groups: Title of a panel and its curves; groups without curves are left out.
+        groups: Title of a panel and its curves; several have a legend of their names, and groups
+            without curves are left out.
         x_label: What the steps of the curves are.
         dark: Light letters on a dark ground.
 
@@ -336,9 +346,10 @@ def plot_curves(
 
 
 def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
-    name = curve.name.rpartition("/")[2]
     if len(curve.values) <= 60:
-        axes.plot(curve.steps, curve.values, color=colour, marker="o", markersize=3, label=name)
+        axes.plot(
+            curve.steps, curve.values, color=colour, marker="o", markersize=3, label=curve.name
+        )
         return
     # Many noisy points: faint themselves, with their running mean in front.
     window = max(3, len(curve.values) // 30)
@@ -347,7 +358,7 @@ def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
         np.ones(len(curve.values)), kernel, "same"
     )
     axes.plot(curve.steps, curve.values, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(curve.steps, mean, color=colour, linewidth=1.8, label=name)
+    axes.plot(curve.steps, mean, color=colour, linewidth=1.8, label=curve.name)
 
 
 def _share(value: float) -> str:

@@ -140,6 +140,8 @@ class ReportPage:
 def write_report(path: Path, page: ReportPage) -> None:
     """Write the page.
 
+    What is no UTF-8 in the name of a file is written as an escape.
+
     Args:
         path: HTML file; its folder must exist.
         page: What it shows.
@@ -175,7 +177,7 @@ def write_report(path: Path, page: ReportPage) -> None:
         tables=[_table(title, rows) for title, rows in tables if rows],
     )
     try:
-        path.write_text(html, encoding="utf-8")
+        path.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise ZigguratError(
             f"the report page cannot be written to {path}: {error.strerror}; choose another folder"

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -31,6 +31,8 @@ MEANINGS: dict[str, str] = {
     "AR_large": "recall of objects above 96 x 96 pixels",
     "VOC_AP": "average precision of Pascal VOC since 2010: area below the curve, IoU 0.50",
     "VOC07_AP": "average precision of Pascal VOC 2007: mean at eleven recalls, IoU 0.50",
+    "Cityscapes_AP": "average precision of masks by Cityscapes' rules, mean over IoU 0.50 to 0.95",
+    "Cityscapes_AP50": "average precision of masks by Cityscapes' rules at IoU 0.50",
     "mIoU": "intersection over union, mean over the classes that occur",
     "mAcc": "share of a class's pixels that are right, mean over the classes that occur",
     "aAcc": "share of all labelled pixels that are right",
@@ -164,8 +166,10 @@ def _numbers(report: Report) -> Table:
     return table
 
 
-def _classes(report: Report) -> Table:
+def _classes(report: Report) -> RenderableType:
     rows, title = class_rows(report), f"{len(report.per_class)} classes"
+    if not rows:
+        return Text(f"none of {title} occurs")
     if len(rows) < len(report.per_class):
         title = f"{len(rows)} of {title} occur"
     if len(rows) > MAX_CLASS_ROWS:
@@ -184,9 +188,11 @@ def row_table(title: str, rows: Sequence[ClassRow]) -> Table:
     """
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
-        table.add_column(heading(key, rows), justify="left" if key in WORDS else "right")
+        justify: Literal["left", "right"] = "left" if key in WORDS else "right"
+        # As `Text`: rich would take brackets in a name for markup.
+        table.add_column(Text(heading(key, rows)), justify=justify)
     for row in rows:
-        table.add_row(*(escape(format_cell(key, value)) for key, value in row.items()))
+        table.add_row(*(Text(format_cell(key, value)) for key, value in row.items()))
     return table
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ziggurat.types import ClassMasks, LabelMap
+from ziggurat.types import UNLABELLED, ClassMasks, LabelMap
 
-NOTHING = 255
-"""Label of pixels without a class."""
+NOTHING = UNLABELLED
+"""Label of pixels without a class, shown as if nobody had labelled them."""
 
 
 @dataclass(frozen=True)
