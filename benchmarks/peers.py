@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torchvision.models.detection import retinanet_resnet50_fpn
 
-from ziggurat.bench.detection import TorchvisionDetector, total_loss
+from ziggurat.bench.detection import TorchvisionDetector, detector_loss
 from ziggurat.config.files import load_run
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.budget import describe_machine
@@ -89,7 +89,7 @@ class TorchvisionRetinaNet(Peer):
     def loss(self, batch: Batch) -> Tensor:
         """Return its focal loss and box loss."""
         targets = [target for target in batch.targets or [] if isinstance(target, Detections)]
-        return total_loss(self.model, batch.images, targets)
+        return detector_loss(self.model, batch.images, targets)
 
     def predict(self, batch: Batch) -> list[Result]:
         """Return detections."""

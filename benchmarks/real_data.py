@@ -40,7 +40,7 @@ from ziggurat.engine.progress import duration
 from ziggurat.engine.train import train
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.run_report import describe_run
 from ziggurat.visualize.report import Command, Fact, write_report
@@ -152,7 +152,7 @@ def measure(
     config = fit_to_minutes(config, TRAINING_SHARE * minutes, print)
     record = train(config, output, say=lambda line: print(line, flush=True)).metrics
     options = EvaluationOptions(augmentation=VIEWS.get(name))
-    report = evaluate_run(output, options=options).report
+    report = evaluate(output, options=options).report
     seconds = time.monotonic() - start
     value = report.numbers[number]
     print(f"{name}: {number} {value:.4f} (goal {goal}) in {duration(seconds)}")

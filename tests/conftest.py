@@ -4,8 +4,9 @@ Tests run on the CPU: a GPU rounds otherwise, and what needs one is not tested h
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for devices
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 from hypothesis import settings
 from PIL import Image
+from torch import Tensor
 
 from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
@@ -32,6 +34,30 @@ settings.load_profile("repeatable")
 def seed() -> None:
     """Start every test from the same random numbers."""
     torch.manual_seed(0)
+
+
+class _OnMPS(Tensor):
+    """Says that it lies on Apple's MPS, and has no float64 as there."""
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:  # of whatever is computed
+        if func == Tensor.device.__get__:
+            return torch.device("mps")
+        if func is Tensor.cpu:
+            with torch._C.DisableTorchFunctionSubclass():
+                return args[0].as_subclass(Tensor)
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(result, cls) and result.dtype == torch.float64:
+            raise TypeError("Apple's MPS has no float64")
+        return result
+
+
+@pytest.fixture
+def on_mps() -> Callable[[Tensor], Tensor]:
+    """Make a tensor pass for one on Apple's MPS."""
+    return lambda tensor: tensor.as_subclass(_OnMPS)
 
 
 @pytest.fixture

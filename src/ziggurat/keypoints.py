@@ -90,9 +90,14 @@ class Keypoints:
         """
         return replace(self, points=self.points[which])
 
-    def to(self, device: torch.device | str) -> "Keypoints":
-        """Copy to a device."""
-        return replace(self, points=self.points.to(device))
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Keypoints":
+        """Copy to a device.
+
+        Args:
+            device: Where to.
+            non_blocking: Whether to go on before all has arrived; only on the way to a GPU.
+        """
+        return replace(self, points=self.points.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "Keypoints":
         """Copy to page-locked memory."""

@@ -1,7 +1,7 @@
 """What a model expects of an image; it belongs to the weights and is saved with them."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 ChannelOrder = Literal["rgb", "bgr"]
 
@@ -91,3 +91,19 @@ class FitAligned:
 
 Preprocessing = CenterCrop | FitInside | FitAligned
 """What a model expects of an image; it belongs to the weights and is saved with them."""
+
+Limits = TypeVar("Limits", bound=FitInside | FitAligned)
+
+
+def scaled_limits(preprocessing: Limits, factor: float) -> Limits:
+    """Return the same with both limits of the size multiplied, to at least one pixel.
+
+    Args:
+        preprocessing: Gives the limits and all the rest.
+        factor: What they are multiplied by.
+    """
+    return replace(
+        preprocessing,
+        short_side=max(1, round(preprocessing.short_side * factor)),
+        long_side=max(1, round(preprocessing.long_side * factor)),
+    )

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from ziggurat.checkpoints.native import save_weights
 from ziggurat.cli.main import main
+from ziggurat.inference import video
 from ziggurat.preprocessing import CenterCrop, FitInside
 from ziggurat.zoo import create_model
 
@@ -171,7 +173,7 @@ def test_evaluation_of_what_predict_wrote(detector: Path, tmp_path: Path) -> Non
         (["evaluate", "absent"], "there are no weights at absent"),
         (["evaluate", "WEIGHTS"], "--data.root"),
         (["evaluate", "WEIGHTS", "--data.root", "absent"], "data folder absent does not exist"),
-        (["evaluate", "WEIGHTS", "--workers", "-1"], "--workers must be at least 0"),
+        (["evaluate", "WEIGHTS", "--workers", "-1"], "workers must be at least 0"),
         (["evaluate", "WEIGHTS", "--data.rot", "x"], "did you mean --data.root?"),
         (["predict", "absent", "photo.jpg", "-o", "out"], "there are no weights at absent"),
         (["predict", "WEIGHTS", "photo.jpg", "-o", "out", "--device", "tpu"], "no device 'tpu'"),
@@ -214,6 +216,32 @@ def test_prediction_needs_no_training_library(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "a.jpg").is_file()
+
+
+def test_a_video_that_breaks_off_keeps_its_first_frames(
+    detector: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+
+    def frames(path: Path) -> Iterator[video.Frame]:
+        for number in range(3):
+            yield video.Frame(Image.new("RGB", (64, 48)), number, number / 25)
+        raise video.VideoError(f"cannot read video {path} after 3 frames: Invalid data")
+
+    monkeypatch.setattr(video, "read_frames", frames)
+    (tmp_path / "clip.mp4").touch()
+    words = ["predict", str(detector), str(tmp_path / "clip.mp4"), "-o", str(tmp_path / "out")]
+    assert main([*words, "--format", "csv"]) == 1
+    error = capsys.readouterr().err
+    assert "after 3 frames" in error
+    assert "all else is done" in error
+    assert (tmp_path / "out" / "predictions.csv").is_file()
+    assert not (tmp_path / "out" / "clip.mp4").exists()
+    assert main([*words, "--explain"]) == 1
+    assert "clip.mp4 is a video; leave one of the two out" in capsys.readouterr().err
 
 
 def test_a_mistyped_image_leaves_earlier_predictions_alone(

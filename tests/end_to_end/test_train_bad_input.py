@@ -201,6 +201,9 @@ def test_what_cannot_be_sharded(
     words = ("--trainer.strategy=fsdp", "--trainer.devices=2", "--trainer.ema_decay=0.9")
     assert train_classifier(tmp_path / "run", *words) == 1
     assert "must be auto or ddp with trainer.ema_decay, got 'fsdp'" in sentence_of(capsys)
+    words = ("--trainer.strategy=fsdp", "--trainer.devices=2", "--trainer.compile=true")
+    assert train_classifier(tmp_path / "run", *words) == 1
+    assert "must be auto or ddp with trainer.compile, got 'fsdp'" in sentence_of(capsys)
 
 
 def test_a_recipe_after_resume(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.config.files import load_run
 from ziggurat.engine.module import TrainingModule
+from ziggurat.engine.progress import Progress
 from ziggurat.preprocessing import CenterCrop
 
 Train = Callable[..., int]
@@ -243,5 +244,25 @@ def test_lr_is_said_to_follow_the_batch(
     said = capsys.readouterr().out
     rule = "learning rate 0.0008 for 4 images a step: optimizer.lr 0.102 is meant for 512"
     assert said.count(rule) == 1
-    length = "2 steps of 4 images see 8 images; as many as 2 steps of 512 take"
-    assert said.count(f"{length} trainer.max_steps 256") == 1
+    assert "; as many as" not in said  # the number of steps is no recipe's
+    limit = "trainer.max_epochs 2 is not reached: trainer.max_steps 2 ends the run in epoch 1"
+    assert said.count(limit) == 1
+
+
+def test_more_batches_a_step_than_an_epoch_has(tmp_path: Path, train_classifier: Train) -> None:
+    # Three batches an epoch. A step of gradient descent, unlike Adam's, is as long as they are.
+    words = ("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=10")
+    for accumulate in (3, 8):
+        output = tmp_path / str(accumulate)
+        assert train_classifier(output, *words, f"--trainer.accumulate={accumulate}") == 0
+    assert_same_weights(tmp_path / "3/last.safetensors", tmp_path / "8/last.safetensors")
+
+
+def test_what_is_no_training_is_told_to_the_speed(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(Progress, "pause", lambda self, seconds: pauses.append(seconds))
+    assert train_classifier(tmp_path / "run", "--trainer.val_every_epochs=2") == 0
+    assert len(pauses) == 3  # two checkpoints and a validation
+    assert min(pauses) > 0

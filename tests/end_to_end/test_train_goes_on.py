@@ -181,6 +181,19 @@ def test_the_best_validation_outlives_its_file(
     assert record.read_text() == (whole / "metrics.json").read_text()
 
 
+@pytest.mark.parametrize("limit", ["--trainer.max_epochs=3", "--trainer.max_steps=7"])
+def test_fewer_epochs_than_are_done_end_at_once(
+    limit: str, tmp_path: Path, train_classifier: Train
+) -> None:
+    output = tmp_path / "run"
+    assert train_classifier(output, "--trainer.max_epochs=4", limit) == 0
+    before = (output / "last.safetensors").read_bytes()
+    assert resume(output, "--trainer.max_epochs=1") == 0
+    assert (output / "last.safetensors").read_bytes() == before
+    assert resume(output, "--trainer.max_epochs=4", "--trainer.max_steps=10") == 0
+    assert json.loads((output / "metrics.json").read_text())["last"]["step"] == 10
+
+
 def test_a_mean_that_cannot_follow_is_announced(
     tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
 ) -> None:

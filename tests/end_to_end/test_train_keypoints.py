@@ -31,6 +31,7 @@ def train_keypoints(coco_folder: Path) -> Callable[..., int]:
                 *("--model.name=keypoint_rcnn", "--model.backbone=p2t_tiny"),
                 *(f"--data.root={coco_folder}", "--data.short_side=72", "--data.long_side=96"),
                 *("--data.batch_size=4", "--data.workers=0", "--model.head_channels=16"),
+                *("--model.freeze_stages=null", "--model.freeze_norms=false"),
                 *("--data.train_short_sides=null", "--optimizer.kind=adamw"),
                 *("--optimizer.lr=0.003", "--optimizer.momentum=null"),
                 *("--optimizer.reference_batch=null", "--optimizer.bias_lr_factor=1"),

@@ -87,6 +87,8 @@ def test_two_steps_of_a_recipe(
             words.append("--data.train_short_sides=[64,72]")
         if "crop_first" in tree["data"]:
             words += ["--data.crop_first_short_sides=[64]", "--data.crop_first_sides=[48,64]"]
+    if tree["model"].get("freeze_norms"):  # here the backbone is another one, without weights
+        words += ["--model.freeze_stages=null", "--model.freeze_norms=false"]
     small = ["--data.workers=0", "--data.batch_size=4", "--trainer.accelerator=cpu"]
     output = tmp_path / "run"
     command = ["train", recipe, "--output", str(output), *words, *small, "--trainer.max_steps=2"]

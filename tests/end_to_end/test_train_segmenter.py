@@ -52,6 +52,20 @@ def mask_folder(tmp_path: Path, label_folder: Path) -> Path:
     return root
 
 
+def test_a_recipe_in_steps_says_what_another_batch_takes(
+    label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["train", "semantic_fpn_p2t_tiny_80k_ade20k", f"--data.root={label_folder}", *SMALL]
+    command += ["--trainer.sync_batch_norm=false", "--trainer.max_minutes=1e-9", "--output"]
+    assert main([*command, str(tmp_path / "run")]) == 0
+    advice = "80000 steps of 4 images see 320000 images; as many as 80000 steps of 16 take"
+    assert f"{advice} trainer.max_steps 320000\n" in capsys.readouterr().out
+    # Who follows it is not told again, nor who goes on.
+    assert main([*command, str(tmp_path / "other"), "--trainer.max_steps=320000"]) == 0
+    assert main(["train", "--output", str(tmp_path / "run"), "--resume"]) == 0
+    assert "; as many as" not in capsys.readouterr().out
+
+
 def test_a_segmenter_learns_and_is_evaluated_and_predicts(
     label_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

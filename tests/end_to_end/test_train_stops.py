@@ -18,6 +18,8 @@ from safetensors import safe_open
 
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
+from ziggurat.engine import validation
+from ziggurat.engine.data import batch_to
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.validation import Validation
 from ziggurat.types import Batch
@@ -232,6 +234,64 @@ def test_a_loss_that_is_no_number_names_step_term_images_and_module(
         assert kept.get_tensor("images").shape == (4, 3, 72, 72)
         assert kept.get_tensor("targets").shape[0] == 4
         assert all(info["path"] in error for info in json.loads(kept.metadata()["images"]))
+
+
+def _fill_memory() -> None:
+    raise torch.OutOfMemoryError(
+        "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB."
+    )
+
+
+def test_a_step_that_does_not_fit_into_memory(
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    after_step(monkeypatch, 4, _fill_memory)
+    assert train_classifier(tmp_path / "run") == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("ziggurat: error: a step of the run in ") and "\n" not in error
+    asked = "data.batch_size 4 (CUDA out of memory. Tried to allocate 2.50 GiB)"
+    assert f"{asked}; the checkpoint of step 3 remains; begin anew with a lower data." in error
+    for field in ("trainer.accumulate", "checkpoint_activations true", "trainer.precision bf16"):
+        assert field in error
+
+
+def test_a_validation_that_does_not_fit_into_memory(
+    tmp_path: Path,
+    train_classifier: Train,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "batch_to", lambda *_: _fill_memory())
+        words = ("--trainer.max_steps=1", "--data.eval_batch_size=3")
+        assert train_classifier(output, *words) == 1
+    error = capsys.readouterr().err.strip()
+    assert "validation at step 1 does not fit into the memory of its device with" in error
+    assert "data.eval_batch_size 3 (CUDA out of memory. Tried to allocate 2.50 GiB); lower" in error
+    assert main(["train", "--output", str(output), "--resume", "--data.eval_batch_size=1"]) == 0
+    assert last_validation(output)["step"] == 1
+
+
+def test_a_signal_during_a_validation_costs_only_the_validation(
+    tmp_path: Path, train_classifier: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "run"
+
+    def move(*words: Any) -> Batch:  # noqa: ANN401  whatever the original takes
+        os.kill(os.getpid(), signal.SIGTERM)
+        return batch_to(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(validation, "batch_to", move)
+        assert train_classifier(output, "--data.eval_batch_size=3") == 130
+    assert step_of(output) == 3
+    assert not (output / "metrics.json").exists()
+    assert main(["train", "--output", str(output), "--resume"]) == 0
+    assert last_validation(output)["step"] == 6
 
 
 @pytest.mark.slow

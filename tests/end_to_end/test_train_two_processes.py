@@ -23,6 +23,7 @@ from pathlib import Path
 from ziggurat import zoo
 from ziggurat.backbones.p2t import P2T
 from ziggurat.cli.main import main
+from ziggurat.engine import validation
 from ziggurat.engine.module import TrainingModule
 
 def build(*, drop_path_rate=0.0, in_channels=3):
@@ -41,6 +42,14 @@ def step(self, batch, batch_idx):
     return original(self, batch, batch_idx)
 
 TrainingModule.training_step = step
+batch_to = validation.batch_to
+
+def move(batch, device):
+    if os.environ.pop("STOPS_VALIDATION", None) and os.environ["RANK"] == "1":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return batch_to(batch, device)
+
+validation.batch_to = move
 sys.exit(main())
 """
 """Runs the command line with a P2T of 16 channels, and what the environment asks for."""
@@ -268,6 +277,24 @@ def test_a_loss_that_is_no_number_in_one_process_stops_both(
     assert "at step 2: classification = nan for images" in done.stderr
     assert "the images themselves are not finite" in done.stderr
     assert (tmp_path / "run/bad_batch_step_2_process_1.safetensors").is_file()
+
+
+def test_a_signal_to_one_process_during_a_validation_stops_both(
+    tmp_path: Path, image_folder: Path
+) -> None:
+    words = [*CLASSIFIER, f"--data.root={image_folder}", "--data.batch_size=2"]
+    words += ["--trainer.max_epochs=2", "--trainer.val_every_epochs=1", "--data.eval_batch_size=1"]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run(2, whole, *words).returncode == 0
+    done = run(2, parts, *words, environment={"STOPS_VALIDATION": "1"})
+    assert done.returncode != 0
+    assert "last.ckpt is of step 3, `ziggurat train" in done.stderr
+    saved = torch.load(parts / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    assert saved == 3
+    assert not (parts / "metrics.json").exists()
+    done = run(2, parts, *words, "--resume")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (parts / "metrics.json").read_text() == (whole / "metrics.json").read_text()
 
 
 def test_two_hosts_share_a_run(

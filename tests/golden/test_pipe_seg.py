@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ziggurat.data.channels import normalize
 from ziggurat.data.photometric import (
     hsv_to_rgb,
     rgb_to_hsv,
@@ -16,14 +17,13 @@ from ziggurat.data.photometric import (
 )
 from ziggurat.data.resize import fit_size
 from ziggurat.data.segmentation import (
-    aligned_size,
     is_varied,
-    normalize,
     pad,
     resize_aligned,
     resize_labels,
     to_tensors,
 )
+from ziggurat.ops.padding import aligned_size
 from ziggurat.preprocessing import FitAligned
 
 DATA = Path(__file__).parent / "data" / "dense"

@@ -77,7 +77,10 @@ def test_choices_of_a_transformer_reach_it() -> None:
     for neck in (transformer, again):
         assert list(neck.selfs) == ["2", "3"]
         assert all(isinstance(look, LocalGrounding) for look in neck.grounds.values())
-        assert [fuse.conv.in_channels for fuse in neck.fusions] == [1024, 1024, 1280, 1280]
+        widths = [
+            fuse.in_channels for fuse in neck.fusions.modules() if isinstance(fuse, nn.Conv2d)
+        ]
+        assert widths == [1024, 1024, 1280, 1280]
     assert getattr(transformer.drop_block, "drop_prob", None) == 0.1
     assert isinstance(again.drop_block, nn.Identity)  # of training alone
 

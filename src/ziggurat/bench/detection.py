@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.keypoints import Keypoints, Skeleton
+from ziggurat.losses.total import total_loss
 from ziggurat.models.detector import Detector
 from ziggurat.types import Detections, ObjectMasks, full_sizes
 
@@ -76,7 +77,7 @@ def predict(model: AnyDetector, images: Float[Tensor, "B 3 H W"]) -> list[int]:
     return [len(found) for found in model.decode(model(images, sizes), sizes)]
 
 
-def total_loss(
+def detector_loss(
     model: AnyDetector, images: Float[Tensor, "B 3 H W"], targets: Sequence[Detections]
 ) -> Float[Tensor, ""]:
     """Return the sum of the detector's own losses.
@@ -91,7 +92,7 @@ def total_loss(
     else:
         sizes = full_sizes(images)
         losses = model.loss(model(images, sizes), targets, sizes)
-    return torch.stack(list(losses.values())).sum()
+    return total_loss(losses)
 
 
 def draw_objects(

@@ -1,9 +1,7 @@
 """The machine: what it is, what its matrix products reach, how its memory is handed out."""
 
-import ctypes
 import os
 import platform
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -11,6 +9,7 @@ import torch
 from ziggurat.bench.results import Dtype
 from ziggurat.bench.work import Step
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.machine import has_glibc, keep_freed_memory, processor_entry, processor_name
 
 Allocator = Literal["default", "keep"]
 """keep: glibc keeps freed memory, instead of returning large buffers and faulting them in again."""
@@ -18,7 +17,6 @@ Allocator = Literal["default", "keep"]
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve")
 """Flags of /proc/cpuinfo that decide how fast products are."""
 ALLOCATOR_VARIABLES = ("LD_PRELOAD", "GLIBC_TUNABLES", "MALLOC_")
-MALLOPT_TRIM_THRESHOLD, MALLOPT_MMAP_MAX = -1, -4  # malloc.h
 PRODUCT_SIZE = {"cpu": 2048}
 PRODUCT_SIZE_ELSEWHERE = 8192
 """Side of the matrices; a GPU needs larger ones to reach its peak."""
@@ -71,14 +69,12 @@ def apply_allocator(allocator: Allocator) -> None:
     """
     if allocator == "default":
         return
-    if platform.libc_ver()[0] != "glibc":
+    if not has_glibc():
         raise ZigguratError(
             f"the allocator can be set on Linux with glibc only, this is {platform.platform()}; "
             "leave --allocator out"
         )
-    libc = ctypes.CDLL(None)
-    libc.mallopt(MALLOPT_MMAP_MAX, 0)  # large buffers come from the heap, too,
-    libc.mallopt(MALLOPT_TRIM_THRESHOLD, -1)  # and stay there
+    keep_freed_memory()
 
 
 def _describe_allocator(allocator: Allocator) -> str:
@@ -92,20 +88,6 @@ def _describe_allocator(allocator: Allocator) -> str:
     return ", ".join(words)
 
 
-def processor_name() -> str:
-    """Return the name of the processor, as precisely as the system tells it."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
-
-
 def _instruction_sets() -> str:
-    flags = (_cpuinfo("flags") or _cpuinfo("Features") or "").split()
+    flags = (processor_entry("flags") or processor_entry("Features") or "").split()
     return ", ".join(name for name in INSTRUCTION_SETS if name in flags) or "not known"
-
-
-def _cpuinfo(key: str) -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
-        return None
-    values = [line.split(":", 1)[1].strip() for line in lines if line.startswith(key)]
-    return values[0] if values else None

@@ -64,7 +64,7 @@ class Result:
         peak: FLOP/s of a large matrix product, timed in the same rounds.
         preparation: Seconds of the first two steps, compiling included.
         memory: Bytes that building the model and stepping took at most at one time.
-        failure: Why there are no figures.
+        failure: Why there are no figures, or no memory.
         parts: Seconds of each part of a prediction, the median over the rounds; of our models as
             written only.
     """
@@ -192,4 +192,4 @@ class Benchmark:
 
 def only_failed(results: Sequence[Result]) -> bool:
     """Whether not a single result has figures."""
-    return all(result.failure is not None for result in results)
+    return all(result.failure is not None and not result.turns for result in results)

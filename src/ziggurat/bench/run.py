@@ -1,5 +1,6 @@
 """Measure contestants in settings: speed in alternating turns, then memory one by one."""
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -99,6 +100,7 @@ def run_benchmark(
         if conditions.is_speed_measured:
             compared = _measure_speed(compared, conditions, say)
         if conditions.is_memory_measured:
+            _give_memory_back(conditions.device)
             compared = [_measure_memory(result, conditions, say) for result in compared]
         results += compared
     if only_failed(results):
@@ -194,6 +196,13 @@ def _prepare(
     return ready, warm, variant
 
 
+def _give_memory_back(device: torch.device) -> None:
+    """Leave a GPU to the processes that measure memory, empty of what the speed was measured of."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
 def _measure_memory(result: Result, conditions: Conditions, say: Callable[[str], None]) -> Result:
     """Add the peak memory, unless the contestant is compiled or has failed already."""
     if result.failure is not None or result.contestant.variant == "compiled":
@@ -210,7 +219,7 @@ def _measure_memory(result: Result, conditions: Conditions, say: Callable[[str],
     try:
         return replace(result, memory=measure_memory(request))
     except ZigguratError as error:
-        return replace(result, failure=str(error))
+        return replace(result, failure=f"peak memory: {error}")
 
 
 class _Progress:

@@ -5,8 +5,7 @@ drawn objects or label maps.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import is_dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +14,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from ziggurat.bench.detection import (
     AnyDetector,
     TorchvisionDetector,
+    detector_loss,
     draw_objects,
     enliven,
     predict,
-    total_loss,
 )
 from ziggurat.bench.results import Setting, Variant
 from ziggurat.fast.inference import optimize_for_inference
 from ziggurat.fast.training import optimize_for_training
+from ziggurat.losses.total import total_loss
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.ops.tensors import tensors_in
 from ziggurat.types import Detections, LabelMap, full_sizes
 
 Step = Callable[[], None]
@@ -99,7 +100,7 @@ def _count_flops_of_detector(model: AnyDetector, setting: Setting, images: Tenso
     counter = FlopCounterMode(display=False)
     if setting.is_training:
         with counter:
-            total_loss(model, images, _objects_for(model, images))
+            detector_loss(model, images, _objects_for(model, images))
         return 3 * int(counter.get_total_flops())
     with counter:
         predict(model, images)
@@ -161,10 +162,10 @@ def make_step(model: nn.Module, images: Tensor, setting: Setting) -> Step:
     def train() -> None:
         with autocast:
             if isinstance(model, Detector | TorchvisionDetector):
-                loss = total_loss(model, images, objects)
+                loss = detector_loss(model, images, objects)
             elif isinstance(model, SemanticSegmenter):
                 losses = model.loss(model(images), draw_label_maps(images, len(model.classes)))
-                loss = torch.stack(list(losses.values())).sum()
+                loss = total_loss(losses)
             else:
                 loss = stand_in_loss(model(images))
         loss.backward()
@@ -196,19 +197,4 @@ def stand_in_loss(raw: object) -> Tensor:
 
     It stands in for losses that need targets, alike for classifiers and backbones.
     """
-    return torch.stack([t.float().square().mean() for t in _tensors(raw)]).sum()
-
-
-def _tensors(raw: object) -> Iterator[Tensor]:
-    if isinstance(raw, Tensor):
-        yield raw
-        return
-    parts: Iterable[object] = ()
-    if isinstance(raw, Mapping):
-        parts = raw.values()
-    elif is_dataclass(raw):
-        parts = vars(raw).values()
-    elif isinstance(raw, Sequence) and not isinstance(raw, str):
-        parts = raw
-    for part in parts:
-        yield from _tensors(part)
+    return torch.stack([t.float().square().mean() for t in tensors_in(raw)]).sum()

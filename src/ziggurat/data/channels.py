@@ -1,9 +1,23 @@
 """From levels 0..255 to the numbers that a model was trained on."""
 
 import numpy as np
+import torch
 from jaxtyping import Float, UInt8
+from torch import Tensor
 
 from ziggurat.preprocessing import FitAligned, FitInside
+
+
+def normalize(
+    pixels: UInt8[np.ndarray, "H W 3"], preprocessing: FitInside | FitAligned
+) -> Float[Tensor, "3 H W"]:
+    """Subtract the mean and divide by the standard deviation; channels_last memory.
+
+    Args:
+        pixels: RGB levels 0..255.
+        preprocessing: Gives mean, standard deviation and order of the channels.
+    """
+    return torch.from_numpy(normalize_levels(pixels, preprocessing)).permute(2, 0, 1)
 
 
 def normalize_levels(

@@ -35,7 +35,7 @@ from ziggurat.data.check_storage import check_storage, find_storage, stored_spli
 from ziggurat.data.class_masks import is_class_masks
 from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
-from ziggurat.data.findings import DatasetCheck, Layout, Progress
+from ziggurat.data.findings import DatasetCheck, Layout, Progress, plural
 from ziggurat.data.image_folder import class_folders
 from ziggurat.data.label_layouts import LABEL_PARTS, image_part
 from ziggurat.data.remote_shards import remote_url
@@ -125,21 +125,29 @@ def _has_texts(root: Path) -> bool:
     return any(next(root.glob(place), None) is not None for place in places)
 
 
-def check_dataset(root: Path, *, on_progress: Progress | None = None) -> DatasetCheck:
+def check_dataset(
+    root: str | Path, *, layout: Layout | None = None, on_progress: Progress | None = None
+) -> DatasetCheck:
     """Look at every file of one data set.
 
     Args:
         root: Its folder, or one with a single data set directly below it.
+        layout: Its layout, where the folder has several; None recognises it.
         on_progress: Called as files are looked at.
 
     Raises:
         ZigguratError: If there is no data set, or more than one.
     """
-    found = find_datasets(root)
-    if len(found) > 1:
-        names = ", ".join(f"{path.name}: {layout}" for path, layout in found)
-        raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); check one of them")
-    return check_layout(*found[0], on_progress=on_progress)
+    found = find_datasets(Path(root))
+    chosen = [(path, name) for path, name in found if layout in (None, name)]
+    if len(chosen) != 1:
+        names = ", ".join(f"{path.name}: {name}" for path, name in found)
+        wanted = "" if layout is None else f", {len(chosen)} of them in the layout {layout}"
+        raise ZigguratError(
+            f"{root} holds {plural(len(found), 'data set')} ({names}){wanted}; check one of them, "
+            "by its folder or its layout"
+        )
+    return check_layout(*chosen[0], on_progress=on_progress)
 
 
 def check_layout(

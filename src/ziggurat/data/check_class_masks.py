@@ -24,8 +24,9 @@ from ziggurat.data.findings import (
     evenly,
     in_order,
 )
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED
+from ziggurat.data.label_rules import CLASS_FILE
 from ziggurat.errors import ZigguratError
+from ziggurat.types import UNLABELLED
 
 _NUM_EXAMPLES = 12
 

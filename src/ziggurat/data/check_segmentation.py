@@ -26,11 +26,11 @@ from ziggurat.data.findings import (
 from ziggurat.data.label_files import label_mode, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import ADE20K_FILE, side_by_side
 from ziggurat.data.label_pairs import SplitFiles
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule
 from ziggurat.data.segmentation_layouts import SEGMENTATION, SPLIT_NAMES, how_to_divide
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.label_counts import count_labels
-from ziggurat.types import ImageSize
+from ziggurat.types import UNLABELLED, ImageSize
 
 _NUM_EXAMPLES = 12
 _OWN: tuple[Layout, ...] = ("ade20k", "label_folder")

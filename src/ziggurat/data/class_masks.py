@@ -26,10 +26,10 @@ from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import image_part, label_part
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
 from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
 from ziggurat.errors import ZigguratError, check_known
-from ziggurat.types import BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
+from ziggurat.types import UNLABELLED, BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
 
 IGNORED_FOLDER = "ignored"
 _MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), frozenset())

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ziggurat.data.channels import normalize_levels
+from ziggurat.data.channels import normalize
 from ziggurat.data.geometry import Scene, crop_scene, flip_scene, resize_scene
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
 from ziggurat.preprocessing import FitInside
@@ -175,15 +175,3 @@ def eval_image(image: Image.Image, preprocessing: FitInside) -> Float[Tensor, "3
     """
     size = fit_size((image.height, image.width), preprocessing.short_side, preprocessing.long_side)
     return normalize(resize_exact(np.asarray(image), size), preprocessing)
-
-
-def normalize(
-    pixels: UInt8[np.ndarray, "H W 3"], preprocessing: FitInside
-) -> Float[Tensor, "3 H W"]:
-    """Subtract the mean and divide by the standard deviation; channels_last memory.
-
-    Args:
-        pixels: RGB levels 0..255.
-        preprocessing: Gives mean, standard deviation and order of the channels.
-    """
-    return torch.from_numpy(normalize_levels(pixels, preprocessing)).permute(2, 0, 1)

@@ -18,8 +18,8 @@ from PIL import Image, ImageFile
 
 from ziggurat.class_lists import Colour
 from ziggurat.data.decode import decode_with
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule
-from ziggurat.types import ImageSize
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule
+from ziggurat.types import UNLABELLED, ImageSize
 
 Labels = UInt8[np.ndarray, "H W"]
 Numbers = Integer[np.ndarray, "H W"]

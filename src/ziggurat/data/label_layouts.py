@@ -29,8 +29,9 @@ from ziggurat.class_lists import class_list
 from ziggurat.data.decode import is_image_file
 from ziggurat.data.findings import Finding
 from ziggurat.data.label_pairs import SplitFiles, common_folders, same_names
-from ziggurat.data.label_rules import CLASS_FILE, UNLABELLED, LabelRule, counted_rule, read_rule
+from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
 from ziggurat.errors import ZigguratError
+from ziggurat.types import UNLABELLED
 
 ADE20K_FILE = "objectInfo150.txt"
 SINGLE_SPLIT = "train"

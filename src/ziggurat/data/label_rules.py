@@ -22,8 +22,8 @@ from jaxtyping import Bool, UInt8
 
 from ziggurat.class_lists import Colour
 from ziggurat.errors import ZigguratError, check_known
+from ziggurat.types import UNLABELLED
 
-UNLABELLED = 255
 CLASS_FILE = "classes.json"
 _KEYS = ("classes", "palette", "values", "ignored", "ignore_index")
 _LARGEST_VALUE = 65535

@@ -12,11 +12,10 @@ from ziggurat.data.class_masks import read_mask
 from ziggurat.data.decode import decode_image
 from ziggurat.data.findings import Example, ExampleObject
 from ziggurat.data.label_files import Labels, read_labels
-from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.segments import SegmentTable
 from ziggurat.keypoints import Keypoints, Skeleton
 from ziggurat.ops.skeletons import PIXEL_CENTRE
-from ziggurat.types import Detections, ImageSize
+from ziggurat.types import UNLABELLED, Detections, ImageSize
 
 
 @dataclass(frozen=True)

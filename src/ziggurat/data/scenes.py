@@ -51,7 +51,7 @@ class SceneObject:
 
 
 @dataclass(frozen=True)
-class Scene:
+class DrawnScene:
     """A picture and all that is known of it.
 
     Attributes:
@@ -185,7 +185,7 @@ def _crowd(rng: np.random.Generator, size: ImageSize, label: int) -> list[Patch]
 
 def make_scene(
     rng: np.random.Generator, size: ImageSize, main_label: int, num_classes: int = len(CLASSES)
-) -> Scene:
+) -> DrawnScene:
     """Draw one scene.
 
     Args:
@@ -217,7 +217,7 @@ def make_scene(
     return _finish(canvas, main)
 
 
-def _finish(canvas: _Canvas, main: int) -> Scene:
+def _finish(canvas: _Canvas, main: int) -> DrawnScene:
     """Add noise and read the annotations off."""
     rng = canvas.rng
     pixels = canvas.pixels * rng.uniform(0.85, 1.1)
@@ -238,7 +238,7 @@ def _finish(canvas: _Canvas, main: int) -> Scene:
         for index in order
         if seen[index] >= MIN_VISIBLE * canvas.full_areas[index]
     )
-    return Scene(image, values[canvas.owner + 1], objects)
+    return DrawnScene(image, values[canvas.owner + 1], objects)
 
 
 def _keypoints(canvas: _Canvas, index: int) -> Float[np.ndarray, "P 3"]:

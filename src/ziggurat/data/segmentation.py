@@ -13,15 +13,14 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ziggurat.data.channels import normalize_levels
+from ziggurat.data.channels import normalize
 from ziggurat.data.photometric import distort
 from ziggurat.data.resize import fit_size, resize_exact, resize_fast
 from ziggurat.ops.label_counts import count_labels
+from ziggurat.ops.padding import aligned_size
 from ziggurat.preprocessing import FitAligned
-from ziggurat.types import ImageSize, LabelMap
+from ziggurat.types import UNLABELLED, ImageSize, LabelMap
 
-IGNORED = 255
-"""Label of pixels that do not count."""
 CROP_TRIES = 10
 """Crops that are looked at before one is taken whatever it shows."""
 
@@ -39,6 +38,7 @@ class SegmentationTransform:
         flip: Probability of a horizontal flip.
         largest_share: A crop is drawn again if one class fills more of it, of what is labelled.
         is_distorted: Whether colours are changed at random.
+        is_fast: Whether images are resized faster, by at most a level beside the published pixels.
     """
 
     preprocessing: FitAligned
@@ -47,6 +47,7 @@ class SegmentationTransform:
     flip: float = 0.5
     largest_share: float = 0.75
     is_distorted: bool = True
+    is_fast: bool = False
 
     def __call__(
         self, image: Image.Image, labels: Labels
@@ -65,7 +66,8 @@ class SegmentationTransform:
             int(limits.short_side * factor),
             int(limits.long_side * factor),
         )
-        pixels = resize_fast(np.asarray(image), size)
+        resize = resize_fast if self.is_fast else resize_exact
+        pixels = resize(np.asarray(image), size)
         labels = resize_labels(labels, size)
         height, width = self.crop
         top, left = draw_crop(labels, self.crop, self.largest_share)
@@ -126,11 +128,6 @@ def resize_aligned(
     return resize_exact(resize_exact(pixels, size), aligned_size(size, preprocessing.divisor))
 
 
-def aligned_size(size: ImageSize, divisor: int) -> ImageSize:
-    """Round a (height, width) up to multiples of `divisor`."""
-    return -(-size[0] // divisor) * divisor, -(-size[1] // divisor) * divisor
-
-
 def resize_labels(labels: Labels, size: ImageSize) -> UInt8[np.ndarray, "h w"]:
     """Resize labels to the nearest pixel, as OpenCV's INTER_NEAREST does.
 
@@ -178,7 +175,7 @@ def is_varied(labels: Labels, largest_share: float) -> bool:
         labels: Class of each pixel.
         largest_share: From 0 to 1.
     """
-    counts = count_labels(labels, IGNORED)
+    counts = count_labels(labels, UNLABELLED)
     return bool((counts > 0).sum() > 1 and counts.max() < largest_share * counts.sum())
 
 
@@ -209,17 +206,5 @@ def pad(
     missing = (0, size[1] - image.shape[2], 0, size[0] - image.shape[1])
     if not any(missing):
         return image, target
-    labels = torch.nn.functional.pad(target.labels, missing, value=IGNORED)
+    labels = torch.nn.functional.pad(target.labels, missing, value=UNLABELLED)
     return torch.nn.functional.pad(image, missing), LabelMap(labels)
-
-
-def normalize(
-    pixels: UInt8[np.ndarray, "H W 3"], preprocessing: FitAligned
-) -> Float[Tensor, "3 H W"]:
-    """Subtract the mean and divide by the standard deviation; channels_last memory.
-
-    Args:
-        pixels: RGB levels 0..255.
-        preprocessing: Gives mean, standard deviation and order of the channels.
-    """
-    return torch.from_numpy(normalize_levels(pixels, preprocessing)).permute(2, 0, 1)

@@ -57,15 +57,21 @@ class ShardStorage:
 def find_shards(root: Path, split: str) -> tuple[Path, ...]:
     """Return the shards of a split in their order, none where there are none.
 
+    Archives from which files were unpacked may lie beside them, and are none.
+
     Args:
         root: Folder of the data set.
         split: Name of the split.
     """
     inside = root / split
     if inside.is_dir():
-        found = [path for path in inside.glob("*.tar") if not path.name.startswith(".")]
+        visible = [path for path in inside.iterdir() if not path.name.startswith(".")]
+        tars = [path for path in visible if path.suffix == ".tar"]
+        found = [path for path in tars if not path.with_suffix("").is_dir()]
         if found or (inside / INDEX_FILE).is_file():
             return tuple(sorted(found)) or (inside / INDEX_FILE,)
+        if visible:  # train.tar and ILSVRC2012_img_train.tar beside it are where this comes from
+            return ()
     # As published: imagenet1k-train-0000.tar and train-000000.tar, beside those of other splits.
     if not root.is_dir():
         return ()

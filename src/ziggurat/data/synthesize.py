@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from ziggurat.data.masks import outlines, run_lengths
-from ziggurat.data.scenes import Scene, SceneObject, make_scene
+from ziggurat.data.scenes import DrawnScene, SceneObject, make_scene
 from ziggurat.data.shapes import CLASSES, EDGES, KEYPOINTS
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.skeletons import PIXEL_CENTRE
@@ -42,7 +42,7 @@ _JPEG_QUALITY = 92
 
 
 def synthesize(
-    root: Path,
+    root: str | Path,
     *,
     num_images: int,
     size: ImageSize,
@@ -65,6 +65,7 @@ def synthesize(
     Raises:
         ZigguratError: If an argument is out of range or the data set cannot be written.
     """
+    root = Path(root)
     num_val = _check(root, num_images, size, seed, val_fraction)
     if not 1 <= num_classes <= len(CLASSES):
         raise ZigguratError(f"num_classes must be 1 to {len(CLASSES)}, got {num_classes}")
@@ -165,7 +166,7 @@ class _Writer:
             split: np.zeros(len(classes) + 1, dtype=np.int64) for split in _ADE_SPLITS
         }
 
-    def write(self, split: str, name: str, scene: Scene) -> None:
+    def write(self, split: str, name: str, scene: DrawnScene) -> None:
         """Write one scene three times: whole, with its label map, and the main object alone."""
         jpeg = _encode(scene.image)
         self._put(f"detection/{split}/{name}.jpg", jpeg)
@@ -209,7 +210,7 @@ def _encode(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def _close_up(scene: Scene) -> np.ndarray:
+def _close_up(scene: DrawnScene) -> np.ndarray:
     """Cut a square around the main object and enlarge it to the shorter side of the scene."""
     x, y, width, height = _box(scene.objects[0])
     rows, columns = scene.image.shape[:2]
@@ -237,7 +238,7 @@ class _CocoFile:
     images: list[dict[str, object]] = field(default_factory=list)
     annotations: list[dict[str, object]] = field(default_factory=list)
 
-    def add(self, image_id: int, file_name: str, scene: Scene) -> None:
+    def add(self, image_id: int, file_name: str, scene: DrawnScene) -> None:
         height, width = scene.image.shape[:2]
         self.images.append(
             {"id": image_id, "file_name": file_name, "height": height, "width": width}

@@ -27,10 +27,9 @@ from ziggurat.data.decode import ImageDecodeError, read_many
 from ziggurat.data.foreign import Box, ContentBuilder, Report, class_list, find_image
 from ziggurat.data.label_files import Numbers, read_numbers
 from ziggurat.data.label_layouts import listed_splits, read_list
-from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.object_maps import Region, find_regions
 from ziggurat.data.voc_format import VocObject, parse_xml, read_objects
-from ziggurat.types import ImageSize
+from ziggurat.types import UNLABELLED, ImageSize
 
 _OBJECTS = "SegmentationObject"
 _CLASSES = "SegmentationClass"

@@ -40,6 +40,8 @@ def fetch(url: str, start: int = 0, length: int | None = None) -> bytes:
 
     Where it cannot be had, `ZigguratError` is raised, and `MissingFileError` where it is not there.
     """
+    if length == 0:  # no range of bytes is empty
+        return b""
     return _ask(url, start, length).content
 
 
@@ -96,9 +98,8 @@ class _WebFile(io.RawIOBase):
     def readinto(self, buffer: "WriteableBuffer", /) -> int:
         view = memoryview(buffer).cast("B")
         count = min(len(view), max(0, self.size - self.position))
-        if count:
-            view[:count] = fetch(self.url, self.position, count)
-            self.position += count
+        view[:count] = fetch(self.url, self.position, count)
+        self.position += count
         return count
 
 

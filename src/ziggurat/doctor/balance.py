@@ -11,13 +11,13 @@ from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import plural, some
 from ziggurat.data.label_files import read_labels
 from ziggurat.data.label_folder import LabelFolder
-from ziggurat.data.label_rules import UNLABELLED
 from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import Images
 from ziggurat.doctor.subject import Subject
 from ziggurat.ops.label_counts import count_labels
+from ziggurat.types import UNLABELLED
 
 CHECK = "class balance"
 EMPTY = "empty images"

@@ -11,8 +11,9 @@ from ziggurat.doctor.classes import described_weights
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
-from ziggurat.doctor.step import compute_losses, total_loss
+from ziggurat.doctor.step import compute_losses
 from ziggurat.doctor.subject import Subject
+from ziggurat.losses.total import total_loss
 from ziggurat.preprocessing import IMAGENET_PIXELS, CenterCrop, Preprocessing
 from ziggurat.types import Batch
 

@@ -21,17 +21,22 @@ def check_duplicates(subject: Subject, clock: Clock) -> list[Finding]:
     train, val = image_paths(subject.data.train), image_paths(subject.data.val)
     if train is None or val is None:
         return [Finding(CHECK, "not run", "images are packed, not files that could be compared")]
-    labels = {}
+    trained = set(train)
+    validated = set(val) - trained
+    leaks = [(path, path) for path in dict.fromkeys(val) if path in trained]
+    labels: dict[Path, int] = {}
+    contradictions = []
     if isinstance(subject.data.train, LabelledImages):
-        labels = dict(zip(train, subject.data.train.storage.labels.tolist(), strict=True))
-    trained, validated = set(train), set(val)
-    leaks, contradictions = [], []
+        for path, label in zip(train, subject.data.train.storage.labels.tolist(), strict=True):
+            if labels.setdefault(path, label) != label:
+                contradictions.append((path, path))
     for group in _equal_files([*train, *val], clock):
         of_train = [path for path in group if path in trained]
         of_val = [path for path in group if path in validated]
         leaks += [(path, of_train[0]) for path in of_val if of_train]
-        if len({labels.get(path) for path in of_train}) > 1:
-            contradictions.append(of_train)
+        others = [path for path in of_train if labels.get(path) != labels.get(of_train[0])]
+        if others:
+            contradictions.append((of_train[0], others[0]))
     findings = []
     if leaks:
         share = len(leaks) / len(val)
@@ -40,26 +45,29 @@ def check_duplicates(subject: Subject, clock: Clock) -> list[Finding]:
                 CHECK,
                 "error" if share >= LEAK else "warning",
                 f"{len(leaks)} of {plural(len(val), 'validation image')} are in the training "
-                f"split too, as {leaks[0][0]} = {leaks[0][1]}",
+                f"split too, as {_pair(*leaks[0])}",
                 "remove them from one of the splits: what is measured on them is not learned but "
                 "remembered",
             )
         )
     if contradictions:
-        first = contradictions[0]
         findings.append(
             Finding(
                 "contradictions",
                 "error",
-                f"{plural(len(contradictions), 'image')} in two classes, as {first[0]} = "
-                f"{first[1]}",
-                "leave each image in one class folder",
+                f"{plural(len(contradictions), 'image')} in two classes, as "
+                f"{_pair(*contradictions[0])}",
+                "leave each image in one class",
             )
         )
     if not findings:
         evidence = f"none among {len(train)} training and {plural(len(val), 'validation image')}"
         findings.append(Finding(CHECK, "ok", evidence))
     return findings
+
+
+def _pair(one: Path, other: Path) -> str:
+    return f"{one} = {other}" if one != other else f"{one}, which is listed twice"
 
 
 def _equal_files(paths: list[Path], clock: Clock) -> list[list[Path]]:

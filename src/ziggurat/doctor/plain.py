@@ -19,7 +19,7 @@ from ziggurat.data.segmentation import SegmentationTransform
 from ziggurat.data.storage import FileStorage
 from ziggurat.doctor.subject import Subject
 from ziggurat.errors import ZigguratError
-from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, scaled_limits
 from ziggurat.types import Batch
 
 STRIDE = 32
@@ -93,12 +93,13 @@ def _transform(subject: Subject, scale: float) -> Any:  # noqa: ANN401  each tas
         return eval_transform(replace(preprocessing, resize=resize, crop=crop))
     if isinstance(data, SegmentationData) and isinstance(preprocessing, FitAligned):
         return SegmentationTransform(
-            _limits(preprocessing, scale),
+            scaled_limits(preprocessing, scale),
             (_aligned(data.crop[0] * scale), _aligned(data.crop[1] * scale)),
             scale=(1.0, 1.0),
             flip=0.0,
             largest_share=1.0,
             is_distorted=False,
+            is_fast=True,
         )
     assert isinstance(data, DetectionData) and isinstance(preprocessing, FitInside)
     sides = (max(data.train_short_sides or (data.short_side,)), data.long_side)
@@ -106,19 +107,11 @@ def _transform(subject: Subject, scale: float) -> Any:  # noqa: ANN401  each tas
         sides = (data.jitter_side, data.jitter_side)
     largest = replace(preprocessing, short_side=sides[0], long_side=sides[1])
     return DetectionTransform(
-        _limits(largest, scale),
+        scaled_limits(largest, scale),
         flip=0.0,
         scales=None,
         exact_resize=False,
         max_side=None if data.max_train_side is None else round(data.max_train_side * scale),
-    )
-
-
-def _limits(preprocessing: Any, scale: float) -> Any:  # noqa: ANN401  of detection or segmentation
-    return replace(
-        preprocessing,
-        short_side=max(1, round(preprocessing.short_side * scale)),
-        long_side=max(1, round(preprocessing.long_side * scale)),
     )
 
 

@@ -18,6 +18,7 @@ from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import Images, image_paths
 from ziggurat.doctor.subject import Subject
+from ziggurat.ops.padding import aligned_size
 from ziggurat.types import ImageSize
 
 CHECK = "image sizes"
@@ -146,8 +147,6 @@ def _padding(batches: SeededBatchSampler, sizes: Sequence[ImageSize], divisor: i
     shares = []
     for _, batch in zip(range(MOST_BATCHES), batches, strict=False):
         own = [sizes[index] for _, index in batch]
-        height, width = (
-            -(-max(size[axis] for size in own) // divisor) * divisor for axis in (0, 1)
-        )
+        height, width = aligned_size((max(h for h, _ in own), max(w for _, w in own)), divisor)
         shares.append(1 - sum(h * w for h, w in own) / (len(own) * height * width))
     return float(np.mean(shares))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ziggurat.config.data import ClassificationData
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.findings import plural
 from ziggurat.doctor.clock import Clock
@@ -36,7 +37,7 @@ class _Measured:
         height: Height of the batch, padding included, in pixels.
         width: Its width.
         seconds: What it took.
-        bytes: What it held at one time beyond the model.
+        bytes: What it held at one time beyond the model and its gradients.
     """
 
     images: int
@@ -103,12 +104,13 @@ def _step(subject: Subject, count: int, side: int) -> _Measured:
     batch = plain_batch(subject, some_indices(subject, count), side)
     device = subject.device
     precision = subject.config.trainer.precision
-    if device.type != "cpu":  # the first step of a size chooses its kernels
+    is_warm = device.type != "cpu"
+    if is_warm:  # the first step of a size chooses its kernels, and takes memory for gradients
         training_step(subject.model, batch, precision, device)
     with step_memory(device) as memory:
         begin = time.monotonic()
-        training_step(subject.model, batch, precision, device)
-        if device.type != "cpu":
+        training_step(subject.model, batch, precision, device, adds_up=is_warm)
+        if is_warm:
             torch.accelerator.synchronize(device)
         seconds = time.monotonic() - begin
     subject.model.zero_grad(set_to_none=True)
@@ -132,17 +134,29 @@ def _memory(subject: Subject, activations: float, size: str) -> Finding:
     if used <= TIGHT:
         return Finding(check, "ok", evidence)
     room = max(0.0, TIGHT * free - fixed)
-    batch = int(config.data.batch_size * room / activations)
-    batch -= batch % 2 if batch > 1 else 0
-    if batch < 1:
-        fix = "use smaller images or a smaller model; one image a step is too much already"
+    batch = _largest_part(config, int(config.data.batch_size * room / max(activations, 1.0)))
+    if batch is None:
+        fix = "use smaller images or a smaller model; no smaller data.batch_size fits"
     else:
-        times = -(-config.data.batch_size // batch)
+        times = config.data.batch_size // batch
         fix = (
             f"set data.batch_size {batch} and trainer.accumulate "
             f"{config.trainer.accumulate * times}, which keeps the images of a step"
         )
     return Finding(check, "error" if used > FULL else "warning", evidence, fix)
+
+
+def _largest_part(config: TrainConfig, most: int) -> int | None:
+    """Return the largest batch size of which the run's is a multiple, or None if none fits.
+
+    Args:
+        config: The run; where its data mix pairs of images, a batch is even.
+        most: Images that fit.
+    """
+    mixes = isinstance(config.data, ClassificationData) and config.data.mixes
+    sizes = range(most, 0, -1)
+    parts = (size for size in sizes if not (config.data.batch_size % size or mixes and size % 2))
+    return next(parts, None)
 
 
 def _speed(

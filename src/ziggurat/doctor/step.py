@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 
 from ziggurat.engine.data import batch_to
+from ziggurat.engine.precision import products_in
+from ziggurat.losses.total import total_loss
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
 
@@ -29,21 +31,21 @@ def compute_losses(
         return model.loss(raw, moved.targets, moved.image_sizes)  # type: ignore[arg-type]
 
 
-def total_loss(losses: dict[str, Tensor]) -> Tensor:
-    """Add named losses up, as training does."""
-    return torch.stack([loss.float() for loss in losses.values()]).sum()
-
-
-def training_step(model: Model, batch: Batch, precision: str, device: torch.device) -> Tensor:
-    """Compute the gradients of a batch and return its loss; gradients of before are dropped.
+def training_step(
+    model: Model, batch: Batch, precision: str, device: torch.device, *, adds_up: bool = False
+) -> Tensor:
+    """Compute the gradients of a batch and return its loss.
 
     Args:
         model: The model on the device.
         batch: Images and targets.
         precision: As `trainer.precision`.
         device: Where to compute.
+        adds_up: Whether the gradients are added to those of before, which are dropped otherwise.
     """
-    model.zero_grad(set_to_none=True)
-    loss = total_loss(compute_losses(model, batch, precision, device))
-    loss.backward()
+    if not adds_up:
+        model.zero_grad(set_to_none=True)
+    with products_in(precision):
+        loss = total_loss(compute_losses(model, batch, precision, device))
+        loss.backward()
     return loss.detach()

@@ -12,7 +12,7 @@ from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.engine.data import RunData, build_data, training_loader
 from ziggurat.engine.model import build_model
 from ziggurat.engine.processes import check_device, devices_and_nodes
-from ziggurat.engine.schedule import Schedule
+from ziggurat.engine.schedule import Schedule, build_schedule
 from ziggurat.inference.forward import choose_device
 from ziggurat.inference.recipes import published_weights
 from ziggurat.zoo import Model
@@ -75,9 +75,7 @@ def open_run(config: TrainConfig, source: str | Path) -> Subject:
     data = build_data(config)
     batches = _batches(config, data, world_size)
     accumulate = min(config.trainer.accumulate, len(batches))
-    steps_per_epoch = -(-len(batches) // accumulate)
-    total = config.trainer.total_steps(steps_per_epoch)
-    schedule = Schedule(config.schedule, config.optimizer.lr, total, steps_per_epoch)
+    schedule = build_schedule(config, len(batches))
     model = _build(config, data, device, use_weights=True)
     has_weights = config.model.weights or config.model.backbone_weights
     fresh = _build(config, data, device, use_weights=False) if has_weights else None

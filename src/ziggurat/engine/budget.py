@@ -8,12 +8,14 @@ from itertools import islice
 
 import torch
 
-from ziggurat.bench.machine import processor_name
 from ziggurat.config.tree import TrainConfig
 from ziggurat.engine.data import build_data, training_loader
-from ziggurat.engine.memory import keep_memory
+from ziggurat.engine.memory import keep_memory, runs_on_cpu
 from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.optimizer import build_optimizer
+from ziggurat.engine.schedule import build_schedule
+from ziggurat.losses.total import total_loss
+from ziggurat.ops.machine import processor_name
 
 WARM_UP_STEPS = 4
 TIMED_STEPS = 8
@@ -39,7 +41,7 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
         trainer=replace(config.trainer, max_minutes=minutes),
         schedule=replace(config.schedule, follow_clock=config.schedule.can_hurry),
     )
-    if torch.cuda.is_available() and config.trainer.accelerator != "cpu":
+    if not runs_on_cpu(config.trainer):
         return limited
     keep_memory(config.trainer)
     data = build_data(config)
@@ -55,19 +57,18 @@ def fit_to_minutes(config: TrainConfig, minutes: float, say: Callable[[str], Non
             raw = model(batch.images, batch.image_sizes)
             losses = model.loss(raw, batch.targets, batch.image_sizes)  # type: ignore[arg-type]
         optimizer.zero_grad()
-        torch.stack(list(losses.values())).sum().backward()
+        total_loss(losses).backward()
         optimizer.step()
         now = time.monotonic()
         seconds.append(now - start)
         start = now
     # The fastest: a run cut short by the limit loses its last, small steps, an idle one more.
     step = min(seconds[WARM_UP_STEPS:] or seconds) * config.trainer.accumulate
-    steps_per_epoch = -(-len(loader) // config.trainer.accumulate)
-    whole = config.trainer.total_steps(steps_per_epoch)
-    steps = max(1, min(whole, int(TRAINING_SHARE * 60 * minutes / step)))
-    epochs = -(-steps // steps_per_epoch)
+    whole = build_schedule(config, len(loader))
+    steps = max(1, min(whole.total_steps, int(TRAINING_SHARE * 60 * minutes / step)))
+    epochs = -(-steps // whole.steps_per_epoch)
     say(
-        f"a step takes {step:.2f} s here: {steps} of {whole} steps, {epochs} epochs, "
+        f"a step takes {step:.2f} s here: {steps} of {whole.total_steps} steps, {epochs} epochs, "
         f"fit into {minutes:g} minutes"
     )
     if config.trainer.max_epochs is not None:

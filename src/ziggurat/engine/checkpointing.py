@@ -1,7 +1,7 @@
 """The checkpoint a run goes on from: when it is written, and from where exactly it continues.
 
 A checkpoint always stands between two optimizer steps, so that a resumed run repeats an
-uninterrupted one bit by bit on the same device.
+uninterrupted one, on one CPU bit by bit. A GPU adds some sums up in another order every time.
 """
 
 import time
@@ -100,6 +100,7 @@ class Checkpointing(Callback):
         begin: Writes what a run has from its beginning, when all its parts have been found to fit.
         export: Gives the model whose weights are kept beside the checkpoint.
         say: Is told why a run ends early.
+        pause: Is told the seconds in which a checkpoint was written.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Checkpointing(Callback):
         begin: Callable[[], None],
         export: Callable[[], Model],
         say: Callable[[str], None],
+        pause: Callable[[float], None],
     ) -> None:
         self.files = files
         self.start = start
@@ -119,6 +121,7 @@ class Checkpointing(Callback):
         self.begin = begin
         self.export = export
         self.say = say
+        self.pause = pause
         self.position: int | None = None
         self.ends_within_epoch = False
         self._start = self._last_save = time.monotonic()
@@ -189,7 +192,7 @@ class Checkpointing(Callback):
         """
         done = batch_idx + 1
         is_last = done == trainer.num_training_batches
-        if done % self.config.accumulate and not is_last:
+        if done % trainer.accumulate_grad_batches and not is_last:
             return
         now = time.monotonic()
         minutes = self.config.max_minutes
@@ -238,7 +241,7 @@ class Checkpointing(Callback):
         if not isinstance(exception, KeyboardInterrupt) or isinstance(exception, Interrupted):
             return
         started = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        done = started - started % self.config.accumulate
+        done = started - started % trainer.accumulate_grad_batches
         is_between = self._is_updating or self._is_epoch_end or self.ends_within_epoch
         if self.signals.received > 1 or is_between or not self.signals.is_training:
             return
@@ -255,6 +258,7 @@ class Checkpointing(Callback):
         Raises:
             NotFiniteError: If the weights are not finite: the last good ones stay.
         """
+        begin = time.monotonic()
         self.position = position
         model = self.export()  # which all processes may have to put together
         bad = nonfinite_entry(model)
@@ -268,6 +272,7 @@ class Checkpointing(Callback):
         trainer.save_checkpoint(self.files.newest)
         self._write_weights(trainer, model)
         self._last_save = time.monotonic()
+        self.pause(self._last_save - begin)
 
     def _write_weights(self, trainer: Trainer, model: Model) -> None:
         if trainer.is_global_zero:

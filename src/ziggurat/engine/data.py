@@ -87,7 +87,7 @@ def _pixels(model: ModelConfig) -> Pixels:
 
 
 def training_loader(
-    data: RunData, config: TrainConfig, *, rank: int, world_size: int
+    data: RunData, config: TrainConfig, *, rank: int, world_size: int, is_pinned: bool = False
 ) -> TrainingLoader:
     """Build the loader of training batches.
 
@@ -96,6 +96,7 @@ def training_loader(
         config: The run.
         rank: Number of this process.
         world_size: Number of processes.
+        is_pinned: Whether batches are for an NVIDIA GPU, and lie in page-locked memory.
     """
     is_classification = isinstance(config.data, ClassificationData)
     return TrainingLoader(
@@ -112,11 +113,12 @@ def training_loader(
         repeats=(
             config.data.augmentation_repeats if isinstance(config.data, ClassificationData) else 1
         ),
+        is_pinned=is_pinned,
     )
 
 
 def validation_loader(
-    data: RunData, config: TrainConfig, *, rank: int, world_size: int
+    data: RunData, config: TrainConfig, *, rank: int, world_size: int, is_pinned: bool = False
 ) -> EvaluationLoader:
     """Build the loader of validation batches; each image once over all processes.
 
@@ -125,6 +127,7 @@ def validation_loader(
         config: The run.
         rank: Number of this process.
         world_size: Number of processes.
+        is_pinned: Whether batches are for an NVIDIA GPU, and lie in page-locked memory.
     """
     return EvaluationLoader(
         data.val,
@@ -133,6 +136,7 @@ def validation_loader(
         workers=config.data.workers,
         rank=rank,
         world_size=world_size,
+        is_pinned=is_pinned,
     )
 
 
@@ -147,7 +151,7 @@ def batch_to(batch: Batch, device: torch.device) -> Batch:
     if isinstance(targets, Tensor):
         targets = targets.to(device, non_blocking=True)
     elif targets is not None:
-        targets = [target.to(device) for target in targets]
+        targets = [target.to(device, non_blocking=True) for target in targets]
     return replace(batch, images=batch.images.to(device, non_blocking=True), targets=targets)
 
 
@@ -255,6 +259,7 @@ def _segmentation(data: SegmentationData, pixels: Pixels, seed: int) -> RunData:
         flip=data.flip,
         largest_share=data.largest_share,
         is_distorted=data.distort,
+        is_fast=data.fast_train_resize,
     )
     if data.layout is None and is_class_masks(root):
         masks = ClassMaskFolder(root, data.train_split, transform, train=True, seed=seed)

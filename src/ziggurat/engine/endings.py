@@ -68,6 +68,47 @@ def what_was_lost(files: CheckpointFiles, folder: RunFolder, error: RuntimeError
     )
 
 
+def what_did_not_fit(
+    files: CheckpointFiles, folder: RunFolder, config: TrainConfig, error: RuntimeError
+) -> str:
+    """Word the end of a run whose step did not fit into the memory of its device.
+
+    Args:
+        files: Its checkpoints.
+        folder: Its folder.
+        config: The run.
+        error: What torch said.
+    """
+    saved = (
+        f"the checkpoint of {_step_of(files)} remains"
+        if files.newest.is_file()
+        else "nothing was saved yet"
+    )
+    advice = [
+        "with a lower data.batch_size and a trainer.accumulate as many times higher, which keeps "
+        "the images of a step"
+    ]
+    if config.trainer.precision in ("32", "tf32"):
+        advice.append("with trainer.precision bf16, which --resume takes, too")
+    if not config.trainer.checkpoint_activations:
+        advice.append("with trainer.checkpoint_activations true")
+    advice.append("with smaller images")
+    return (
+        f"a step of the run in {folder.path} does not fit into the memory of its device with "
+        f"data.batch_size {config.data.batch_size} ({out_of_memory(error)}); {saved}; begin "
+        f"anew {', or '.join(advice)}"
+    )
+
+
+def out_of_memory(error: RuntimeError) -> str:
+    """Shorten what torch says of a full memory to what it asked for.
+
+    Args:
+        error: What torch said, in several sentences.
+    """
+    return ". ".join(str(error).split(". ")[:2]).rstrip(".")
+
+
 def how_to_stay_finite(
     files: CheckpointFiles, folder: RunFolder, config: TrainConfig, error: ZigguratError
 ) -> str:

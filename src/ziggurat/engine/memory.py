@@ -1,11 +1,9 @@
 """Memory that stays with a run, from one step to the next."""
 
-import platform
-
 import torch
 
-from ziggurat.bench.machine import apply_allocator
 from ziggurat.config.tree import TrainerConfig
+from ziggurat.ops.machine import has_glibc, keep_freed_memory
 
 
 def runs_on_cpu(wanted: TrainerConfig) -> bool:
@@ -25,5 +23,5 @@ def keep_memory(wanted: TrainerConfig) -> None:
     Args:
         wanted: The run; `trainer.keep_memory` says whether.
     """
-    if wanted.keep_memory and runs_on_cpu(wanted) and platform.libc_ver()[0] == "glibc":
-        apply_allocator("keep")
+    if wanted.keep_memory and runs_on_cpu(wanted) and has_glibc():
+        keep_freed_memory()

@@ -24,9 +24,10 @@ from ziggurat.engine.data import RunData, batch_to, training_loader
 from ziggurat.engine.distillation import Distillation
 from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.same_data import DATA, describe_data
-from ziggurat.engine.schedule import Schedule
+from ziggurat.engine.schedule import Schedule, build_schedule
 from ziggurat.engine.sharded import FullySharded
 from ziggurat.errors import ZigguratError
+from ziggurat.losses.total import total_loss
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
@@ -81,18 +82,17 @@ class TrainingModule(LightningModule):
         del stage  # only `fit` is used
         config = self.config
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        self.loader = training_loader(self.data, config, rank=rank, world_size=world_size)
-        steps_per_epoch = -(-len(self.loader) // config.trainer.accumulate)
-        total_steps = config.trainer.total_steps(steps_per_epoch)
-        self.images_per_step = (
-            config.data.batch_size * world_size * min(config.trainer.accumulate, len(self.loader))
+        self.loader = training_loader(
+            self.data,
+            config,
+            rank=rank,
+            world_size=world_size,
+            is_pinned=self.trainer.strategy.root_device.type == "cuda",
         )
-        self.schedule = Schedule(
-            config.schedule,
-            config.optimizer.lr,
-            total_steps,
-            steps_per_epoch,
-        )
+        accumulate = min(config.trainer.accumulate, len(self.loader))  # an epoch ends with a step
+        self.trainer.accumulate_grad_batches = accumulate  # by which losses are divided
+        self.images_per_step = config.data.batch_size * world_size * accumulate
+        self.schedule = build_schedule(config, len(self.loader))
         if self.distillation is not None:
             self.distillation.to(self.trainer.strategy.root_device)
 
@@ -127,26 +127,6 @@ class TrainingModule(LightningModule):
         return (
             f"learning rate {self.base_lr:.3g} for {images} images a step: optimizer.lr "
             f"{given.lr:.3g} is meant for {given.reference_batch}"
-        )
-
-    def describe_length(self) -> str | None:
-        """Say how many steps see as many images as the recipe means; None where these do.
-
-        The learning rate follows the images of a step by itself. Steps do not: who asks for a
-        number of them shall get it.
-        """
-        reference, images = self.config.optimizer.reference_batch, self.images_per_step
-        steps = self.config.trainer.max_steps
-        if reference is None or steps is None or images == reference:
-            return None
-        factor = reference / images
-        options = f"trainer.max_steps {round(factor * steps)}"
-        if self.config.schedule.milestone_steps:
-            milestones = [round(factor * step) for step in self.config.schedule.milestone_steps]
-            options += f" and schedule.milestone_steps {milestones}"
-        return (
-            f"{steps} steps of {images} images see {steps * images} images; as many as {steps} "
-            f"steps of {reference} take {options}"
         )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -228,7 +208,7 @@ class TrainingModule(LightningModule):
         losses = loss(raw, batch.targets, batch.image_sizes)
         if self.distillation is not None:
             losses = self.distillation(batch.images, raw, losses)
-        total = torch.stack(list(losses.values())).sum()
+        total = total_loss(losses)
         own = torch.stack([total, *losses.values()]).detach().float()
         names = ("loss", *losses)
         self.losses = dict(zip(names, mean_over_processes(own).tolist(), strict=True))

@@ -4,7 +4,7 @@ A watched step keeps every map it makes until the watch ends, and takes several 
 is for one step that went wrong, or one before a run.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from ziggurat.ops.tensors import tensors_in
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class NonFiniteWatch:
     ) -> None:
         """Look at what goes into a module; a hook of `nn.Module`."""
         del module
-        for tensor in _tensors((args, kwargs)):
+        for tensor in tensors_in((args, kwargs)):
             if not _is_finite(tensor):
                 self._note(name, "input")
             self._follow(tensor).reader = name  # of nested modules the innermost comes last
@@ -77,7 +79,7 @@ class NonFiniteWatch:
     def after(self, name: str, module: nn.Module, args: object, output: object) -> None:
         """Look at what comes out of a module; a hook of `nn.Module`."""
         del module, args
-        for tensor in _tensors(output):
+        for tensor in tensors_in(output):
             if not _is_finite(tensor):
                 self._note(name, "output")
             seen = self._follow(tensor)
@@ -142,24 +144,8 @@ def holds_nan(value: object) -> bool:
     Args:
         value: Tensors, or what holds them.
     """
-    return any(bool(tensor.isnan().any()) for tensor in _tensors(value))
+    return any(bool(tensor.isnan().any()) for tensor in tensors_in(value))
 
 
 def _is_finite(tensor: Tensor) -> bool:
     return not tensor.is_floating_point() or bool(torch.isfinite(tensor.detach()).all())
-
-
-def _tensors(value: object) -> Iterator[Tensor]:
-    """Find the tensors in what a module takes or gives.
-
-    Yields:
-        Each of them.
-    """
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _tensors(entry)
-    elif isinstance(value, list | tuple):
-        for entry in value:
-            yield from _tensors(entry)

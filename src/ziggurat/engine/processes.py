@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 
+import torch
+
 from ziggurat.config.tree import TrainerConfig
 from ziggurat.errors import ZigguratError
 
@@ -87,6 +89,11 @@ def check_device(config: TrainerConfig, device: str, world_size: int) -> None:
     """
     if config.precision == "fp16" and device == "cpu":
         raise ZigguratError("trainer.precision must be 32 or bf16 on a CPU, got 'fp16'")
+    if config.precision == "tf32" and not (device == "cuda" and torch.cuda.is_tf32_supported()):
+        raise ZigguratError(
+            "trainer.precision must be 32 where there is no GPU that multiplies in TF32, as "
+            "NVIDIA's since Ampere do, got 'tf32'"
+        )
     if config.sync_batch_norm and world_size > 1 and device != "cuda":
         raise ZigguratError(
             f"trainer.sync_batch_norm must be false for several processes on a {device}, got "

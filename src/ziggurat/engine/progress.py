@@ -103,6 +103,15 @@ class Progress(Callback):
         if self._logged.batches:
             self._log(trainer)
 
+    def pause(self, seconds: float) -> None:
+        """Leave time out of the images per second, in which nothing was trained.
+
+        Args:
+            seconds: How long that was, up to now.
+        """
+        for window in (self._logged, self._said):
+            window.pauses += seconds
+
     @property
     def _seconds(self) -> float:
         return self._seconds_before + time.monotonic() - self._begin
@@ -158,6 +167,7 @@ class _Window:
 
     def __init__(self) -> None:
         self.begin = time.monotonic()
+        self.pauses = 0.0
         self.batches = 0
         self.images = 0
         self.sums: dict[str, float] = {}
@@ -173,7 +183,7 @@ class _Window:
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self.begin
+        return time.monotonic() - self.begin - self.pauses
 
     @property
     def images_per_second(self) -> float:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from ziggurat.config.schedule import ScheduleConfig
+from ziggurat.config.tree import TrainConfig
 from ziggurat.errors import ZigguratError
 
 
@@ -119,3 +120,15 @@ class Schedule:
         passed += sum(position >= step for step in self.config.milestone_steps)
         gamma = 0.1 if self.config.gamma is None else self.config.gamma
         return float(gamma**passed)
+
+
+def build_schedule(config: TrainConfig, num_batches: int) -> Schedule:
+    """Build the schedule of a run, which knows the steps of an epoch and of the whole.
+
+    Args:
+        config: The run.
+        num_batches: Batches of an epoch on each device.
+    """
+    steps_per_epoch = -(-num_batches // config.trainer.accumulate)  # the last may have fewer
+    total_steps = config.trainer.total_steps(steps_per_epoch)
+    return Schedule(config.schedule, config.optimizer.lr, total_steps, steps_per_epoch)

@@ -6,11 +6,11 @@ metrics.json and tensorboard/.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -30,16 +30,19 @@ from ziggurat.engine.endings import (
     LOST_WORKER,
     how_to_go_on,
     how_to_stay_finite,
+    what_did_not_fit,
     what_failed,
     what_was_lost,
 )
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.labelled_share import check_labelled, notes_of_labels
+from ziggurat.engine.length import as_many_images, unreached_limit
 from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.model import build_model, prepare_model
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.output import RunFolder, with_absolute_paths
+from ziggurat.engine.precision import faster_precision, products_in
 from ziggurat.engine.processes import (
     check_device,
     devices_and_nodes,
@@ -48,16 +51,16 @@ from ziggurat.engine.processes import (
 )
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.same_data import DATA, check_same_data
-from ziggurat.engine.sharded import FullySharded, WholeModel
+from ziggurat.engine.sharded import FullySharded, WholeModel, check_sharded
 from ziggurat.engine.slurm import cluster_environment, requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
-from ziggurat.types import DetectorTask
 from ziggurat.zoo import Model
 
 LOG = logging.getLogger(__name__)
 PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
+    "tf32": "32-true",
     "bf16": "bf16-mixed",
     "fp16": "16-mixed",
 }
@@ -86,30 +89,40 @@ class RunResult:
 
 def train(
     config: TrainConfig,
-    output: Path,
+    output: str | Path,
     *,
     resume: bool | Literal["auto"] = False,
+    is_recipe: bool = False,
+    given: Collection[str] = (),
     say: Callable[[str], None] = LOG.info,
 ) -> RunResult:
     """Train a model, or go on with a run that was stopped.
 
     Args:
-        config: The run.
+        config: The run, as `load_run` reads it.
         output: Folder of the run.
         resume: Whether to go on with the run in the folder; "auto" does where there is one.
-        say: Takes lines about what happens.
+        is_recipe: Whether the run is a recipe but for the fields `given`; lines say where its
+            number of steps is meant for other batches.
+        given: Fields that were set for this call, as "trainer.max_steps"; lines say where one of
+            them cannot have its way.
+        say: Takes lines about what happens, as `print` does; by default they are logged.
 
     Raises:
         ZigguratError: If the data, the weights, the folder or the disk do not allow it, the loss
-            is no number, or a process that reads data is killed.
+            is no number, a step does not fit into memory, or a process that reads data is killed.
         RuntimeError: If torch fails in any other way.
         Interrupted: If Ctrl-C or SIGTERM stopped it; the message says how to go on.
     """
     config = with_absolute_paths(config)
-    folder = RunFolder(output)
+    folder = RunFolder(Path(output))
     files = CheckpointFiles(folder.checkpoints, config.trainer.keep_checkpoints)
     speak = say if is_first_process() else _say_nothing
-    with _quiet_lightning(), SignalWatch(speak) as signals:
+    with (
+        _quiet_lightning(),
+        products_in(config.trainer.precision),
+        SignalWatch(speak) as signals,
+    ):
         try:
             goes_on = folder.holds_run if resume == "auto" else resume
             start = _start(config, folder, files, speak) if goes_on else None
@@ -120,7 +133,8 @@ def train(
                     "torchrun --max-restarts may hang when it begins again; start it with "
                     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment"
                 )
-            return _Run(config, folder, files, start, signals, speak).fit()
+            run = _Run(config, folder, files, start, signals, speak, given, is_recipe=is_recipe)
+            return run.fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.
             message = how_to_go_on(files, folder)
@@ -131,6 +145,8 @@ def train(
             raise ZigguratError(how_to_stay_finite(files, folder, config, error)) from error
         except OSError as error:
             raise ZigguratError(what_failed(files, folder, error)) from error
+        except torch.OutOfMemoryError as error:
+            raise ZigguratError(what_did_not_fit(files, folder, config, error)) from error
         except RuntimeError as error:
             if not str(error).startswith(LOST_WORKER):
                 raise
@@ -162,18 +178,24 @@ class _Run:
         start: Start | None,
         signals: SignalWatch,
         say: Callable[[str], None],
+        given: Collection[str],
+        *,
+        is_recipe: bool,
     ) -> None:
         self.config, self.folder, self.files, self.start = config, folder, files, start
         self.signals, self.say = signals, say
+        self.given, self.is_recipe = given, is_recipe
+        self.epochs_before = 0
         keep_memory(config.trainer)
         torch.manual_seed(config.trainer.seed)
         data = build_data(config)
         if start is None:
             check_labelled(data, config.data.root)
         else:
-            before = read_checkpoint(start.path, mmap=True).get(DATA)
-            if before is not None:  # those of earlier versions do not say it
-                check_same_data(before, data, folder.path, config.data.root)
+            checkpoint = read_checkpoint(start.path, mmap=True)
+            self.epochs_before = checkpoint["epoch"]
+            if DATA in checkpoint:  # those of earlier versions do not say it
+                check_same_data(checkpoint[DATA], data, folder.path, config.data.root)
         model = build_model(config, data, say, use_weights=start is None)
         ledger = BadFileLedger(
             config.data.max_bad_files,
@@ -186,12 +208,14 @@ class _Run:
         self.whole = WholeModel(model) if is_sharded else None
         decay = config.trainer.ema_decay
         self.mean = None if decay is None else WeightMean(model, decay)
+        self.progress = Progress(self.module, config.trainer.log_every_steps, say)
         self.validation = Validation(
             self.module,
             folder.path,
             self._evaluated,
-            self._check_stop,
+            signals,
             say,
+            self.progress.pause,
             resume=start is not None,
         )
         self.trainer = self._build_trainer(config.trainer)
@@ -222,10 +246,10 @@ class _Run:
             self._begin,
             self._evaluated,
             self.say,
+            self.progress.pause,
         )
-        progress = Progress(self.module, wanted.log_every_steps, self.say)
         # The order matters: the mean is updated before it is saved, saved before it is validated.
-        callbacks: list[Callback] = [progress, checkpointing, self.validation]
+        callbacks: list[Callback] = [self.progress, checkpointing, self.validation]
         if self.mean is not None:
             callbacks.insert(0, self.mean)
         trainer = self._new_trainer(wanted, callbacks)
@@ -249,6 +273,9 @@ class _Run:
         if environment is not None:
             plugins.append(environment)
         strategy = _strategy(self.config, devices, nodes)
+        epochs = wanted.max_epochs
+        if epochs is not None:  # a run that has done more shall end at once
+            epochs = max(epochs, self.epochs_before)
         try:
             return Trainer(
                 accelerator=wanted.accelerator,
@@ -256,7 +283,7 @@ class _Run:
                 num_nodes=nodes,
                 strategy=strategy,
                 precision=PRECISIONS[wanted.precision],
-                max_epochs=-1 if wanted.max_epochs is None else wanted.max_epochs,
+                max_epochs=-1 if epochs is None else epochs,
                 accumulate_grad_batches=wanted.accumulate,
                 gradient_clip_val=wanted.clip_norm,
                 sync_batchnorm=wanted.sync_batch_norm,
@@ -284,26 +311,23 @@ class _Run:
         for path in (self.folder.path, self.folder.checkpoints):
             remove_leftovers(path)
         self.folder.write_run(self.config)
-        self.say(self.module.describe_lr())
-        length = self.module.describe_length()
-        if length is not None:
-            self.say(length)
-        if self.module.schedule.shortening is not None:
-            self.say(self.module.schedule.shortening)
-        if self.mean is not None:
-            lag = lag_of_mean(self.mean.decay, self.module.schedule.total_steps)
-            if lag is not None:
-                self.say(lag)
+        schedule, images = self.module.schedule, self.module.images_per_step
+        has_own_length = self.start is not None or "trainer.max_steps" in self.given
+        notes = (
+            self.module.describe_lr(),
+            as_many_images(self.config, images) if self.is_recipe and not has_own_length else None,
+            unreached_limit(self.config.trainer, schedule.steps_per_epoch, self.given),
+            schedule.shortening,
+            None if self.mean is None else lag_of_mean(self.mean.decay, schedule.total_steps),
+        )
+        for note in notes:
+            if note is not None:
+                self.say(note)
 
     def _evaluated(self) -> Model:
         if self.whole is not None:
             return self.whole.gather()
         return self.module.model if self.mean is None else self.mean.model
-
-    def _check_stop(self) -> None:
-        # One of several processes must not leave the others behind; they stop after the next step.
-        if self.signals.received and self.trainer.world_size == 1:
-            raise Interrupted
 
     def _introduce(self, data: RunData, model: Model) -> None:
         count = sum(parameter.numel() for parameter in model.parameters())
@@ -314,6 +338,10 @@ class _Run:
         begins_here = self.start is None and is_first_process()
         for note in (*data.notes, *(notes_of_labels(data) if begins_here else ())):
             self.say(note)
+        device = self.trainer.strategy.root_device.type
+        faster = faster_precision(self.config.trainer.precision, device)
+        if faster is not None:
+            self.say(faster)
 
 
 def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> Strategy | str:
@@ -327,31 +355,11 @@ def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> Strategy 
     here = devices or (torch.cuda.device_count() if on_gpus else 1)
     is_alone = max(here, 1) * nodes == 1
     if config.trainer.strategy == "fsdp":
-        _check_sharded(config, is_alone=is_alone)
+        check_sharded(config, is_alone=is_alone)
         return FullySharded()
     if config.task == "classification" or is_alone:
         return "auto" if is_alone else DDPStrategy()
     return DDPStrategy(find_unused_parameters=True)
-
-
-def _check_sharded(config: TrainConfig, *, is_alone: bool) -> None:
-    """Raise unless a run can be sharded.
-
-    Raises:
-        ZigguratError: If it is alone, or of a kind that cannot.
-    """
-    wanted = config.trainer
-    reasons = {
-        "a single device": is_alone,
-        # Its unused parameters differ by device, and all devices add up gradients together.
-        "a detector": config.task in get_args(DetectorTask),
-        "trainer.ema_decay": wanted.ema_decay is not None,
-        "trainer.sync_batch_norm": wanted.sync_batch_norm,
-        "trainer.precision fp16": wanted.precision == "fp16",
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ZigguratError(f"trainer.strategy must be auto or ddp with {reason}, got 'fsdp'")
 
 
 def _say_nothing(line: str) -> None:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,12 +17,17 @@ from ziggurat.data.loading import EvaluationLoader
 from ziggurat.engine.bad_loss import NotFiniteError, nonfinite_entry
 from ziggurat.engine.checkpointing import EPOCHS_DONE, validates_at
 from ziggurat.engine.data import batch_to, validation_loader
+from ziggurat.engine.endings import out_of_memory
+from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.nonfinite import holds_nan
 from ziggurat.engine.samples import Samples
+from ziggurat.errors import ZigguratError
 from ziggurat.metrics.base import Metric, Report
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
+
+State = TypeVar("State")
 
 RECORD = "validations"
 """Entry of a checkpoint with what metrics.json said when it was written."""
@@ -37,8 +42,9 @@ class Validation(Callback):
         module: What is trained, with its data.
         output: Folder of the run.
         evaluated: Gives the model to validate: the trained one, or its running mean.
-        check_stop: Raises if the user wants to stop.
+        signals: Says whether the user wants to stop.
         say: Is told the result.
+        pause: Is told the seconds in which was validated.
         resume: Whether the run goes on, and with it the record of its best validation.
     """
 
@@ -47,16 +53,18 @@ class Validation(Callback):
         module: TrainingModule,
         output: Path,
         evaluated: Callable[[], Model],
-        check_stop: Callable[[], None],
+        signals: SignalWatch,
         say: Callable[[str], None],
+        pause: Callable[[float], None],
         *,
         resume: bool,
     ) -> None:
         self.output = output
         self.module = module
         self.evaluated = evaluated
-        self.check_stop = check_stop
+        self.signals = signals
         self.say = say
+        self.pause = pause
         # None where it cannot be read; the checkpoint knows the validations before it.
         self._read = _read_record(output / "metrics.json") if resume else None
         self.record = self._read or {}
@@ -130,12 +138,22 @@ class Validation(Callback):
 
         Args:
             trainer: Lightning's trainer.
+
+        Raises:
+            ZigguratError: If it does not fit into memory.
         """
         if self.is_done(trainer.global_step):
             return
         start = time.monotonic()
         model = self.evaluated()
-        report = self._evaluate(model, trainer)
+        try:
+            report = self._evaluate(model, trainer)
+        except torch.OutOfMemoryError as error:
+            raise ZigguratError(
+                f"validation at step {trainer.global_step} does not fit into the memory of its "
+                f"device with data.eval_batch_size {self.module.config.data.eval_batch_size} "
+                f"({out_of_memory(error)}); lower it, which --resume takes"
+            ) from error
         self._keep(report, model, trainer)
         numbers = {
             f"val/{name}": value for name, value in report.numbers.items() if not math.isnan(value)
@@ -146,11 +164,12 @@ class Validation(Callback):
                 self._samples.log(logger, model, trainer.global_step)
             logger.save()
         best = self.best["value"] if self.best else report.value
+        seconds = time.monotonic() - start
         self.say(
             f"validation at step {trainer.global_step}: {report.primary} {in_words(report.value)} "
-            f"(best {in_words(best)}) on {report.num_images} images "
-            f"in {time.monotonic() - start:.0f} s"
+            f"(best {in_words(best)}) on {report.num_images} images in {seconds:.0f} s"
         )
+        self.pause(seconds)
 
     def _is_due_after(self, epochs: int) -> bool:
         wanted = self.module.config.trainer
@@ -167,11 +186,13 @@ class Validation(Callback):
                 self.module.config,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
+                is_pinned=trainer.strategy.root_device.type == "cuda",
             )
             self._metric = self.module.data.new_metric(model.classes)
         metric = self._metric
         metric.reset()
         bad: Batch | None = None
+        is_stopped = False
         if trainer.world_size > 1:
             # Statistics of batch norms differ by process; the first one's count, which are saved.
             for buffer in model.buffers():
@@ -181,7 +202,9 @@ class Validation(Callback):
         try:
             with torch.inference_mode(), trainer.precision_plugin.forward_context():
                 for batch in self._loader:
-                    self.check_stop()
+                    if self.signals.received:
+                        is_stopped = True
+                        break
                     self.module.ledger.add(batch.skipped)
                     if not batch.infos:
                         continue
@@ -197,10 +220,13 @@ class Validation(Callback):
                         self._samples.add(batch, results, model.preprocessing)
         finally:
             model.train(was_training)
-        faults = _gather(None if bad is None else _describe_nan(model, bad), trainer.world_size)
-        for fault in faults:  # all processes stop, none is left waiting
-            if fault is not None:
-                raise NotFiniteError(f"validation at step {trainer.global_step}: {fault}")
+        fault = None if bad is None else _describe_nan(model, bad)
+        outcomes = _gather((fault, is_stopped), trainer.world_size)
+        for found, _ in outcomes:  # all processes stop, none is left waiting
+            if found is not None:
+                raise NotFiniteError(f"validation at step {trainer.global_step}: {found}")
+        if any(stops for _, stops in outcomes):
+            raise Interrupted
         metric.merge(_gather(metric.state(), trainer.world_size))
         return metric.compute()
 
@@ -235,10 +261,10 @@ def _is_better(value: float, best: float | None) -> bool:
     return not math.isnan(value) and (best is None or value > best)
 
 
-def _gather(state: object, world_size: int) -> Sequence[object]:
+def _gather(state: State, world_size: int) -> Sequence[State]:
     if world_size == 1:
         return [state]
-    states: list[object] = [None] * world_size
+    states: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(states, state)
     return states
 

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from ziggurat.backbones import p2t, pvt_v2, resnet, topformer
 from ziggurat.fast.inference_kernel import Kernel
 from ziggurat.fast.layers import Activation, OneDnnConv, fold
-from ziggurat.layers import semantics
 from ziggurat.layers.feed_forward import FeedForward
+from ziggurat.layers.semantics import SemanticsFeedForward
 
 WIDEST_FOR_KERNEL = 256
 """Channels of a map. Of a wider one so few pixels fit into the cache that the kernel spends more on
@@ -69,7 +69,7 @@ def describe(block: nn.Module) -> Chain | None:
             return Chain((Link(block.fc1, first), Link(block.conv, "gelu"), Link(block.fc2)))
         case FeedForward():
             return Chain((Link(block.fc1, "gelu"), Link(block.fc2)))
-        case semantics.FeedForward():
+        case SemanticsFeedForward():
             return Chain((Link(block.fc1), Link(block.dwconv, "relu6"), Link(block.fc2)))
         case topformer.InvertedResidual():
             expand = () if block.expand is None else (Link(block.expand, "relu"),)

@@ -37,9 +37,9 @@ def optimize_for_inference(model: AnyModel, *, use_kernel: bool = True) -> AnyMo
     Batch norms are folded into the convolutions in front of them. On the CPU, in float32, blocks
     that are chains of convolutions include their activations, and the feed-forward blocks of P2T
     and PVT v2 run through a kernel that is compiled at its first use. Outputs differ by rounding,
-    relatively by less than 2e-5. The copy holds the weights of what is replaced twice, as they are
-    and laid out anew. Where the kernel cannot be built, a warning says why, and the copy works
-    without it.
+    on the CPU relatively by less than 2e-5. The copy holds the weights of what is replaced twice,
+    as they are and laid out anew. Where the kernel cannot be built, a warning says why, and the
+    copy works without it.
 
     Args:
         model: A classifier, detector or backbone, in eval mode, on the device it will run on.

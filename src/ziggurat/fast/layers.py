@@ -22,6 +22,7 @@ from ziggurat.heads.pixel_classifier import sum_at_first_size
 from ziggurat.heads.segformer import Mixing
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.tokens import to_tokens
+from ziggurat.ops.precision import to_float64
 
 Activation = Literal["none", "relu", "relu6", "hardswish", "gelu"]
 
@@ -115,13 +116,13 @@ def _fold_norm(plain: Weights | None, norm: nn.BatchNorm2d | FrozenBatchNorm) ->
     if plain is None or mean is None or var is None:
         return None
     # In double precision: rounding once more would add up over the layers.
-    scale = norm.weight.detach().double() / (var.double() + norm.eps).sqrt()
-    shift = norm.bias.detach().double() + (plain.bias.double() - mean.double()) * scale
-    kernel = plain.weight.double() * scale[:, None, None, None]
-    dtype = plain.weight.dtype
+    scale = to_float64(norm.weight.detach()) / (to_float64(var) + norm.eps).sqrt()
+    offset = to_float64(plain.bias) - to_float64(mean)
+    shift = to_float64(norm.bias.detach()) + offset * scale
+    kernel = to_float64(plain.weight) * scale[:, None, None, None]
     return Weights(
-        kernel.to(dtype, memory_format=torch.channels_last),
-        shift.to(dtype),
+        kernel.to(plain.weight, memory_format=torch.channels_last),
+        shift.to(plain.weight),
         plain.stride,
         plain.padding,
         plain.dilation,

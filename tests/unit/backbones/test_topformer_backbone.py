@@ -15,7 +15,7 @@ from ziggurat.backbones.topformer import (
     topformer_small,
     topformer_tiny,
 )
-from ziggurat.layers.semantics import Attention, Block, SemanticsInjection
+from ziggurat.layers.semantics import SemanticsAttention, SemanticsBlock, SemanticsInjection
 
 ROWS = ((3, 1, 8, 1), (3, 2, 8, 2), (3, 2, 16, 2), (3, 2, 16, 2), (5, 2, 24, 2))
 
@@ -72,7 +72,7 @@ def test_semantics_have_a_stride_that_the_pyramid_allows() -> None:
 
 
 def test_attention_has_no_scale_and_cuts_values_before_it_projects() -> None:
-    attention = Attention(8, num_heads=2).eval()
+    attention = SemanticsAttention(8, num_heads=2).eval()
     x = torch.randn(1, 8, 2, 3)
     with torch.inference_mode():
         q, k, v = (
@@ -141,7 +141,7 @@ def test_initial_values() -> None:
 def test_stochastic_depth_grows_from_zero_to_the_rate() -> None:
     with torch.device("meta"):
         backbone = mini(drop_path_rate=0.3)
-    blocks = [block for block in backbone.blocks if isinstance(block, Block)]
+    blocks = [block for block in backbone.blocks if isinstance(block, SemanticsBlock)]
     rates = [getattr(block.drop_path, "drop_prob", 0.0) for block in blocks]
     assert rates == pytest.approx([0.0, 0.1, 0.2, 0.3])
 

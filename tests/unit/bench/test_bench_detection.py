@@ -10,10 +10,10 @@ from ziggurat.bench import detection
 from ziggurat.bench.detection import (
     NUM_OBJECTS,
     TorchvisionDetector,
+    detector_loss,
     draw_objects,
     enliven,
     predict,
-    total_loss,
 )
 from ziggurat.bench.parts import POST_PROCESSING, time_parts
 from ziggurat.bench.results import Setting
@@ -96,7 +96,8 @@ def test_losses(model: Detector) -> None:
     objects = draw_objects(images, num_classes=80)
     model.train()
     losses = model.loss(model(images), objects, [(64, 96)])
-    assert torch.isclose(total_loss(model, images, objects), sum(losses.values(), torch.zeros(())))
+    expected = sum(losses.values(), torch.zeros(()))
+    assert torch.isclose(detector_loss(model, images, objects), expected)
 
 
 def test_torchvision_is_told_of_the_same_objects() -> None:
@@ -105,7 +106,7 @@ def test_torchvision_is_told_of_the_same_objects() -> None:
     objects = draw_objects(images, num_classes=1)
     assert objects[0].masks is not None and objects[1].masks is not None
     share = torch.cat([target.masks.full() for target in objects if target.masks]).float().mean()
-    assert torch.isclose(total_loss(theirs, images, objects), 1 + share)  # label 0 is background
+    assert torch.isclose(detector_loss(theirs, images, objects), 1 + share)  # label 0 is background
     transform: Any = theirs.model.transform
     assert transform.min_size == (40,) and transform.max_size == 60
     assert transform.image_mean == [0, 0, 0] and transform.image_std == [1, 1, 1]

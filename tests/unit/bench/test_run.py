@@ -1,6 +1,7 @@
 """Contestants are measured in settings; those that fail do not stop the others."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -90,9 +91,38 @@ def test_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "measure_memory", peak)
     benchmark, said = measure(["peer:small"], [SMALL, LARGE], MEMORY)
     assert [result.memory for result in benchmark.results] == [2, None]
-    assert [result.failure for result in benchmark.results] == [None, "too large"]
+    assert [result.failure for result in benchmark.results] == [None, "peak memory: too large"]
     assert not benchmark.results[0].turns
     assert f"  peak memory of peer:small: {SMALL}" in said
+
+
+def test_speed_stays_where_only_the_memory_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(request: MemoryRequest) -> int:
+        raise ZigguratError("too large")
+
+    monkeypatch.setattr(run, "measure_memory", fail)
+    both = Conditions(torch.device("cpu"), rounds=2)
+    benchmark, _ = measure(["peer:small"], [SMALL], both)
+    assert len(benchmark.results[0].turns) == 2
+    assert benchmark.results[0].failure == "peak memory: too large"
+
+
+@pytest.mark.parametrize(("device", "given_back"), [("cuda", 1), ("cpu", 0)])
+def test_memory_of_a_gpu_is_given_back_before_others_are_measured(
+    device: str, given_back: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: calls.append("empty"))
+
+    def measured(request: object) -> int:
+        calls.append("measure")
+        return 7
+
+    monkeypatch.setattr(run, "measure_memory", measured)
+    monkeypatch.setattr(run, "describe_conditions", lambda device, allocator: {})
+    monkeypatch.setattr(run, "check_memory_is_measurable", lambda device: None)
+    measure(["peer:small"], [SMALL], replace(MEMORY, device=torch.device(device)))
+    assert calls == ["empty"] * given_back + ["measure"]
 
 
 def test_memory_of_compiled_models_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,20 @@ def test_detector_comes_back_with_everything(tmp_path: Path, detector: Detector)
     assert loaded.identity == detector.identity
     assert loaded.preprocessing == detector.preprocessing
     assert _equal(loaded, detector)
+
+
+def test_a_segmenter_of_overlapping_classes_comes_back_as_one(tmp_path: Path) -> None:
+    model = zoo.create_model(
+        "segformer", backbone="p2t_mini", num_classes=3, head_channels=8, overlapping=True
+    )
+    assert isinstance(model, SemanticSegmenter) and model.overlapping
+    # Whether they overlap is said in one place, the identity, which the file carries.
+    model.identity = replace(model.identity, overlapping=False)
+    assert not model.overlapping
+    model.identity = replace(model.identity, overlapping=True)
+    save_weights(model, tmp_path / "a.safetensors")
+    loaded = load_weights(tmp_path / "a.safetensors")
+    assert isinstance(loaded, SemanticSegmenter) and loaded.overlapping
 
 
 def test_channels_last_weights_are_kept(tmp_path: Path, classifier: Classifier) -> None:
@@ -283,10 +299,14 @@ def test_a_description_that_is_not_right(weights: Path, case: str) -> None:
     assert str(weights) in str(caught.value)
 
 
+def _without(name: str, description: Any) -> None:
+    description["identity"].pop(name)
+
+
 def test_a_file_from_before_a_field_was_added(weights: Path) -> None:
     before = load_weights(weights)
     for name in ("key_budget", "self_levels", "grounding_window", "num_keypoints"):
-        _rewrite(weights, lambda v, name=name: v["identity"].pop(name))
+        _rewrite(weights, partial(_without, name))
     assert load_weights(weights).identity == before.identity
 
 

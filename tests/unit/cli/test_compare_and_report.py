@@ -4,11 +4,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ziggurat.cli.main import main
 from ziggurat.config.files import load_run, run_to_yaml
+from ziggurat.errors import ZigguratError
+from ziggurat.inference import run_report
+from ziggurat.inference.predictor import WEIGHT_FILES
 from ziggurat.inference.run_record import read_run
+from ziggurat.inference.run_report import describe_run
+from ziggurat.metrics.base import Report
+from ziggurat.visualize.plots import plot_confusion
 
 HEADER = "step,epoch,train/loss,train/lr,train/images_per_second,train/seconds,val/top1\n"
 
@@ -129,6 +136,41 @@ def test_a_report_after_a_validation(tmp_path: Path, capsys: pytest.CaptureFixtu
     text = page.read_text()
     for words in ("images evaluated", "Confusion", "Training", "3.0 min", "in epoch 2 of"):
         assert words in text, words
+
+
+def test_a_report_of_a_segmenter(tmp_path: Path) -> None:
+    """What its matrix counts is known from the file of the run, also where that is an old one."""
+    path = run_folder(tmp_path / "run")
+    rows: list[dict[str, Any]] = [
+        {"class": "sky", "pixels": 3000000, "IoU": 0.5, "accuracy": 1.0},
+        {"class": "sea", "pixels": 0, "IoU": None, "accuracy": None},
+    ]
+    confusion = np.array([[3000000, 0], [0, 0]])
+    report = Report("mIoU", {"mIoU": 0.5}, rows, 4, confusion, confusion_of="pixels")
+    new = {"step": 5, **report.to_json()}
+    assert Report.from_json(new).confusion_of == "pixels"
+    old = {key: value for key, value in new.items() if key != "confusion_of"}
+    for entry in (new, old):
+        (path / "metrics.json").write_text(json.dumps({"best": entry, "last": entry}))
+        best = read_run(path).best
+        assert best is not None
+        plots = describe_run(path, best.report, title="", summary="", facts=[]).plots
+        assert [plot.title for plot in plots] == ["Confusion", "Classes"]
+        assert plots[0].light == plot_confusion(confusion[:1, :1], ["sky"], of="pixels")
+
+
+def test_a_report_leaves_the_gpu_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run")
+    (path / WEIGHT_FILES[0]).touch()
+
+    def load(weights: Path, *, device: str = "auto") -> None:
+        raise ZigguratError(f"{weights.name} on {device}")
+
+    monkeypatch.setattr(run_report, "load", load)
+    assert main(["report", str(path)]) == 1
+    assert f"{WEIGHT_FILES[0]} on cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_annotations_in_any_place(scattered: Path, capsys: pytest.CaptureFixture
     sheet = scattered / "sheet.png"
     files = ["train_v2.json", "val_v2.json"]
     folders = ["train_photos", "val_photos"]
-    words = ["--data.annotations", *files, "--data.images", *folders, "--contact_sheet", sheet]
+    words: list[str | Path] = ["--data.annotations", *files, "--data.images", *folders]
+    words += ["--contact_sheet", sheet]
     _run("check", scattered, *words)
     assert "(COCO): train_v2 6 images" in capsys.readouterr().out
     assert sheet.is_file()

@@ -1,6 +1,8 @@
 """`ziggurat VERB`: which verb runs, what an error prints, and the exit code."""
 
 import argparse
+import io
+import sys
 from types import ModuleType
 
 import pytest
@@ -74,6 +76,20 @@ def test_exit_codes(
     install(monkeypatch, error)
     assert main(["list"]) == code
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_file_names_that_are_no_utf8_are_printed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed = io.BytesIO()
+    stream = io.TextIOWrapper(printed, encoding="utf-8", newline="")
+    monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(
+        main_module, "_dispatch", lambda _: print("a\udcff.jpg", file=stream, flush=True)
+    )
+    assert main([]) == 0
+    assert printed.getvalue() == b"a\\udcff.jpg\n"
 
 
 def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,4 +52,6 @@ def test_what_does_not_go_together(words: list[str], message: str) -> None:
 
 def test_results_have_been_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--results", "found.json", "--nms", "soft-linear"]) != 0
-    assert "--nms and --voting are for a model" in capsys.readouterr().err
+    assert (
+        "--voting, --batch_size, --workers and --device are for a model" in capsys.readouterr().err
+    )

@@ -30,11 +30,30 @@ from ziggurat.losses.segmentation import SegmentationLoss
             {"pixels": 0.0, "dice": 1.0, "hard_below": 0.7},
             "loss.hard_below must be null where loss.pixels is 0",
         ),
+        (
+            {"pixels": 0.0, "dice": 1.0, "normaliser": "labelled"},
+            "loss.normaliser must be left at its default 'all' where loss.pixels is 0",
+        ),
+        (
+            {"hard_share": 0.5},
+            "loss.hard_share must be left at its default 0.0625 where loss.hard_below is null",
+        ),
+        (
+            {"boundary_width": 7},
+            "loss.boundary_width must be left at its default 5 where loss.boundary is 0",
+        ),
     ],
 )
 def test_values_out_of_range(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ZigguratError, match=re.escape(message)):
         LossConfig(**fields)
+
+
+def test_fields_that_are_read_may_have_any_value() -> None:
+    config = LossConfig(
+        normaliser="labelled", hard_below=0.7, hard_share=0.5, boundary=1.0, boundary_width=7
+    )
+    assert (config.hard_share, config.boundary_width) == (0.5, 7)
 
 
 def test_the_options_are_those_of_the_loss_with_the_same_defaults() -> None:

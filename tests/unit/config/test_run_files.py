@@ -21,6 +21,7 @@ from ziggurat.errors import ZigguratError
 
 DETECTION = "retinanet_p2t_tiny_1x_coco"
 CLASSIFICATION = "p2t_tiny_300e_imagenet"
+SEGMENTATION = "semantic_fpn_pvt_tiny_40k_ade20k"
 ROOT = "--data.root=/data"
 
 
@@ -77,7 +78,7 @@ def test_every_recipe_can_be_run_and_says_what_it_is_for() -> None:
         assert names <= set(field_names(tree["task"]))
 
 
-@pytest.mark.parametrize("recipe", [CLASSIFICATION, DETECTION])
+@pytest.mark.parametrize("recipe", [CLASSIFICATION, DETECTION, SEGMENTATION])
 def test_saved_run_reads_back_equal(recipe: str, tmp_path: Path) -> None:
     run = load_run(recipe, [ROOT, "--trainer.max_steps=7", "--trainer.clip_norm=0.5"])
     assert run.trainer.max_steps == 7
@@ -116,7 +117,10 @@ def test_overrides_win_and_have_the_type_of_their_field() -> None:
         ("--optimizer.lr=fast", ["optimizer.lr", "float", "'fast'"]),
         ("--optimizer.lr=-1", ["optimizer.lr", "above 0", "-1"]),
         ("--model.num_classes=2.5", ["model.num_classes", "int or null", "2.5"]),
-        ("--trainer.precision=16", ["trainer.precision", "'32' or 'bf16' or 'fp16'", "'16'"]),
+        (
+            "--trainer.precision=16",
+            ["trainer.precision", "'32' or 'tf32' or 'bf16' or 'fp16'", "'16'"],
+        ),
         ("--schedule.milestones=8", ["schedule.milestones", "a list of any number of int", "8"]),
         ("--schedule.milestones=[8,8]", ["schedule.milestones", "rising"]),
         ("--schedule.kind=cosine", ["schedule.milestones", "step"]),

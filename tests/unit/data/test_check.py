@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from ziggurat.data.check import check_dataset, find_datasets
+from ziggurat.data.findings import Layout
 from ziggurat.data.preview import read_preview
+from ziggurat.data.synthesize import synthesize
 from ziggurat.errors import ZigguratError
 
 
@@ -27,6 +29,17 @@ def test_several_data_sets_are_told_apart(tmp_path: Path) -> None:
     assert len(find_datasets(tmp_path)) == 2
     with pytest.raises(ZigguratError, match=r"2 data sets \(one: image_folder, two: ima"):
         check_dataset(tmp_path)
+    (tmp_path / "two").rename(tmp_path / "two_of_coco")
+    with pytest.raises(ZigguratError, match=r"\), 0 of them in the layout coco; check one of"):
+        check_dataset(tmp_path, layout="coco")
+
+
+def test_one_of_several_layouts_of_a_folder(tmp_path: Path) -> None:
+    synthesize(str(tmp_path), num_images=2, size=(32, 32), seed=0, val_fraction=0.5)
+    layouts: tuple[tuple[Layout, str], ...] = (("coco", "detection"), ("ade20k", "segmentation"))
+    for layout, folder in layouts:
+        check = check_dataset(str(tmp_path), layout=layout)
+        assert (check.root, check.layout) == (tmp_path / folder, layout)
 
 
 def test_a_folder_of_data_sets_is_no_folder_of_splits(tmp_path: Path) -> None:

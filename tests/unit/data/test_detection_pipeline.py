@@ -8,13 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ziggurat.data.detection import (
-    CropFirst,
-    DetectionTransform,
-    ScaleJitter,
-    eval_image,
-    normalize,
-)
+from ziggurat.data.channels import normalize
+from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter, eval_image
 from ziggurat.data.randomness import seeded
 from ziggurat.preprocessing import FitInside
 from ziggurat.types import Detections, ObjectMasks

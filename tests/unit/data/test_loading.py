@@ -288,9 +288,15 @@ def test_a_state_before_the_first_batch_of_an_epoch() -> None:
 
 
 def test_the_state_survives_safe_loading(tmp_path: Path) -> None:
-    torch.save(training(Numbers(12)).state_dict(), tmp_path / "state.pt")
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    training(Numbers(12)).load_state_dict(state)
+    loader = training(Numbers(12))
+    batches = iter(loader)
+    for _ in range(2):
+        next(batches)
+    torch.save(loader.state_dict(), tmp_path / "state.pt")
+    resumed = training(Numbers(12))
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert resumed.state_dict() == {"epoch": 0, "handed_out": 2, "num_batches": 3}
+    assert ids(resumed) == ids(batches)
 
 
 def test_a_state_of_other_data() -> None:
@@ -481,3 +487,17 @@ del holder
         command, capture_output=True, text=True, timeout=0.9 * SECONDS_TO_SAVE, check=False
     )
     assert (done.stdout, done.returncode) == ("8\n", 0)
+
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_page_locked_memory_is_for_those_who_ask(
+    is_pinned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: not is_pinned)
+    dataset = Numbers(8)
+    options = {"batch_size": 2, "divisor": 1, "workers": 0, "is_pinned": is_pinned}
+    loaders = (
+        EvaluationLoader(dataset, **options),  # type: ignore[arg-type]
+        TrainingLoader(dataset, seed=0, drop_last=True, group_by_aspect=False, **options),  # type: ignore[arg-type]
+    )
+    assert [loader.pin_memory for loader in loaders] == [is_pinned] * 2

@@ -249,6 +249,19 @@ def test_of_foreign_shards_only_headers_are_read_and_once(server: Server) -> Non
     assert storage.labels.tolist() == [0, 1, 0, 1, 0, 1]
 
 
+def test_an_empty_image_is_not_asked_for(server: Server) -> None:
+    with tarfile.open(server.folder / "my-train-000.tar", "w") as tar:
+        for name, data in (("0.jpg", b""), ("0.cls", b"0"), ("1.jpg", b"one"), ("1.cls", b"0")):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    storage = open_storage(server.url, "my-train-{000..000}.tar")
+    server.asked.clear()
+    assert storage.read(0) == b""  # as on a disk: it cannot be decoded, which is said then
+    assert server.asked == []
+    assert storage.read(1) == b"one"
+
+
 def test_a_foreign_shard_may_be_without_images_but_not_all(server: Server) -> None:
     foreign_shards(server.folder)
     with tarfile.open(server.folder / "my-train-001.tar", "w"):

@@ -1,9 +1,13 @@
 """Steps of the image pipeline of label maps."""
 
 import numpy as np
+import pytest
 import torch
+from PIL import Image
 
-from ziggurat.data.segmentation import normalize, resize_labels
+from ziggurat.data.channels import normalize
+from ziggurat.data.resize import resize_exact, resize_fast
+from ziggurat.data.segmentation import SegmentationTransform, resize_labels
 from ziggurat.preprocessing import FitAligned
 
 
@@ -25,3 +29,18 @@ def test_labels_are_those_of_the_nearest_pixel() -> None:
     labels = np.arange(6, dtype=np.uint8).reshape(2, 3)
     assert resize_labels(labels, (4, 3)).tolist() == [[0, 1, 2], [0, 1, 2], [3, 4, 5], [3, 4, 5]]
     assert resize_labels(labels, (1, 2)).tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize("is_fast", [False, True])
+def test_training_resizes_as_published_unless_it_may_be_faster(is_fast: bool) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3)).astype(np.uint8)
+    limits = FitAligned(short_side=60, long_side=90)
+    transform = SegmentationTransform(
+        limits, (60, 81), scale=(1.0, 1.0), flip=0.0, is_distorted=False, is_fast=is_fast
+    )
+    image, _ = transform(Image.fromarray(pixels), np.zeros((37, 50), dtype=np.uint8))
+    exact, fast = (
+        normalize(resize(pixels, (60, 81)), limits) for resize in (resize_exact, resize_fast)
+    )
+    assert not torch.equal(exact, fast)
+    assert torch.equal(image, fast if is_fast else exact)

@@ -20,7 +20,7 @@ from ziggurat.data import pack_shards
 from ziggurat.data.check import check_dataset, find_datasets
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.items import Unreadable
-from ziggurat.data.labelled_images import open_images, open_storage
+from ziggurat.data.labelled_images import open_images, open_storage, storage_kind
 from ziggurat.data.loading import EvaluationLoader, TrainingLoader
 from ziggurat.data.names import NameTable
 from ziggurat.data.pack import PackFormat, pack
@@ -174,6 +174,29 @@ def test_every_storage_gives_the_same(folders: Path, tmp_path: Path, kind: str) 
         ("val", {"ant": 2, "zebra": 2}),
     ]
     assert read_preview(check.examples[0]).image.size == (24, 20)
+
+
+@pytest.mark.parametrize(("kind", "layout"), [(None, "image_folder"), ("lists", "image_list")])
+def test_archives_beside_what_was_unpacked_are_no_shards(
+    folders: Path, tmp_path: Path, kind: str | None, layout: str
+) -> None:
+    root = folders
+    if kind is not None:
+        root = tmp_path / "other"
+        STORAGES[kind][0](folders, root)
+    expected = paths_and_labels(root, "train")
+    for name in ("train.tar", "ILSVRC2012_img_train.tar", "train/ant.tar"):
+        (root / name).write_bytes(b"an archive of class folders")
+    assert storage_kind(root, "train") == layout
+    assert paths_and_labels(root, "train") == expected
+
+
+def test_shards_may_have_an_empty_folder_beside_them(folders: Path, tmp_path: Path) -> None:
+    root = tmp_path / "other"
+    foreign_shards(folders, root)
+    (root / "train").mkdir()
+    (root / "train" / ".DS_Store").touch()
+    assert storage_kind(root, "train") == "image_shards"
 
 
 @pytest.mark.parametrize(

@@ -294,7 +294,32 @@ def test_batch_that_does_not_fit_into_memory(
     assert finding.verdict == "error"
     batch = int(finding.fix.split("data.batch_size ")[1].split()[0])
     assert 1 <= batch < 16
-    assert "trainer.accumulate" in finding.fix
+    assert f"trainer.accumulate {16 // batch}, which keeps the images of a step" in finding.fix
+
+
+@pytest.mark.parametrize(
+    ("mixup", "fits", "fix"),
+    [
+        (0.0, 11, "set data.batch_size 6 and trainer.accumulate 4, which keeps the images"),
+        (0.0, 5, "set data.batch_size 4 and trainer.accumulate 6,"),
+        (0.0, 1, "set data.batch_size 1 and trainer.accumulate 24,"),
+        (0.0, 0, "use smaller images or a smaller model; no smaller data.batch_size fits"),
+        (0.8, 4, "set data.batch_size 4 and trainer.accumulate 6,"),
+        (0.8, 3, "set data.batch_size 2 and trainer.accumulate 12,"),  # images are mixed in pairs
+        (0.8, 1, "use smaller images or a smaller model; no smaller data.batch_size fits"),
+    ],
+)
+def test_advice_for_too_little_memory_can_be_followed(
+    mixup: float, fits: int, fix: str, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image takes 200 bytes, and 80% of what is free may be used."""
+    words = ["--data.batch_size=12", "--trainer.accumulate=2", "--trainer.ema_decay=null"]
+    words += [f"--data.mixup={mixup}", "--data.cutmix=0", "--data.mix_probability=1"]
+    subject = opened("classification", *words)
+    free = round((fits * 200 + 100) / speed.TIGHT)
+    monkeypatch.setattr(speed, "OPTIMIZER_COPIES", {"adamw": -1})  # no memory for weights
+    monkeypatch.setattr(speed, "available_bytes", lambda device: free)
+    assert speed._memory(subject, 2400.0, "measured").fix.startswith(fix)
 
 
 def test_reading_slower_than_computing(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,6 +402,24 @@ def test_validation_images_in_the_training_split(opened: Opened, scenes: Path) -
     finding = found(check_duplicates, opened("classification"))["duplicates"]
     assert finding.verdict == "error"
     assert "copy.jpg" in finding.evidence
+
+
+def test_an_image_that_is_listed_twice(opened: Opened, scenes: Path) -> None:
+    """In both splits, and in training with two labels: the same path, not a copy."""
+    root = scenes / "classification"
+    for split in ("train", "val"):
+        folders = enumerate(sorted((root / split).iterdir()))
+        lines = [f"{path} {label}\n" for label, folder in folders for path in folder.iterdir()]
+        (root / f"{split}_list.txt").write_text("".join(lines))
+    assert found(check_duplicates, opened("classification"))["duplicates"].verdict == "ok"
+    leak, _, label = lines[0].rpartition(" ")
+    with (root / "train_list.txt").open("a") as file:
+        file.write(f"{lines[0]}{leak} {1 - min(int(label), 1)}\n")
+    findings = found(check_duplicates, opened("classification"))
+    assert findings["duplicates"].verdict == "error"
+    assert findings["duplicates"].evidence.endswith(f"split too, as {leak}, which is listed twice")
+    wrong = findings["contradictions"]
+    assert wrong.evidence == f"1 image in two classes, as {leak}, which is listed twice"
 
 
 def test_class_that_only_validation_has(opened: Opened, scenes: Path) -> None:

@@ -42,3 +42,13 @@ def test_steps_are_timed_in_the_precision_of_the_run(
     assert planned.trainer.max_steps is not None
     assert planned.trainer.max_steps < 100000
     assert "fit into 0.05 minutes" in said[-1]
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps"])
+def test_a_run_on_a_gpu_gets_the_limit_alone(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
+    config = load_run("p2t_tiny_from_scratch", ["--data.root=/nowhere"])
+    planned = fit_to_minutes(config, 3.0, print)
+    assert planned.trainer.max_minutes == 3.0
+    assert planned.trainer.max_steps == config.trainer.max_steps

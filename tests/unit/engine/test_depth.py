@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ziggurat.config import OptimizerConfig, load_run
-from ziggurat.engine.depth import freeze_stages, layer_factors
+from ziggurat.engine.depth import freeze_norms, freeze_stages, layer_factors
 from ziggurat.engine.model import prepare_model
 from ziggurat.engine.optimizer import build_optimizer
 from ziggurat.errors import ZigguratError
@@ -128,6 +128,38 @@ def test_one_stage_is_said_with_its_size() -> None:
 def test_more_stages_than_there_are() -> None:
     with pytest.raises(ZigguratError, match="at most the 4 stages of the backbone p2t_tiny, got 5"):
         freeze_stages(on_meta("p2t_tiny"), 5, print)
+
+
+def test_batch_norms_stay_and_convolutions_learn() -> None:
+    model, said = on_meta("mask_rcnn_fpt_resnet50"), list[str]()
+    norms = freeze_norms(model, said.append)
+    assert said == ["frozen: the 53 batch norms of the backbone resnet50"]
+    learns = {name: p.requires_grad for name, p in model.backbone.named_parameters()}
+    assert len(learns) == 53 * 3
+    assert {".norm." not in name for name, flag in learns.items() if flag} == {True}
+    assert sum(learns.values()) == 53
+    model.train()
+    for norm in norms:
+        norm.eval()
+    assert not any(norm.training for norm in norms)
+    with pytest.raises(ZigguratError, match="p2t_tiny has no batch norms that learn; leave"):
+        freeze_norms(on_meta("p2t_tiny"), print)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "without weights they are random; give model.backbone_weights"),
+        (
+            ["--model.backbone_weights=a.pth", "--trainer.sync_batch_norm=true"],
+            "over all processes; choose one of the two",
+        ),
+    ],
+)
+def test_what_cannot_be_frozen(words: list[str], message: str) -> None:
+    config = load_run("mask_rcnn_fpt_resnet50_180k_coco", ["--data.root=coco", *words])
+    with pytest.raises(ZigguratError, match=message):
+        prepare_model(on_meta("mask_rcnn_fpt_resnet50"), config, print)
 
 
 def test_networks_of_timm_have_no_known_layers() -> None:

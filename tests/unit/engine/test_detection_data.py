@@ -205,6 +205,9 @@ def test_another_layout_is_opened_by_its_root(tmp_path: Path) -> None:
         ),
         ({"scale_jitter": (0.1, 2.0), "crop_first": 0.5}, "data.crop_first must be left at its"),
         ({"scale_jitter": (0.1, 2.0), "max_train_side": 9}, "data.max_train_side must be left"),
+        ({"jitter_side": 512}, "data.jitter_side must be left at its default 1024 where"),
+        ({"crop_first_short_sides": (400,)}, "data.crop_first_short_sides must be left at its"),
+        ({"crop_first_sides": (384, 500)}, "data.crop_first_sides must be left at its default"),
     ],
 )
 def test_options_out_of_range(changes: dict[str, Any], message: str) -> None:

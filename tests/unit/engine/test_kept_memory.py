@@ -15,7 +15,7 @@ from ziggurat.engine.train import train
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     told = list[str]()
-    monkeypatch.setattr(memory, "apply_allocator", told.append)
+    monkeypatch.setattr(memory, "keep_freed_memory", lambda: told.append("keep"))
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.40"))
     return told
 

@@ -1,12 +1,14 @@
 """metrics.csv over a resume, and how a duration reads."""
 
 import csv
+import time
 from pathlib import Path
 
 import pytest
 
 from ziggurat.engine.logs import CsvLog, tensorboard_log
-from ziggurat.engine.progress import duration
+from ziggurat.engine.module import TrainingModule
+from ziggurat.engine.progress import Progress, duration
 from ziggurat.errors import ZigguratError
 
 
@@ -74,6 +76,19 @@ def test_a_new_run_does_not_read_an_old_file(tmp_path: Path) -> None:
     CsvLog(path, resume=False).log_metrics({"epoch": 0, "train/loss": 1.0}, 1)
     CsvLog(path, resume=False).log_metrics({"epoch": 0, "train/loss": 2.0}, 1)
     assert [row["train/loss"] for row in rows_of(path)] == ["2.0"]
+
+
+def test_pauses_train_no_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    progress = Progress(TrainingModule.__new__(TrainingModule), 50, print)
+    for window in (progress._logged, progress._said):
+        window.add({"loss": 1.0}, 80)
+    now[0] += 10.0
+    progress.pause(6.0)  # of these ten seconds
+    for window in (progress._logged, progress._said):
+        assert window.seconds == 4.0
+        assert window.images_per_second == 20.0
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from ziggurat.engine.nonfinite import NonFinite, first_nonfinite
+from ziggurat.engine.nonfinite import NonFinite, first_nonfinite, holds_nan
+from ziggurat.types import Detections
 
 
 class Root(nn.Module):
@@ -89,3 +90,9 @@ def test_the_loss_is_bad() -> None:
     found = watch(Model(nn.Tanh()), torch.ones(2, 3), scale=torch.inf)
     assert found == NonFinite("last", "Linear", "gradient of output")
     assert str(found) == "in the gradient that comes back to last (Linear)"
+
+
+def test_a_result_is_no_number() -> None:
+    boxes, labels = torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64)
+    assert not holds_nan([Detections(boxes, torch.tensor([torch.inf]), labels)])
+    assert holds_nan([Detections(boxes, torch.tensor([torch.nan]), labels)])

@@ -5,7 +5,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from ziggurat.data.detection import normalize
+from ziggurat.data.channels import normalize
 from ziggurat.engine.samples import _pixels
 from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitInside, Pixels
 

@@ -5,9 +5,21 @@ from typing import Literal
 
 import pytest
 
-from ziggurat.config import ScheduleConfig
-from ziggurat.engine.schedule import Schedule
+from ziggurat.config import ScheduleConfig, load_run
+from ziggurat.engine.schedule import Schedule, build_schedule
 from ziggurat.errors import ZigguratError
+
+
+@pytest.mark.parametrize(
+    ("num_batches", "steps_per_epoch"), [(8, 2), (9, 3), (3, 1)], ids=["whole", "rest", "few"]
+)
+def test_batches_are_added_up_to_steps(num_batches: int, steps_per_epoch: int) -> None:
+    words = ["--data.root=/data", "--trainer.accumulate=4", "--trainer.max_epochs=5"]
+    config = load_run("p2t_tiny_300e_imagenet", words)
+    schedule = build_schedule(config, num_batches)
+    assert schedule.steps_per_epoch == steps_per_epoch
+    assert schedule.total_steps == 5 * steps_per_epoch
+    assert (schedule.config, schedule.lr) == (config.schedule, config.optimizer.lr)
 
 
 def test_steps_with_a_linear_warmup() -> None:

@@ -11,8 +11,9 @@ import yaml
 from ziggurat.data.pack import pack
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.evaluation_options import EvaluationOptions
+from ziggurat.inference.evaluation_result import describe_evaluation
 from ziggurat.inference.predictor import load
 from ziggurat.types import BadFile
 
@@ -20,7 +21,7 @@ from ziggurat.types import BadFile
 def test_classifier_agrees_with_the_predictor(classifier_file: Path, folder_root: Path) -> None:
     bad: list[BadFile] = []
     steps: list[tuple[int, int]] = []
-    evaluation = evaluate_run(
+    evaluation = evaluate(
         classifier_file,
         data_root=folder_root,
         batch_size=2,
@@ -39,6 +40,49 @@ def test_classifier_agrees_with_the_predictor(classifier_file: Path, folder_root
     assert evaluation.coco_results is None
 
 
+def test_a_model_is_evaluated_as_its_file(
+    classifier_file: Path, detector_file: Path, folder_root: Path, coco_root: Path, tmp_path: Path
+) -> None:
+    """Here and below paths are texts."""
+    for file, root in ((classifier_file, folder_root), (detector_file, coco_root)):
+        expected = evaluate(str(file), data_root=str(root), device="cpu")
+        found = evaluate(load(file, device="cpu").model, data_root=str(root), device="cpu")
+        assert found.report.to_json() == expected.report.to_json()
+        assert found.coco_results == expected.coco_results
+        assert (found.weights, expected.weights) == (None, file)
+        found.save(str(tmp_path / "out"))
+        assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["weights"] is None
+        assert [fact.name for fact in describe_evaluation(found).facts][:2] == ["model", "data"]
+    with pytest.raises(ZigguratError, match="`data_root` in Python"):
+        evaluate(load(file, device="cpu").model, device="cpu")
+
+
+def test_places_may_be_texts(detector_file: Path, coco_root: Path) -> None:
+    expected = evaluate(detector_file, data_root=coco_root, device="cpu").report
+    places = (str(coco_root / "annotations" / "instances_val.json"), str(coco_root / "val"))
+    options = EvaluationOptions(places=places)
+    found = evaluate(str(detector_file), options=options, device="cpu").report
+    assert found.to_json() == expected.to_json()
+
+
+def test_what_is_saved_depends_on_the_model(
+    classifier_file: Path, detector_file: Path, folder_root: Path, coco_root: Path, tmp_path: Path
+) -> None:
+    for file, root, name in (
+        (classifier_file, folder_root, "confusion.png"),
+        (detector_file, coco_root, "predictions.json"),
+    ):
+        out = tmp_path / "deep" / name.split(".")[0]
+        evaluation = evaluate(file, data_root=root, device="cpu")
+        written = evaluation.save(str(out))
+        assert {path.name for path in written} == {"evaluation.json", "report.html", name}
+        assert sorted(written) == sorted(out.iterdir())
+        content = json.loads((out / "evaluation.json").read_text())
+        assert content["weights"] == str(file)
+        assert content["metrics"] == evaluation.report.to_json()["metrics"]
+    assert json.loads((out / "predictions.json").read_text()) == evaluation.coco_results
+
+
 def test_a_classifier_is_evaluated_in_the_views_of_prediction(
     classifier_file: Path, folder_root: Path, tmp_path: Path
 ) -> None:
@@ -49,7 +93,7 @@ def test_a_classifier_is_evaluated_in_the_views_of_prediction(
     # Also where the photos are no files of their own.
     pack(folder_root, tmp_path / "packed", "shards", shard_bytes=10**6)
     for root in (folder_root, tmp_path / "packed"):
-        report = evaluate_run(
+        report = evaluate(
             classifier_file,
             data_root=root,
             batch_size=4,
@@ -61,7 +105,7 @@ def test_a_classifier_is_evaluated_in_the_views_of_prediction(
 
 
 def test_detector_agrees_with_the_predictor(detector_file: Path, coco_root: Path) -> None:
-    evaluation = evaluate_run(detector_file, data_root=coco_root, device="cpu")
+    evaluation = evaluate(detector_file, data_root=coco_root, device="cpu")
     assert evaluation.coco_results is not None
     predictor = load(detector_file, device="cpu")
     prediction = predictor(coco_root / "val" / "1.png", score_threshold=0.0).to_dict()
@@ -95,17 +139,17 @@ def test_data_of_the_run_are_found(detector_file: Path, coco_root: Path, tmp_pat
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     steps: list[int] = []
-    evaluation = evaluate_run(
+    evaluation = evaluate(
         tmp_path, device="cpu", on_progress=lambda done, total: steps.append(total)
     )
     assert evaluation.report.num_images == 3
     assert steps == [1]
     with pytest.raises(ZigguratError, match="no annotations"):
-        evaluate_run(tmp_path, split="test", device="cpu")
+        evaluate(tmp_path, split="test", device="cpu")
     run["data"] = {"root": str(tmp_path / "moved")}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     with pytest.raises(ZigguratError, match="give another with --data.root"):
-        evaluate_run(tmp_path, device="cpu")
+        evaluate(tmp_path, device="cpu")
 
 
 def test_run_of_another_task(classifier_file: Path, tmp_path: Path) -> None:
@@ -118,20 +162,21 @@ def test_run_of_another_task(classifier_file: Path, tmp_path: Path) -> None:
     }
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
     with pytest.raises(ZigguratError, match="is of a detection run, but the weights are of p2t_"):
-        evaluate_run(tmp_path, device="cpu")
+        evaluate(tmp_path, device="cpu")
 
 
 def test_wrong_data(
     classifier_file: Path, detector_file: Path, coco_root: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ZigguratError, match="give the data set with --data.root"):
-        evaluate_run(detector_file, device="cpu")
+        evaluate(detector_file, device="cpu")
     with pytest.raises(ZigguratError, match="does not exist"):
-        evaluate_run(detector_file, data_root=tmp_path / "absent", device="cpu")
+        evaluate(detector_file, data_root=tmp_path / "absent", device="cpu")
     with pytest.raises(ZigguratError, match="known classes"):
-        evaluate_run(classifier_file, data_root=coco_root, split="..", device="cpu")
-    with pytest.raises(ZigguratError, match="batch_size must be at least 1"):
-        evaluate_run(detector_file, data_root=coco_root, batch_size=0, device="cpu")
+        evaluate(classifier_file, data_root=coco_root, split="..", device="cpu")
+    for wrong in ("batch_size", "workers"):
+        with pytest.raises(ZigguratError, match=f"{wrong} must be at least [01], got -1"):
+            evaluate(detector_file, data_root=coco_root, device="cpu", **{wrong: -1})  # type: ignore[arg-type]
 
 
 def test_objects_of_an_unknown_class(detector_file: Path, coco_root: Path, tmp_path: Path) -> None:
@@ -142,7 +187,7 @@ def test_objects_of_an_unknown_class(detector_file: Path, coco_root: Path, tmp_p
     content["annotations"][0]["category_id"] = 11
     file.write_text(json.dumps(content))
     with pytest.raises(ZigguratError, match=r"was not trained on \(rock\)"):
-        evaluate_run(detector_file, data_root=root, device="cpu")
+        evaluate(detector_file, data_root=root, device="cpu")
 
 
 def test_too_many_damaged_files(classifier_file: Path, folder_root: Path, tmp_path: Path) -> None:
@@ -151,4 +196,4 @@ def test_too_many_damaged_files(classifier_file: Path, folder_root: Path, tmp_pa
     for number in range(11):
         (root / "val" / "star" / f"bad{number}.png").write_bytes(b"")
     with pytest.raises(ZigguratError, match="cannot be decoded, the limit is 10"):
-        evaluate_run(classifier_file, data_root=root, device="cpu")
+        evaluate(classifier_file, data_root=root, device="cpu")

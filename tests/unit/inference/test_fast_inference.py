@@ -13,14 +13,14 @@ from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.p2t import P2T, InvertedResidual
 from ziggurat.backbones.pvt import PVT
 from ziggurat.backbones.pvt_v2 import ConvFeedForward, PVTv2
-from ziggurat.backbones.resnet import Norm, ResNet
+from ziggurat.backbones.resnet import FrozenBatchNorm, Norm, ResNet
 from ziggurat.backbones.topformer import TopFormer
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference import AnyModel, Optimized, optimize_for_inference
 from ziggurat.fast.inference_kernel import PackedFeedForward, load_kernel
-from ziggurat.fast.layers import FUNCTIONS
+from ziggurat.fast.layers import FUNCTIONS, fold
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.zoo import create_model
@@ -337,3 +337,18 @@ def test_a_model_without_anything_to_replace_is_copied() -> None:
     copy = without_kernel(linear)
     assert copy is not linear
     assert torch.equal(copy.weight, linear.weight)
+
+
+def test_norms_are_folded_on_a_device_without_float64(on_mps: Callable[[Tensor], Tensor]) -> None:
+    layer = ConvNorm(3, 4, 3, norm=FrozenBatchNorm)
+    for name, buffer in list(layer.norm.named_buffers()):
+        setattr(layer.norm, name, torch.rand_like(buffer) + 0.5)
+    plain = fold(layer)
+    layer.conv.weight = nn.Parameter(on_mps(layer.conv.weight.detach()))
+    for name, buffer in list(layer.norm.named_buffers()):
+        setattr(layer.norm, name, on_mps(buffer))
+    there = fold(layer)
+    assert plain is not None and there is not None
+    assert there.weight.device.type == there.bias.device.type == "mps"
+    assert torch.equal(there.weight, plain.weight)
+    assert torch.equal(there.bias, plain.bias)

@@ -64,6 +64,18 @@ def test_coco(tmp_path: Path) -> None:
     assert "frame" not in entries[0]
 
 
+@pytest.mark.parametrize("name", ["coco", "csv"])
+def test_names_of_files_that_are_no_utf8(name: str, tmp_path: Path) -> None:
+    writer = FORMATS[name].new(tmp_path, CLASSES)
+    photo = Path("photo\udcff.png")  # as Python names a file that is called photo\xff.png
+    writer.add(prediction(has_masks=False), Source(1, photo, "photo"))
+    text = writer.close().read_text(encoding="utf-8")
+    if name == "coco":
+        assert json.loads(text)[0]["file_name"] == str(photo)
+    else:
+        assert text.splitlines()[1].startswith("photo\\udcff.png,")
+
+
 def test_frames_are_named(tmp_path: Path) -> None:
     for name in ("coco", "csv"):
         writer = FORMATS[name].new(tmp_path, CLASSES)

@@ -16,23 +16,23 @@ from ziggurat.cli.main import main
 from ziggurat.data.findings import Layout
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_folder import LabelFolder
-from ziggurat.data.loading import BadFileLedger, EvaluationLoader
 from ziggurat.data.segmentation import eval_image
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate, evaluate_run, find_run, open_data
+from ziggurat.inference.evaluation import evaluate, find_run, open_data
 from ziggurat.inference.evaluation_options import EvaluationOptions
+from ziggurat.inference.evaluation_result import describe_evaluation
 from ziggurat.inference.label_evaluation import label_table
 from ziggurat.inference.label_reevaluation import evaluate_label_files
 from ziggurat.inference.predictor import Prediction, Predictor
-from ziggurat.inference.run_report import compare, describe_evaluation
+from ziggurat.inference.run_report import compare
 from ziggurat.inference.tiles import Tiles
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.ops.nms import HARD
 from ziggurat.preprocessing import FitAligned
-from ziggurat.types import BadFile, Batch, ClassMasks, ImageInfo, LabelMap, Sample
+from ziggurat.types import Batch, ClassMasks, ImageInfo, LabelMap, Sample
 from ziggurat.zoo import create_model
 
 CLASSES = ("sky", "sea", "ship")
@@ -89,7 +89,7 @@ def by_hand(weights: Path, data: Path) -> SegmentationMetric:
 
 
 def test_equals_decoding_by_hand(segmenter_file: Path, data: Path) -> None:
-    evaluation = evaluate_run(segmenter_file, data_root=data, device="cpu")
+    evaluation = evaluate(segmenter_file, data_root=data, device="cpu")
     expected = by_hand(segmenter_file, data).compute()
     assert evaluation.report.numbers == expected.numbers
     assert evaluation.report.per_class == expected.per_class
@@ -109,7 +109,7 @@ def test_saved_label_maps_give_the_same_numbers(
     segmenter_file: Path, data: Path, tmp_path: Path
 ) -> None:
     options = EvaluationOptions(save_to=tmp_path / "labels")
-    evaluation = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
+    evaluation = evaluate(segmenter_file, data_root=data, options=options, device="cpu")
     again = evaluate_label_files(tmp_path / "labels", data_root=data)
     assert again.report.numbers == evaluation.report.numbers
     assert again.report.per_class == evaluation.report.per_class
@@ -119,11 +119,11 @@ def test_saved_label_maps_give_the_same_numbers(
 
 def test_views_of_the_whole_image_change_nothing(segmenter_file: Path, data: Path) -> None:
     options = EvaluationOptions(augmentation=Augmentation(flip=False))
-    seen = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
+    seen = evaluate(segmenter_file, data_root=data, options=options, device="cpu")
     expected = by_hand(segmenter_file, data).compute()
     assert seen.report.numbers == expected.numbers
     options = EvaluationOptions(tiles=Tiles(64, 0))
-    other = evaluate_run(segmenter_file, data_root=data, options=options, device="cpu")
+    other = evaluate(segmenter_file, data_root=data, options=options, device="cpu")
     assert other.report.numbers != expected.numbers
     assert other.report.num_images == 3
 
@@ -156,7 +156,7 @@ def test_classes_of_the_data_in_another_order(
     for file in (root / "annotations" / "val").iterdir():
         labels = np.array(Image.open(file))
         Image.fromarray(np.array([1, 255, 0], dtype=np.uint8)[labels % 3]).save(file)
-    report = evaluate_run(segmenter_file, data_root=root, device="cpu").report
+    report = evaluate(segmenter_file, data_root=root, device="cpu").report
     assert [row["class"] for row in report.per_class] == list(CLASSES)
     assert report.per_class[0]["pixels"] > 0  # type: ignore[operator]
     assert report.per_class[1]["pixels"] == 0
@@ -169,7 +169,7 @@ def test_classes_that_the_model_does_not_know(
     shutil.copytree(data, root)
     (root / "classes.json").write_text(json.dumps({"classes": ["sky", "sea", "ship", "moon"]}))
     with pytest.raises(ZigguratError, match=r"1 classes that the model does not know \(moon\)"):
-        evaluate_run(segmenter_file, data_root=root, device="cpu")
+        evaluate(segmenter_file, data_root=root, device="cpu")
 
 
 def test_the_layout_is_that_of_the_run(segmenter_file: Path, data: Path, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_damaged_photos_are_left_out(segmenter_file: Path, data: Path, tmp_path:
     root = tmp_path / "data"
     shutil.copytree(data, root)
     (root / "images" / "val" / "0.png").write_bytes(b"\x89PNG nothing")
-    evaluation = evaluate_run(segmenter_file, data_root=root, device="cpu")
+    evaluation = evaluate(segmenter_file, data_root=root, device="cpu")
     assert [Path(file.path).name for file in evaluation.bad_files] == ["0.png"]
     assert evaluation.report.num_images == 2
 
@@ -293,7 +293,7 @@ def masks(tmp_path: Path) -> Path:
 def test_masks_that_overlap_are_opened(segmenter_file: Path, masks: Path) -> None:
     model = load_weights(segmenter_file)
     assert isinstance(model, SemanticSegmenter)
-    model.overlapping = True
+    model.identity = replace(model.identity, overlapping=True)
     opened = open_data(model, None, masks, None)
     assert isinstance(opened.metric, MultiLabelMetric)
     item = opened.dataset[0]
@@ -305,10 +305,7 @@ def test_masks_that_overlap_are_opened(segmenter_file: Path, masks: Path) -> Non
     report = opened.metric.compute()
     assert [row["pixels"] for row in report.per_class] == [0, 40 * 64, 20 * 64]
     assert report.numbers["mIoU"] == 1.0
-    loader = EvaluationLoader(opened.dataset, batch_size=1, divisor=32, workers=0)
-    bad: list[BadFile] = []
-    device, ledger = torch.device("cpu"), BadFileLedger(0, bad.append)
-    found = evaluate(model, loader, opened.metric, device=device, ledger=ledger)
+    found = evaluate(model, data_root=masks, device="cpu").report
     assert found.num_images == 1
     assert 0 <= found.numbers["mIoU"] < 1
 
@@ -317,10 +314,10 @@ def test_masks_of_other_classes_or_for_another_model(
     segmenter_file: Path, masks: Path, data: Path
 ) -> None:
     with pytest.raises(ZigguratError, match="gives each pixel one class, but .* has a mask for"):
-        evaluate_run(segmenter_file, data_root=masks, device="cpu")
+        evaluate(segmenter_file, data_root=masks, device="cpu")
     model = load_weights(segmenter_file)
     assert isinstance(model, SemanticSegmenter)
-    model.overlapping = True
+    model.identity = replace(model.identity, overlapping=True)
     with pytest.raises(ZigguratError, match="gives a mask for each class, .* has label maps"):
         open_data(model, None, data, None)
     (masks / "classes.json").write_text(json.dumps({"classes": CLASSES[::-1]}))
@@ -342,7 +339,7 @@ def test_label_maps_are_saved_for_models_that_make_them(segmenter_file: Path) ->
 def test_label_maps_are_saved_for_segmenters(classifier_file: Path, folder_root: Path) -> None:
     options = EvaluationOptions(save_to=Path("labels"))
     with pytest.raises(ZigguratError, match="one class, and p2t_mini does not; leave"):
-        evaluate_run(classifier_file, data_root=folder_root, options=options, device="cpu")
+        evaluate(classifier_file, data_root=folder_root, options=options, device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -356,4 +353,4 @@ def test_a_classifier_has_neither_tiles_nor_suppression(
     classifier_file: Path, folder_root: Path, options: EvaluationOptions, message: str
 ) -> None:
     with pytest.raises(ZigguratError, match=message):
-        evaluate_run(classifier_file, data_root=folder_root, options=options, device="cpu")
+        evaluate(classifier_file, data_root=folder_root, options=options, device="cpu")

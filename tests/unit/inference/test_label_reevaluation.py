@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,10 @@ def test_classes_of_other_data(data: Path, found: Path) -> None:
         ((), "give the data set with --data.root"),
         (("--flip",), "are for a model, and --results has been predicted"),
         (("--save_labels",), "are for a model, and --results has been predicted"),
+        (("--batch_size", "2"), "are for a model, and --results has been predicted"),
+        (("--workers", "0"), "are for a model, and --results has been predicted"),
+        (("--device", "cpu"), "are for a model, and --results has been predicted"),
+        (("--rules", "coco"), "--rules coco is for detections, and --results is a folder"),
         (("--tile_overlap", "3"), "without --tile_size there are none"),
     ],
 )
@@ -179,6 +184,18 @@ def test_partial_is_for_folders(tmp_path: Path, capsys: pytest.CaptureFixture[st
     for arguments in (["--results", str(file)], [str(file)]):
         assert main(["evaluate", *arguments, "--partial"]) == 1
         assert "--partial is for" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf_8_and_images_without_mistakes_are_saved(
+    data: Path, found: Path, tmp_path: Path
+) -> None:
+    evaluation = evaluate_label_files(str(found), data_root=str(data))
+    assert evaluation.labels is not None
+    image = ImageScore(1, "caf\udce9.png", pixels=10, wrong=0, iou=1.0)
+    labels = replace(evaluation.labels, images=(image,), worst=())
+    written = replace(evaluation, labels=labels).save(tmp_path / "out")
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())  # no folder worst
+    assert "caf\\udce9.png" in (tmp_path / "out" / "images.csv").read_text()
 
 
 def test_only_the_worst_are_kept_and_small() -> None:

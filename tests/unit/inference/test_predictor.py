@@ -293,6 +293,15 @@ def test_pictures_are_saved(
         detector(photo).save(tmp_path / "absent" / "found.jpg")
 
 
+def test_a_jpeg_has_no_longer_side_than_its_library_writes(tmp_path: Path) -> None:
+    nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long))
+    wide = Prediction(Image.new("RGB", (70000, 14)), nothing, ("cell",))
+    for name, size in (("wide.jpg", (65500, 13)), ("wide.png", (70000, 14))):
+        wide.save(tmp_path / name)
+        with Image.open(tmp_path / name) as picture:
+            assert picture.size == size
+
+
 def test_top_of_detections() -> None:
     found = Detections(
         torch.tensor([[0.0, 0.0, 5.0, 5.0], [1.0, 1.0, 4.0, 4.0]]),

@@ -9,7 +9,8 @@ from PIL import Image
 
 from ziggurat.cli.main import main
 from ziggurat.errors import ZigguratError
-from ziggurat.inference.evaluation import Evaluation, evaluate_run
+from ziggurat.inference.evaluation import evaluate
+from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.inference.gallery import draw_worst
 from ziggurat.inference.reevaluation import evaluate_results
 from ziggurat.visualize.report import Gallery
@@ -132,7 +133,7 @@ def test_a_model_is_evaluated_on_a_file_in_another_place(
 ) -> None:
     file = coco_root / "annotations" / "instances_val.json"
     out = tmp_path / "out"
-    expected = evaluate_run(detector_file, data_root=coco_root, device="cpu").report
+    expected = evaluate(detector_file, data_root=coco_root, device="cpu").report
     places = ["--data.annotations", str(file), "--data.images", str(coco_root / "val")]
     assert main(["evaluate", str(detector_file), *places, "-o", str(out)]) == 0
     content = json.loads((out / "evaluation.json").read_text())
@@ -200,7 +201,7 @@ def test_results_of_other_data(data: Path, tmp_path: Path) -> None:
 def test_what_evaluate_writes_can_be_read_back(
     detector_file: Path, coco_root: Path, tmp_path: Path
 ) -> None:
-    first = evaluate_run(detector_file, data_root=coco_root, device="cpu")
+    first = evaluate(detector_file, data_root=coco_root, device="cpu")
     assert first.coco_results is not None
     file = results(tmp_path, *first.coco_results)
     again = evaluate_results(file, data_root=coco_root)

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
-from ziggurat.inference.evaluation import evaluate_run
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.predictor import Predictor, load
 from ziggurat.inference.tiles import Tiles
@@ -150,8 +150,8 @@ def test_an_evaluation_has_the_options(
     options: EvaluationOptions, detector_file: Path, coco_root: Path
 ) -> None:
     # The data have classes that the model does not know, but no object of them.
-    plain = evaluate_run(detector_file, data_root=coco_root, device="cpu")
-    other = evaluate_run(detector_file, data_root=coco_root, options=options, device="cpu")
+    plain = evaluate(detector_file, data_root=coco_root, device="cpu")
+    other = evaluate(detector_file, data_root=coco_root, options=options, device="cpu")
     assert other.report.num_images == plain.report.num_images == 3
     assert plain.coco_results
     assert other.coco_results
@@ -160,8 +160,8 @@ def test_an_evaluation_has_the_options(
 
 def test_an_evaluation_by_the_predictor_is_the_same(detector_file: Path, coco_root: Path) -> None:
     looks = EvaluationOptions(augmentation=Augmentation(flip=False))
-    plain = evaluate_run(detector_file, data_root=coco_root, device="cpu")
-    same = evaluate_run(detector_file, data_root=coco_root, options=looks, device="cpu")
+    plain = evaluate(detector_file, data_root=coco_root, device="cpu")
+    same = evaluate(detector_file, data_root=coco_root, options=looks, device="cpu")
     assert plain.coco_results
     assert same.coco_results == plain.coco_results
 

@@ -2,7 +2,9 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,6 +89,59 @@ def test_odd_sides_and_times_that_stand_still(tmp_path: Path) -> None:
     assert frames[0].image.size == (100, 66)
 
 
+@pytest.mark.parametrize("rate", [24, 25, 30, 50, 60, Fraction(30000, 1001), Fraction(60000, 1001)])
+def test_times_of_usual_rates_are_exact(rate: int | Fraction) -> None:
+    assert (1 / (rate * video.TIME_BASE)).denominator == 1
+
+
+def test_without_h264_it_is_mpeg4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    av = pytest.importorskip("av", reason="the extra `video` is not installed")
+    monkeypatch.setattr(av, "codecs_available", set())
+    path = tmp_path / "old.mp4"
+    spots = np.random.default_rng(0).integers(0, 256, (16, 24), dtype=np.uint8)
+    photo = Image.fromarray(spots).resize((192, 128)).convert("RGB")
+    with path.open("wb") as file, VideoWriter(file) as writer:
+        for number in range(30):
+            writer.add(photo.rotate(number), number / 24)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "mpeg4"
+    frames = list(read_frames(path))
+    assert [frame.time for frame in frames] == [pytest.approx(n / 24, abs=1e-6) for n in range(30)]
+    for frame in frames:
+        seen, true = (
+            np.asarray(image, float) for image in (frame.image, photo.rotate(frame.number))
+        )
+        assert np.abs(seen - true).mean() < 5, frame.number
+
+
+def test_a_video_that_cannot_be_written(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video, "TIME_BASE", Fraction(1, 90000))
+    monkeypatch.setattr(pytest.importorskip("av"), "codecs_available", set())
+    with pytest.raises(VideoError, match=r"cannot write video .*out\.mp4: Invalid argument; "):
+        predict_video(clip, tmp_path / "out.mp4", find_a_box, lambda *_: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_first_error_of_a_writer_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+
+    def fail() -> None:
+        raise OSError("a second error")
+
+    target = tmp_path / "out.mp4"
+    with (
+        pytest.raises(RuntimeError, match="the model failed"),
+        target.open("wb") as file,
+        VideoWriter(file) as writer,
+    ):
+        monkeypatch.setattr(writer, "_container", SimpleNamespace(close=fail))
+        raise RuntimeError("the model failed")
+
+
 def test_a_broken_video_leaves_nothing_behind(clip: Path, tmp_path: Path) -> None:
     def fail(images: Iterable[Image.Image]) -> Iterator[Prediction]:
         yield from find_a_box([next(iter(images))])
@@ -119,6 +174,22 @@ def test_cut_videos(clip: Path, tmp_path: Path) -> None:
     cut.write_bytes(data[: len(data) // 2])  # the table of frames stands at the end
     with pytest.raises(VideoError, match="cannot read video"):
         list(read_frames(cut))
+
+
+def test_a_video_that_is_damaged_in_the_middle(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="the extra `video` is not installed")
+    path = tmp_path / "torn.mp4"
+    with path.open("wb") as file, VideoWriter(file) as writer:
+        for number in range(120):
+            writer.add(Image.new("RGB", (64, 48), (2 * number,) * 3), number / 25)
+    data = path.read_bytes()
+    begin, end = data.index(b"mdat"), data.index(b"moov") - 4
+    middle = begin + 3 * (end - begin) // 4
+    path.write_bytes(data[:middle] + b"\xff" * (end - middle) + data[end:])
+    frames: list[Frame] = []
+    with pytest.raises(VideoError, match=r"torn\.mp4 after \d+ frames: Invalid data") as caught:
+        frames.extend(read_frames(path))
+    assert f"after {len(frames)} frames" in str(caught.value)
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch) -> None:

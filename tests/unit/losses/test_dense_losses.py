@@ -1,12 +1,14 @@
 """Losses of dense heads against their formulas."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from ziggurat.losses.background_focal import background_focal_loss
+from ziggurat.losses.background_focal import _sum_of, background_focal_loss
 from ziggurat.losses.focal import sigmoid_focal_loss, sparse_focal_loss
 from ziggurat.losses.quality_focal import distribution_focal_loss, quality_focal_loss
 
@@ -63,3 +65,12 @@ def test_distribution_loss_is_cross_entropy_to_both_neighbours() -> None:
     assert loss[0].item() == pytest.approx(-log_probability[0, 2].item(), rel=1e-5)
     both = -0.75 * log_probability[1, 1] - 0.25 * log_probability[1, 2]
     assert loss[1].item() == pytest.approx(both.item(), rel=1e-5)
+
+
+def test_background_loss_waits_for_no_device(on_mps: Callable[[Tensor], Tensor]) -> None:
+    logits = torch.randn(7, 3, device="meta", requires_grad=True)  # there is nothing to wait for
+    counted = torch.ones(7, dtype=torch.bool, device="meta")
+    background_focal_loss(logits, counted, gamma=2.0).backward()
+    assert logits.grad is not None and logits.grad.shape == (7, 3)
+    values, counted = torch.arange(7.0), torch.arange(7) % 2 == 0
+    assert float(_sum_of(on_mps(values), counted)) == float(_sum_of(values, counted)) == 12

@@ -1,6 +1,7 @@
 """Losses of label maps on values that a hand can compute, and their options."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -140,6 +141,11 @@ def test_slopes_of_the_iou() -> None:
     # Sorted truth 1, 0, 1: wrong sets of 1, 2 and 3 pixels lose 1/2, 2/3 and all of the IoU.
     found = iou_slopes(torch.tensor([1.0, 0.0, 1.0]))
     torch.testing.assert_close(found, torch.tensor([1 / 2, 2 / 3 - 1 / 2, 1 - 2 / 3]))
+
+
+def test_slopes_on_a_device_without_float64(on_mps: Callable[[Tensor], Tensor]) -> None:
+    true = (torch.rand(50) < 0.5).float()
+    assert torch.equal(iou_slopes(on_mps(true)), iou_slopes(true))
 
 
 def test_lovasz_of_hard_predictions_is_one_minus_iou() -> None:

@@ -2,13 +2,17 @@
 
 import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from ziggurat.errors import ZigguratError
+from ziggurat.keypoints import Keypoints, Skeleton
 from ziggurat.metrics.coco import CocoMetric, to_coco_json
 from ziggurat.types import Batch, ClassScores, Detections, ImageInfo
 
@@ -200,3 +204,16 @@ def test_equals_pycocotools_on_real_annotations(shared_data: Path) -> None:
     report = metric.compute()
     assert report.numbers == golden["bbox"]
     assert {row["class"]: row["AP"] for row in report.per_class} == golden["bbox_per_category_AP"]
+
+
+def test_entries_of_a_device_without_float64(on_mps: Callable[[Tensor], Tensor]) -> None:
+    points, skeleton = torch.tensor([[[3.5, 4.5, 0.75]]]), Skeleton(("nose",))
+    objects = replace(found(STAR), keypoints=Keypoints(points, skeleton))
+    there = Detections(
+        on_mps(objects.boxes),
+        on_mps(objects.scores),
+        objects.labels,
+        keypoints=Keypoints(on_mps(points), skeleton),
+    )
+    entries = to_coco_json(there, 10, CATEGORY_IDS)
+    assert entries == to_coco_json(objects, 10, CATEGORY_IDS)

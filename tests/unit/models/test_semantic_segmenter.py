@@ -23,10 +23,11 @@ def segmenter(*, overlapping: bool = False, num_classes: int = K) -> SemanticSeg
         nn.Identity(),
         None,
         pyramid=nn.Identity(),
-        identity=ModelIdentity("semantic_segmentation", "segformer", "p2t_tiny", num_classes),
+        identity=ModelIdentity(
+            "semantic_segmentation", "segformer", "p2t_tiny", num_classes, overlapping=overlapping
+        ),
         classes=tuple(f"class_{k}" for k in range(num_classes)),
         preprocessing=FitAligned(),
-        overlapping=overlapping,
     )
 
 

@@ -1,8 +1,9 @@
 """Box arithmetic on values that a hand can compute."""
 
+import pytest
 import torch
 
-from ziggurat.ops.anchors import AnchorGrid, pad_to_multiple
+from ziggurat.ops.anchors import AnchorGrid
 from ziggurat.ops.boxes import clip_boxes, decode_deltas, encode_deltas, scale_boxes
 
 
@@ -45,5 +46,9 @@ def test_rounded_anchors_lie_on_the_middle_of_their_cell() -> None:
     assert cell.tolist() == [[-22.0, -10.0, 26.0, 14.0], [-14.0, -14.0, 18.0, 18.0]]
 
 
-def test_padding_rounds_up() -> None:
-    assert pad_to_multiple((32, 33), 32) == (32, 64)
+def test_plain_deltas_copy_nothing_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.Tensor, "new_tensor", None)
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+    boxes = torch.tensor([[5.0, 10.0, 25.0, 30.0]])
+    deltas = encode_deltas(anchors, boxes)
+    torch.testing.assert_close(decode_deltas(anchors, deltas, None), boxes)

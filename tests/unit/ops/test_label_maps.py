@@ -94,3 +94,12 @@ def test_windows_hold_all_that_a_pixel_is_made_of() -> None:
     again = torch.zeros(5, 16, 9)
     again.scatter_(2, windows.cells[:, None].expand(-1, 16, -1), windows.shares)
     assert torch.equal(again.flatten(0, 1)[:70], shares)
+
+
+def test_mixed_precision_changes_no_label() -> None:
+    logits = torch.tensor([1.0, 0.0])[:, None, None].repeat(1, 24, 24)
+    logits[:, 8:16, 8:16] = 1 + 0.02 * torch.rand(2, 8, 8)  # of which bfloat16 sees little
+    sizes = ((384, 384), (384, 384), (384, 384))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = label_map(logits, *sizes).labels
+    assert torch.equal(found.long(), plain(logits, *sizes))

@@ -3,12 +3,16 @@
 import pytest
 import torch
 
-from ziggurat.ops.padding import crop, divide_up, pad_to_multiple
+from ziggurat.ops.padding import aligned_size, crop, divide_up, pad_to_multiple
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 1), (3, 1), (4, 1), (5, 2), (8, 2)])
 def test_division_rounds_up(size: int, parts: int) -> None:
     assert divide_up(size, 4) == parts
+
+
+def test_sizes_are_rounded_up() -> None:
+    assert aligned_size((32, 33), 32) == (32, 64)
 
 
 def test_zeros_are_appended_to_the_named_dimensions_only() -> None:

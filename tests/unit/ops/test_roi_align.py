@@ -96,3 +96,14 @@ def test_a_region_that_is_no_number_stays_alone(size: int, scale: float, ratio: 
     regions[1, 3] = torch.nan
     cut = roi_align(torch.randn(2, 3, 64, 48), regions, size, scale, ratio)
     assert cut[[0, 2]].isfinite().all() and not cut[1].isfinite().all()
+
+
+def test_positions_are_exact_where_torchvisions_operator_stands_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # as on other devices
+    level = torch.randn(1, 3, 8, 256).bfloat16()
+    regions = torch.tensor([[0.0, 801.5, 3.0, 813.5, 15.0]])  # 800 and 812 in bfloat16
+    cut = roi_align(level, regions, 2, 0.25, 2)
+    exact = torchvision.ops.roi_align(level.float(), regions, 2, 0.25, 2, aligned=True)
+    assert torch.equal(cut, exact.bfloat16())

@@ -87,9 +87,27 @@ def test_curves_are_read_and_grouped(tmp_path: Path) -> None:
     assert curves["val/AP"] == Curve("val/AP", [20.0], [0.25])
     assert "epoch" not in curves
     groups = dict(group_curves(list(curves.values())))
-    assert [curve.name for curve in groups["training loss"]] == ["train/loss", "train/box"]
+    assert [curve.name for curve in groups["training loss"]] == ["loss", "box"]
     assert groups["validation images (%)"] == [Curve("AP", [20.0], [25.0])]
     assert opened(plot_curves(group_curves(list(curves.values())))).width > 600
+
+
+def test_a_run_without_an_entry_has_no_curves(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text("step,epoch,train/loss\n")  # all were rewound when it was gone on with
+    assert read_curves(file) == []
+
+
+def test_a_legend_has_the_names_as_they_are() -> None:
+    """Runs of different folders may end in the same name."""
+
+    def drawn(first: str, second: str, length: int) -> bytes:
+        values = [float(value) for value in range(length)]
+        curves = [Curve(name, values, values) for name in (first, second)]
+        return opened(plot_curves([("AP (%)", curves)])).tobytes()
+
+    for length in (3, 70):
+        assert drawn("a/run", "b/run", length) != drawn("b/run", "a/run", length)
 
 
 def test_long_curves_are_smoothed_without_warnings() -> None:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from ziggurat.errors import ZigguratError
+from ziggurat.metrics import base
 from ziggurat.metrics.base import Report
+from ziggurat.metrics.coco import PREFIXES
 from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
 from ziggurat.visualize.plots import plot_confusion
 from ziggurat.visualize.report import (
@@ -22,6 +24,7 @@ from ziggurat.visualize.report import (
     ReportPage,
     write_report,
 )
+from ziggurat.visualize.tables import MEANINGS, meaning
 
 
 class Addresses(HTMLParser):
@@ -118,6 +121,30 @@ def test_page_without_extras(tmp_path: Path) -> None:
     html = file.read_text(encoding="utf-8")
     assert "100.0" in html
     assert "<h2>Classes</h2>" not in html
+
+
+def primary_numbers() -> set[str]:
+    """Names that the metrics and their reports give to the number that decides."""
+    folder = Path(base.__file__).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    plain = re.findall(r'(?:\bprimary = |\bReport\()"(\w+)"', source)
+    return {*plain, *(f"{prefix}AP" for prefix in PREFIXES.values())}
+
+
+def test_the_number_that_decides_has_a_tile_and_a_meaning(tmp_path: Path) -> None:
+    names = primary_numbers()
+    assert names >= {"AP", "mask_AP", "keypoint_AP", "VOC_AP", "Cityscapes_AP", "mIoU", "top1"}
+    for name in names:
+        file = tmp_path / f"{name}.html"
+        write_report(file, ReportPage("Title", "Summary.", Report(name, {name: 0.5}, [], 1)))
+        assert "tile primary" in file.read_text(encoding="utf-8"), name
+        assert "average precision" in meaning(name) or meaning(name) in MEANINGS.values(), name
+
+
+def test_names_of_files_that_are_no_utf8(tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    write_report(file, ReportPage("a\udcff.jpg", "Summary."))
+    assert "a\\udcff.jpg" in file.read_text(encoding="utf-8")
 
 
 def test_page_that_cannot_be_written(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from ziggurat.metrics.base import Report
+from ziggurat.metrics.base import ClassRow, Report
 from ziggurat.metrics.errors import KINDS, ErrorBreakdown, ErrorKind
 from ziggurat.visualize.tables import (
     MAX_CLASS_ROWS,
@@ -14,6 +14,7 @@ from ziggurat.visualize.tables import (
     format_cell,
     percent,
     report_tables,
+    row_table,
 )
 
 
@@ -91,6 +92,22 @@ def test_classes_of_label_maps_are_sorted_and_absent_ones_left_out() -> None:
     assert "2 of 3 classes occur" in text
     assert "intersection over union" in text
     assert "ship" not in text
+
+
+def test_where_no_class_occurs_there_is_no_table_of_them() -> None:
+    rows = [{"class": name, "pixels": 0, "IoU": None, "accuracy": None} for name in ("sky", "sea")]
+    report = Report("mIoU", {"mIoU": float("nan")}, rows, 7)  # type: ignore[arg-type]
+    assert "none of 2 classes occurs" in shown(report)
+
+
+def test_brackets_in_names_are_shown() -> None:
+    """The columns of a comparison are named by runs."""
+    row: ClassRow = {"setting": "optimizer.lr", "[bold]run": "[red]0.1", "run[/]": ":100:"}
+    console = Console(file=io.StringIO(), width=100)
+    console.print(row_table("settings", [row]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for word in ("[bold]run", "[red]0.1", "run[/]", ":100:"):
+        assert word in text
 
 
 def test_no_class_has_a_number() -> None:

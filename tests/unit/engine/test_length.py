@@ -1,0 +1,51 @@
+"""What a run says of its length: steps for other batches, and limits that are never reached."""
+
+import pytest
+
+from ziggurat.config import TrainerConfig, load_run
+from ziggurat.engine.length import as_many_images, unreached_limit
+
+
+def test_steps_that_see_as_many_images() -> None:
+    config = load_run("mask_rcnn_fpt_resnet50_180k_coco", ["--data.root=/data"])
+    assert as_many_images(config, 16) is None
+    assert as_many_images(config, 4) == (
+        "180000 steps of 4 images see 720000 images; as many as 180000 steps of 16 take "
+        "trainer.max_steps 720000 and schedule.milestone_steps [480000, 640000]"
+    )
+
+
+@pytest.mark.parametrize("word", ["--trainer.max_epochs=9", "--optimizer.reference_batch=null"])
+def test_steps_that_say_nothing_of_images(word: str) -> None:
+    config = load_run("mask_rcnn_fpt_resnet50_180k_coco", ["--data.root=/data", word])
+    assert as_many_images(config, 4) is None
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "given", "line"),
+    [
+        (12, 90_001, "trainer.max_steps", "steps 90001 is not reached: trainer.max_epochs 12 ends"),
+        (12, 90_001, "trainer.max_epochs", None),
+        (12, 12_000, "trainer.max_steps", None),
+        (12, 12_000, "trainer.max_epochs", None),
+        (12, 8_001, "trainer.max_epochs", "epochs 12 is not reached: trainer.max_steps 8001 ends"),
+        (12, 8_001, "trainer.max_steps", None),
+        (12, None, "trainer.max_epochs", None),
+        (None, 8_001, "trainer.max_steps", None),
+    ],
+)
+def test_a_limit_that_is_not_reached(
+    epochs: int | None, steps: int | None, given: str, line: str | None
+) -> None:
+    wanted = TrainerConfig(max_epochs=epochs, max_steps=steps)
+    found = unreached_limit(wanted, 1000, ["trainer.seed", given])
+    assert (found is None) if line is None else (found is not None and line in found)
+
+
+def test_the_end_of_a_run_with_two_limits_is_named() -> None:
+    found = unreached_limit(TrainerConfig(12, 90_001), 1000, ["trainer.max_steps"])
+    assert found is not None
+    assert found.endswith("the run after 12000 steps; set trainer.max_epochs null to take all")
+    found = unreached_limit(TrainerConfig(12, 8_001), 1000, ["trainer.max_epochs"])
+    assert found is not None
+    assert found.endswith("ends the run in epoch 9; set trainer.max_steps null to take all")
