@@ -121,7 +121,9 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
         model: The model as written, on its device and in its mode.
         variant: Form of the model.
     """
-    if variant == "compiled" and isinstance(model, Detector | TorchvisionDetector):
+    if variant == "compiled" and isinstance(
+        model, Detector | TorchvisionDetector | SemanticSegmenter
+    ):
         model.compile(dynamic=False)
         return model  # it keeps its type, and with it what follows the forward pass
     if variant == "compiled":

@@ -15,7 +15,7 @@ from ziggurat.bench.work import (
     stand_in_loss,
 )
 from ziggurat.errors import ZigguratError
-from ziggurat.zoo import create_backbone
+from ziggurat.zoo import create_backbone, create_model
 
 CPU = torch.device("cpu")
 
@@ -99,6 +99,15 @@ def test_loss_counts_every_tensor_once() -> None:
     assert stand_in_loss([two, three]).item() == 13
     assert stand_in_loss(Raw([two, two], three)).item() == 17
     assert stand_in_loss({"a": two, "size": (3, "x", None)}).item() == 4
+
+
+def test_a_compiled_segmenter_still_makes_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.device("meta"):
+        model = create_model("segformer", backbone="pvt_v2_b0")
+    compiled: list[bool] = []
+    monkeypatch.setattr(model, "compile", lambda dynamic: compiled.append(dynamic))
+    assert make_variant(model, "compiled") is model
+    assert compiled == [False]
 
 
 def test_variants(p2t_mini: str, monkeypatch: pytest.MonkeyPatch) -> None:
