@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import ziggurat
 from ziggurat.config.checks import nearest
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import list_recipes, load_run, read_tree
@@ -61,26 +62,18 @@ def add_run_arguments(parser: argparse.ArgumentParser, verb: str) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train, saying what happens.
 
-    Raises:
-        ZigguratError: If it is not clear what to train, or it cannot be trained.
+    If it is not clear what to train, or it cannot be trained, a `ZigguratError` says why.
     """
     source = _source(args)
     output = args.output if args.output is not None else Path("runs") / Path(source).stem
-    config = load_run(source, overrides(args))
-    try:
-        from ziggurat.engine.train import train
-    except ModuleNotFoundError as error:
-        raise ZigguratError(
-            f"training needs {error.name}, which is not installed; "
-            "run `pip install ziggurat[train]`"
-        ) from error
-    given = [word[2:].partition("=")[0] for word in overrides(args)]
-    train(
+    words = overrides(args)
+    config = load_run(source, words)
+    ziggurat.train(
         config,
         output,
         resume=args.resume,
         is_recipe=source in list_recipes(),
-        given=given,
+        given=[word[2:].partition("=")[0] for word in words],
         say=_print_line,
     )
 

@@ -29,7 +29,7 @@ from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.views import Region, View, whole
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.preprocessing import FitAligned
+from ziggurat.preprocessing import FitAligned, scaled_limits
 from ziggurat.types import ClassMasks, LabelMap
 
 BLOCK = 256
@@ -145,12 +145,7 @@ def _show(image: Image.Image, view: View, preprocessing: FitAligned) -> Float[Te
     left, top, width, height = view.region
     if (width, height) != image.size:
         image = image.crop((left, top, left + width, top + height))
-    limits = replace(
-        preprocessing,
-        short_side=max(1, round(preprocessing.short_side * view.scale)),
-        long_side=max(1, round(preprocessing.long_side * view.scale)),
-    )
-    pixels = eval_image(image, limits)
+    pixels = eval_image(image, scaled_limits(preprocessing, view.scale))
     return pixels.flip(2) if view.is_mirrored else pixels
 
 

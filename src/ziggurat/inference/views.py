@@ -15,7 +15,7 @@ from torch import Tensor
 from ziggurat.data.detection import eval_image
 from ziggurat.inference.mask_windows import move_masks
 from ziggurat.ops.object_masks import flip_masks
-from ziggurat.preprocessing import FitInside
+from ziggurat.preprocessing import FitInside, scaled_limits
 from ziggurat.types import Detections, ImageInfo, ImageSize, Sample
 
 Region = tuple[int, int, int, int]
@@ -46,12 +46,7 @@ class View:
         left, top, width, height = self.region
         if (width, height) != image.size:
             image = image.crop((left, top, left + width, top + height))
-        limits = replace(
-            preprocessing,
-            short_side=max(1, round(preprocessing.short_side * self.scale)),
-            long_side=max(1, round(preprocessing.long_side * self.scale)),
-        )
-        tensor = eval_image(image, limits)
+        tensor = eval_image(image, scaled_limits(preprocessing, self.scale))
         if self.is_mirrored:
             tensor = tensor.flip(2)
         return Sample(tensor, None, ImageInfo(0, "", (height, width)))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from ziggurat import zoo
 from ziggurat.cards import MODELS
@@ -20,6 +19,7 @@ from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import Progress, evaluate
 from ziggurat.inference.forward import choose_device
+from ziggurat.ops.tensors import tensors_in
 from ziggurat.types import BadFile, ImageSize
 from ziggurat.verification.golden import (
     TOLERANCE,
@@ -243,17 +243,9 @@ def _find(name: str, file: Path, sha256: str) -> PublishedFile | None:
 def _fingerprint(model: Model | Backbone) -> Fingerprint:
     with torch.inference_mode():
         raw = model(golden_images((1, 3, *FIXED_SIZE)))
-    values = torch.cat([part.reshape(-1).double() for part in _tensors(raw)])
+    values = torch.cat([part.reshape(-1).double() for part in tensors_in(raw)])
     first = tuple(float(value) for value in values[:FIRST_VALUES])
     return Fingerprint(float(values.mean()), float(values.std()), first)
-
-
-def _tensors(raw: object) -> list[Tensor]:
-    """List the tensors of a raw output: logits, maps, or what a detector predicts."""
-    if isinstance(raw, Tensor):
-        return [raw]
-    parts = raw if isinstance(raw, list | tuple) else list(vars(raw).values())
-    return [tensor for part in parts for tensor in _tensors(part)]
 
 
 def _measure(
