@@ -34,11 +34,11 @@ EVERYONE = [*OURS, *PEERS]
 
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "batch_8": ("Inference, batch 8 at 224, fp32", [*EVERYONE, "--fast"]),
-    "batch_8_bf16": ("Inference, batch 8 at 224, bf16", [*EVERYONE, "--dtype=bf16"]),
+    "batch_8_bf16": ("Inference, batch 8 at 224, bf16", [*EVERYONE, "--dtype=bf16", "--fast"]),
     "batch_1": ("Inference, batch 1 at 224, fp32", [*EVERYONE, "--batch=1", "--fast"]),
     "batch_1_bf16": (
         "Inference, batch 1 at 224, bf16",
-        [*EVERYONE, "--batch=1", "--dtype=bf16"],
+        [*EVERYONE, "--batch=1", "--dtype=bf16", "--fast"],
     ),
     "dense": (
         "Inference, one image of 512 x 672, fp32",
@@ -46,7 +46,7 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
     ),
     "dense_bf16": (
         "Inference, one image of 512 x 672, bf16",
-        [*EVERYONE, "--batch=1", "--size=512x672", "--dtype=bf16"],
+        [*EVERYONE, "--batch=1", "--size=512x672", "--dtype=bf16", "--fast"],
     ),
     "training": ("Training step, batch 8 at 224, fp32", [*EVERYONE, "--train", "--fast"]),
     "training_bf16": (
@@ -55,7 +55,11 @@ SECTIONS: dict[str, tuple[str, list[str]]] = {
     ),
     "compiled": (
         "Eager and compiled, batch 8 at 224, fp32",
-        ["p2t_small", "pvt_v2_b2", "timm:pvt_v2_b2", "--compile", "--measure=speed"],
+        [
+            *("p2t_small", "pvt_v2_b2", "topformer_base", "timm:pvt_v2_b2"),
+            *("transformers:pvt_v2_b2", "torchvision:resnet50"),
+            *("--compile", "--measure=speed"),
+        ],
     ),
     "kept_memory": (
         "Inference, batch 8 at 224, fp32, allocator keeps freed memory",

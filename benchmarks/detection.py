@@ -47,10 +47,16 @@ TRAIN = ["--batch=1", "--size=800x1344", "--train"]
 
 SECTIONS: dict[str, tuple[str, list[str]]] = {
     "retinanet": ("RetinaNet, prediction, fp32", [*RETINANET, *PREDICT, "--fast"]),
-    "retinanet_bf16": ("RetinaNet, prediction, bf16", [*RETINANET, *PREDICT, "--dtype=bf16"]),
+    "retinanet_bf16": (
+        "RetinaNet, prediction, bf16",
+        [*RETINANET, *PREDICT, "--dtype=bf16", "--fast"],
+    ),
     "retinanet_training": ("RetinaNet, training step, fp32", [*RETINANET, *TRAIN]),
     "mask_rcnn": ("Mask R-CNN, prediction, fp32", [*MASK_RCNN, *PREDICT, "--fast"]),
-    "mask_rcnn_bf16": ("Mask R-CNN, prediction, bf16", [*MASK_RCNN, *PREDICT, "--dtype=bf16"]),
+    "mask_rcnn_bf16": (
+        "Mask R-CNN, prediction, bf16",
+        [*MASK_RCNN, *PREDICT, "--dtype=bf16", "--fast"],
+    ),
     "mask_rcnn_training": ("Mask R-CNN, training step, fp32", [*MASK_RCNN, *TRAIN]),
     "transformers": (
         "Detectors on pyramid transformers, prediction, fp32",

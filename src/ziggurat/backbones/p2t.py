@@ -9,6 +9,7 @@ Maps are (B, C, H, W) in channels_last memory, so that their token view (B, N, C
 """
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -83,9 +84,8 @@ class PyramidPoolingAttention(nn.Module):
 def _convolve(conv: nn.Module, level: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
     if level.shape[2:] == (1, 1) and not torch.compiler.is_compiling():
         # A single cell, as small images have in most levels, has padding for all its neighbours.
-        assert isinstance(conv, nn.Conv2d)
-        assert conv.bias is not None
-        return level * conv.weight[:, 0, 1, 1, None, None] + conv.bias[:, None, None]
+        weight, bias = cast(Tensor, conv.weight), cast(Tensor, conv.bias)
+        return level * weight[:, 0, 1, 1, None, None] + bias[:, None, None]
     y: Tensor = conv(level)
     return y
 

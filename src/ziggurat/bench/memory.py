@@ -104,7 +104,8 @@ def _measure_peak(request: MemoryRequest) -> int:
     before = _memory_now(device)
     model = build()
     images = make_ready(model, setting, device, request.memory_format)
-    step = make_step(make_variant(model, request.contestant.variant), images, setting)
+    variant = make_variant(model, request.contestant.variant, setting.dtype)
+    step = make_step(variant, images, setting)
     _forget_peak(device)
     for _ in range(STEPS):
         step()

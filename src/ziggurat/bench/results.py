@@ -64,6 +64,7 @@ class Result:
         peak: FLOP/s of a large matrix product, timed in the same rounds.
         preparation: Seconds of the first two steps, compiling included.
         memory: Bytes that building the model and stepping took at most at one time.
+        predicted: Bytes that its Feature Pyramid Transformer was said to take; None without one.
         failure: Why there are no figures, or no memory.
         parts: Seconds of each part of a prediction, the median over the rounds; of our models as
             written only.
@@ -77,6 +78,7 @@ class Result:
     peak: float | None = None
     preparation: float | None = None
     memory: int | None = None
+    predicted: int | None = None
     failure: str | None = None
     parts: dict[str, float] = field(default_factory=dict)
 
@@ -182,6 +184,7 @@ class Benchmark:
             "share_of_peak": result.share_of_peak,
             "preparation_seconds": result.preparation,
             "peak_memory_bytes": result.memory,
+            "predicted_transformer_bytes": result.predicted,
             "seconds_of_parts": result.parts,
             "speed_against": {
                 name: result.speed_against(self.reference(name, result)) for name in self.against

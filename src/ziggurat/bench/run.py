@@ -40,6 +40,7 @@ from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 
 SECONDS_BETWEEN_LINES = 5.0
+SEED = 0
 PRODUCT = Contestant("matrix product")
 """Takes its turns among the models, so that their share of the peak is of the same minutes."""
 
@@ -96,7 +97,9 @@ def run_benchmark(
         torch.set_num_threads(conditions.threads)
     results: list[Result] = []
     for setting in settings:
-        compared = [Result(contestant, setting) for contestant in contestants]
+        compared = [
+            _foresee(Result(contestant, setting), conditions, say) for contestant in contestants
+        ]
         if conditions.is_speed_measured:
             compared = _measure_speed(compared, conditions, say)
         if conditions.is_memory_measured:
@@ -128,6 +131,30 @@ def _check(
             raise ZigguratError(f"only models of ziggurat have a fast variant, got {contestant}")
 
 
+def _foresee(result: Result, conditions: Conditions, say: Callable[[str], None]) -> Result:
+    """Add what a Feature Pyramid Transformer will take, or that it is not left.
+
+    The model is built without memory for that.
+    """
+    contestant, setting = result.contestant, result.setting
+    if is_peer(contestant.name):
+        return result
+    try:
+        with torch.device("meta"):
+            predicted = predicted_memory(find_subject(contestant.name)(), setting)
+        if predicted is None:
+            return result
+        result = replace(result, predicted=predicted)
+        say(
+            f"the Feature Pyramid Transformer of {contestant} will take about "
+            f"{predicted / 2**30:.2f} GiB: {setting}"
+        )
+        check_memory_is_left(predicted, conditions.device)
+    except Exception as error:  # a network of timm may fail with anything
+        return replace(result, failure=describe_failure(error))
+    return result
+
+
 def _measure_speed(
     results: Sequence[Result], conditions: Conditions, say: Callable[[str], None]
 ) -> list[Result]:
@@ -138,9 +165,12 @@ def _measure_speed(
     steps: dict[Contestant, WarmStep] = {}
     models: dict[Contestant, nn.Module] = {}
     for result in results:
+        if result.failure is not None:
+            prepared.append(result)
+            continue
         say(f"  preparing {result.contestant}")
         try:
-            ready, warm, model = _prepare(result, conditions, say)
+            ready, warm, model = _prepare(result, conditions)
         except Exception as error:  # a peer may fail with anything
             prepared.append(replace(result, failure=describe_failure(error)))
         else:
@@ -177,20 +207,15 @@ def _time_parts(
     return time_parts(model, images, conditions.rounds, autocast)
 
 
-def _prepare(
-    result: Result, conditions: Conditions, say: Callable[[str], None]
-) -> tuple[Result, WarmStep, nn.Module]:
+def _prepare(result: Result, conditions: Conditions) -> tuple[Result, WarmStep, nn.Module]:
     """Build a contestant and take its first steps."""
     device, setting, contestant = conditions.device, result.setting, result.contestant
+    torch.manual_seed(SEED)  # the last step of a segmenter takes as long as its logits say
     model = find_subject(contestant.name)()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    predicted = predicted_memory(model, setting)
-    if predicted is not None:
-        say(f"    its Feature Pyramid Transformer will take about {predicted / 2**30:.2f} GiB")
-        check_memory_is_left(predicted, device)
     images = make_ready(model, setting, device, conditions.memory_format)
     flops = count_flops(model, setting, images)
-    variant = make_variant(model, contestant.variant)
+    variant = make_variant(model, contestant.variant, setting.dtype)
     warm = warm_up(make_step(variant, images, setting), device)
     ready = replace(result, parameters=parameters, flops=flops, preparation=warm.preparation)
     return ready, warm, variant

@@ -19,7 +19,7 @@ from ziggurat.bench.detection import (
     enliven,
     predict,
 )
-from ziggurat.bench.results import Setting, Variant
+from ziggurat.bench.results import Dtype, Setting, Variant
 from ziggurat.fast.inference import optimize_for_inference
 from ziggurat.fast.training import optimize_for_training
 from ziggurat.losses.total import total_loss
@@ -41,15 +41,16 @@ LEARNING_RATE = 1e-6
 
 
 def make_images(setting: Setting, device: torch.device, memory_format: str) -> Tensor:
-    """Draw a batch of images.
+    """Draw a batch of images, always the same.
 
     Args:
         setting: Says how many and how large.
         device: Where they lie.
         memory_format: Order of the values in memory, a key of `MEMORY_FORMATS`.
     """
-    images = torch.randn(setting.batch, 3, *setting.image_size, device=device)
-    return images.contiguous(memory_format=MEMORY_FORMATS[memory_format])
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(setting.batch, 3, *setting.image_size, generator=draw)
+    return images.to(device, memory_format=MEMORY_FORMATS[memory_format])
 
 
 def make_ready(
@@ -114,12 +115,13 @@ def _objects_for(model: nn.Module, images: Tensor) -> list[Detections]:
     return draw_objects(images, DRAWN_CLASSES)
 
 
-def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
+def make_variant(model: nn.Module, variant: Variant, dtype: Dtype) -> nn.Module:
     """Return the model in the form that is measured.
 
     Args:
         model: The model as written, on its device and in its mode.
         variant: Form of the model.
+        dtype: Precision that it is measured in.
     """
     if variant == "compiled" and isinstance(
         model, Detector | TorchvisionDetector | SemanticSegmenter
@@ -132,7 +134,7 @@ def make_variant(model: nn.Module, variant: Variant) -> nn.Module:
     if variant == "fast" and model.training:
         return optimize_for_training(model)
     if variant == "fast":
-        return optimize_for_inference(model)
+        return optimize_for_inference(model, autocast=torch.bfloat16 if dtype == "bf16" else None)
     return model
 
 

@@ -10,6 +10,7 @@ Shapes: B images, C channels, H x W map, h x w map that comes out.
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -81,14 +82,15 @@ def describe(block: nn.Module) -> Chain | None:
     return None
 
 
-def pack(chain: Chain, kernel: Kernel | None) -> Layers | None:
-    """Return what computes a chain on the CPU in float32, or None if a norm cannot be folded.
+def pack(chain: Chain, dtype: torch.dtype, kernel: Kernel | None) -> Layers | None:
+    """Return what computes a chain on the CPU, or None if a norm cannot be folded.
 
     Args:
         chain: The block.
-        kernel: The compiled kernel, where there is one.
+        dtype: Precision of its products.
+        kernel: The compiled kernel, where there is one for this precision.
     """
-    layers = _pack_links(chain.links, kernel)
+    layers = _pack_links(chain.links, dtype, kernel)
     if layers is None or chain.shortcut is None:
         return layers
     shortcut: Layers = chain.shortcut
@@ -96,11 +98,13 @@ def pack(chain: Chain, kernel: Kernel | None) -> Layers | None:
         weights = fold(chain.shortcut)
         if weights is None:
             return None
-        shortcut = OneDnnConv(weights)
+        shortcut = OneDnnConv(weights, dtype)
     return Residual(layers, shortcut, is_rectified=chain.is_rectified)
 
 
-def _pack_links(links: tuple[Link, ...], kernel: Kernel | None) -> Layers | None:
+def _pack_links(
+    links: tuple[Link, ...], dtype: torch.dtype, kernel: Kernel | None
+) -> Layers | None:
     folded = [fold(link.layer) for link in links]
     weights = [w for w in folded if w is not None]
     if len(weights) < len(links):
@@ -112,7 +116,7 @@ def _pack_links(links: tuple[Link, ...], kernel: Kernel | None) -> Layers | None
         if is_wide_chain and expand.weight.shape[1] <= WIDEST_FOR_KERNEL:
             pair = (activations[0], activations[1])
             return kernel.pack(expand, depthwise, project, pair)
-    return Sequence([OneDnnConv(w, a) for w, a in zip(weights, activations, strict=True)])
+    return Sequence([OneDnnConv(w, dtype, a) for w, a in zip(weights, activations, strict=True)])
 
 
 class Sequence:

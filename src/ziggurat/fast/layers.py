@@ -144,15 +144,17 @@ class FoldedConv:
 
     Args:
         weights: The convolution.
+        dtype: Precision of the product.
     """
 
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
+    def __init__(self, weights: Weights, dtype: torch.dtype) -> None:
+        self._dtype = dtype
+        self._weight, self._bias = weights.weight.to(dtype), weights.bias.to(dtype)
+        self._geometry = (weights.stride, weights.padding, weights.dilation, weights.groups)
 
     def __call__(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:
         """Return the map."""
-        w = self.weights
-        return F.conv2d(x, w.weight, w.bias, w.stride, w.padding, w.dilation, w.groups)
+        return F.conv2d(x.to(self._dtype), self._weight, self._bias, *self._geometry)
 
 
 class FoldedMixing:
@@ -189,24 +191,33 @@ def has_onednn() -> bool:
 
 
 class OneDnnConv:
-    """A convolution and its activation through oneDNN, on the CPU in float32.
+    """A convolution and its activation through oneDNN, on the CPU.
 
     A 1x1 convolution is a product of every pixel with packed weights. Other kernels stay in
     channels_last: packed for no size in particular, oneDNN takes ten times as long at some sizes.
 
     Args:
         weights: The convolution.
+        dtype: Precision of the product, and of what comes out.
         activation: Applied to its output.
     """
 
-    def __init__(self, weights: Weights, activation: Activation = "none") -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        dtype: torch.dtype,
+        activation: Activation = "none",
+    ) -> None:
+        self._dtype = dtype
         self._product = None
         if weights.is_pointwise:
-            self._product = OneDnnLinear(weights.weight.flatten(1), weights.bias, activation)
+            kernel = weights.weight.flatten(1)
+            self._product = OneDnnLinear(kernel, weights.bias, dtype, activation)
         # Not contiguous(channels_last), which leaves depthwise kernels as they are: their strides
         # then mean either layout, and at batch 1 oneDNN may take the slow one.
-        self._weight = weights.weight.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-        self._bias = weights.bias
+        rows = weights.weight.to(dtype).permute(0, 2, 3, 1).contiguous()
+        self._weight = rows.permute(0, 3, 1, 2)
+        self._bias = weights.bias.to(dtype)
         self._geometry = (weights.padding, weights.stride, weights.dilation, weights.groups)
         self._activation = ONEDNN[activation]
 
@@ -215,7 +226,7 @@ class OneDnnConv:
         if self._product is not None:
             # Every stride of this view is plain, that of a batch of one too: oneDNN looks at it.
             return self._product(to_tokens(x)).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self._dtype).contiguous(memory_format=torch.channels_last)
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(
             x, self._weight, self._bias, *self._geometry, *self._activation
         )
@@ -223,11 +234,12 @@ class OneDnnConv:
 
 
 class OneDnnLinear:
-    """A linear layer and its activation through oneDNN, on the CPU in float32.
+    """A linear layer and its activation through oneDNN, on the CPU.
 
     Args:
         weight: Weights, which are copied to oneDNN's own layout.
         bias: Added to each channel.
+        dtype: Precision of the product, and of what comes out.
         activation: Applied to the output.
     """
 
@@ -235,15 +247,17 @@ class OneDnnLinear:
         self,
         weight: Float[Tensor, "out in"],
         bias: Float[Tensor, " out"],
+        dtype: torch.dtype,
         activation: Activation = "none",
     ) -> None:
-        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight)
-        self._bias = bias
+        self._dtype = dtype
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype))
+        self._bias = bias.to(dtype)
         self._activation = ONEDNN[activation]
 
     def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Return the product of the last axis with the weights."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x, self._packed, self._bias, *self._activation
+            x.to(self._dtype), self._packed, self._bias, *self._activation
         )
         return y

@@ -15,6 +15,11 @@ from ziggurat.layers.resize import resize_like
 class RenderingTransformer(nn.Module):
     """The published code's: norms behind every convolution, ReLU at the end.
 
+    With s fine pixels per coarse one,
+
+        gate = relu(norm(conv1x1(mean(fine))))
+        out  = relu(norm(conv3x3_stride_s(fine)) + norm(conv3x3(coarse)) * gate)
+
     Args:
         channels: Channels of both maps.
         ratio: Fine pixels per coarse pixel along a side.
@@ -37,6 +42,10 @@ class RenderingTransformer(nn.Module):
 
 class PlainRendering(nn.Module):
     """The paper's: the gate is the mean itself, and a convolution follows the sum.
+
+    With s fine pixels per coarse one,
+
+        out = conv3x3(conv3x3(coarse * mean(fine)) + conv3x3_stride_s(fine))
 
     Args:
         channels: Channels of both maps.

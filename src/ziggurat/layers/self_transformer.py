@@ -44,7 +44,15 @@ class PartPrior(nn.Module):
 class SelfTransformer(nn.Module):
     """Every pixel reads the whole map at half its resolution, and adds what it found to itself.
 
-    Queries and keys are one projection; keys and values are made of the map pooled by 2.
+    Queries and keys are one projection; keys and values are made of the map pooled by 2. Of C
+    channels, part p of P has the p-th block,
+
+        s_p(i, j) = q_ip . k_jp / sqrt(C)
+        prior     = softmax_p(W mean_i(q_i))
+        out_i     = x_i + norm(proj(sum_j (sum_p prior_p softmax_j(s_p(i, j))) v_j))
+
+    So it is in the published code. The paper has the mean of the keys in the prior, and names no
+    divisor of the products.
 
     Args:
         channels: Channels of the map.

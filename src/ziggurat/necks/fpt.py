@@ -31,11 +31,13 @@ from ziggurat.layers.grounding_transformer import (
     LocalGrounding,
 )
 from ziggurat.layers.group_norm import group_norm
+from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.rendering_transformer import PlainRendering, RenderingTransformer
 from ziggurat.layers.self_transformer import DROPOUT, SelfTransformer
 from ziggurat.layers.self_transformer import PARTS as SELF_PARTS
+from ziggurat.necks.fpt_memory import BUFFERS, numbers_held
 from ziggurat.necks.fpt_parts import BottomUp, Fusion, Norm, Projection
-from ziggurat.ops.memory import available_bytes
+from ziggurat.ops.memory import TooLittleMemoryError, available_bytes
 from ziggurat.ops.window_attention import check_window
 from ziggurat.types import ImageSize
 
@@ -43,23 +45,6 @@ Formulas = Literal["official", "paper"]
 InnerNorm = Literal["group", "batch"]
 DROP_SIDE = 3
 
-MAPS_AT_A_TIME = 8
-"""Maps of the finest size that a pass without gradients holds beside the laterals."""
-LOCAL_MAPS_AT_A_TIME = 36
-"""The same where the published code's local attention is taken, whose scores are by channel."""
-KEPT: dict[type[nn.Module], float] = {
-    SelfTransformer: 4,
-    GroundingTransformer: 2.5,
-    EuclideanGrounding: 2,
-    LocalGrounding: 7.5,
-    RenderingTransformer: 4.5,
-    PlainRendering: 2.5,
-}
-"""Maps of the size of its result that a transformer keeps for its gradient, beside the result."""
-KEPT_AROUND = 5
-"""Maps of each level that the gradients of laterals, base and fusion need."""
-BUFFERS = 2**28
-"""Bytes that chunks of attention take at most, whatever the size of the maps."""
 SMALL_ENOUGH = 2**29
 """Bytes for which it does not pay to ask how much memory is left."""
 
@@ -76,7 +61,8 @@ class FeaturePyramidTransformer(nn.Module):
     Args:
         in_channels: Channels of the maps, fine to coarse; two maps at least.
         in_strides: Their strides, which do not fall.
-        out_channels: Channels of every map that goes out; they are cut into the parts of mixtures.
+        out_channels: Channels of every map within, and of those that go out unless these are
+            restored; they are cut into the parts of mixtures.
         formulas: Whose transformers.
         norm: Norm behind laterals and fusions; without one they have biases.
         inner_norm: Norm inside the transformers. Batch norm is the published code's, which trains
@@ -90,6 +76,8 @@ class FeaturePyramidTransformer(nn.Module):
             and changes results.
         self_levels: How many of the coarsest maps look at themselves, or None for all. On the
             finest that costs most; without it the model is another one.
+        restores_channels: Whether a 1x1 convolution gives each map that goes out as many channels
+            as it came in with, so that the pyramid fits between a backbone and its head.
 
     Raises:
         ZigguratError: If there are fewer than two maps, or an argument is none that is named here.
@@ -109,6 +97,7 @@ class FeaturePyramidTransformer(nn.Module):
         window: int | None = None,
         key_budget: int | None = None,
         self_levels: int | None = None,
+        restores_channels: bool = False,
     ) -> None:
         super().__init__()
         check_known("formulas", formulas, get_args(Formulas))
@@ -132,7 +121,10 @@ class FeaturePyramidTransformer(nn.Module):
                 f"self_levels must be from 0 to the {len(levels)} maps, or None, got {self_levels}"
             )
         first = 0 if self_levels is None else len(levels) - self_levels
+        self.width, self.restores_channels = out_channels, restores_channels
         self.out_channels = (out_channels,) * len(levels)
+        if restores_channels:
+            self.out_channels = tuple(in_channels)
         self.out_strides = tuple(in_strides)
         self.use_checkpointing = False
         inner: NormBuilder = nn.BatchNorm2d if inner_norm == "batch" else group_norm
@@ -166,6 +158,10 @@ class FeaturePyramidTransformer(nn.Module):
         self.fusions = nn.ModuleList(
             Fusion(len(levels) + (level >= first), out_channels, norm) for level in levels
         )
+        self.restorations = nn.ModuleList(
+            PointwiseConv(out_channels, c) if restores_channels else nn.Identity()
+            for c in in_channels
+        )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
@@ -181,7 +177,10 @@ class FeaturePyramidTransformer(nn.Module):
             self.check_memory(sizes, len(features[0]), features[0].device)
         self._check_batch(len(features[0]))
         maps = self._project(features)
-        return [fuse(self._views(maps, level)) for level, fuse in enumerate(self.fusions)]
+        parts = zip(self.fusions, self.restorations, strict=True)
+        return [
+            restore(fuse(self._views(maps, level))) for level, (fuse, restore) in enumerate(parts)
+        ]
 
     def looks(
         self, features: Sequence[Float[Tensor, "1 _ _ _"]], x: float, y: float
@@ -219,39 +218,37 @@ class FeaturePyramidTransformer(nn.Module):
         height, width = image_size
         return [(-(-height // stride), -(-width // stride)) for stride in self.out_strides]
 
-    def predicted_bytes(self, sizes: Sequence[ImageSize], *, batch: int, learns: bool) -> int:
+    def predicted_bytes(
+        self, sizes: Sequence[ImageSize], *, batch: int, learns: bool, on_cuda: bool = False
+    ) -> int:
         """Return about how much memory a pass takes, beside its input and the weights.
-
-        Nothing of size N x N is ever held. What remains are maps: without gradients the laterals
-        and a few more of the finest, with them what each look and each fusion keeps, and the
-        gradients of the weights; and the chunks that attention works on.
 
         Args:
             sizes: Height and width of each map.
             batch: Number of images.
-            learns: Whether what gradients need is kept.
+            learns: Whether what gradients need is kept, and the gradients of the weights.
+            on_cuda: Whether it runs on an NVIDIA GPU, whose fused attention takes more.
         """
-        numbers = [height * width * self.out_channels[0] for height, width in sizes]
-        working = MAPS_AT_A_TIME * max(numbers)
-        if any(isinstance(look, LocalGrounding) for look in self.grounds.values()):
-            working = LOCAL_MAPS_AT_A_TIME * max(numbers)
-        if not learns:
-            return 4 * batch * (sum(numbers) + working) + BUFFERS
-        # A fusion keeps the result of each look, for the gradient of its weights.
-        kept = (KEPT_AROUND + len(sizes)) * sum(numbers)
-        if not self.use_checkpointing:
-            kept += sum(int(KEPT[type(look)] * numbers[level]) for level, look in self._looks())
-        weights = sum(parameter.numel() for parameter in self.parameters())
-        return 4 * (batch * (kept + working) + weights) + BUFFERS
-
-    def _looks(self) -> Iterator[tuple[int, nn.Module]]:
-        """Go through the transformers.
-
-        Yields:
-            The level whose map each of them makes, and the transformer.
-        """
-        for name, look in (*self.selfs.items(), *self.grounds.items(), *self.renders.items()):
-            yield int(name.split("_")[0]), look
+        looks = [
+            (int(name.split("_")[0]), int(name.split("_")[-1]), look)
+            for name, look in (*self.selfs.items(), *self.grounds.items(), *self.renders.items())
+        ]
+        numbers = batch * numbers_held(
+            looks,
+            sizes,
+            self.width,
+            learns=learns,
+            forgets=self.use_checkpointing,
+            on_cuda=on_cuda,
+        )
+        if self.restores_channels:
+            numbers += batch * sum(
+                height * width * channels
+                for (height, width), channels in zip(sizes, self.out_channels, strict=True)
+            )
+        if learns:
+            numbers += sum(parameter.numel() for parameter in self.parameters())
+        return 4 * numbers + BUFFERS
 
     # What is left is asked when it runs, not when a graph is made.
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -264,14 +261,16 @@ class FeaturePyramidTransformer(nn.Module):
             device: Where it runs.
 
         Raises:
-            ZigguratError: If a pass would take more memory than is left.
+            TooLittleMemoryError: If a pass would take more memory than is left.
         """
-        needed = self.predicted_bytes(sizes, batch=batch, learns=torch.is_grad_enabled())
+        needed = self.predicted_bytes(
+            sizes, batch=batch, learns=torch.is_grad_enabled(), on_cuda=device.type == "cuda"
+        )
         if needed < SMALL_ENOUGH:
             return
         left = available_bytes(device)
         if left is not None and needed > left:
-            raise ZigguratError(
+            raise TooLittleMemoryError(
                 f"the Feature Pyramid Transformer needs about {needed / 2**30:.1f} GiB for "
                 f"{batch} images whose finest map is {sizes[0][0]} x {sizes[0][1]}, and "
                 f"{left / 2**30:.1f} GiB are left; take smaller images or fewer at a time"

@@ -6,11 +6,17 @@ from pathlib import Path
 
 import torch
 
+from ziggurat.errors import ZigguratError
+
 MEMORY_FILE = Path("/proc/meminfo")
 GROUPS_FILE = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
 STATE_FILE = Path("/proc/self/status")
 KIB = 1024
+
+
+class TooLittleMemoryError(ZigguratError, torch.OutOfMemoryError):
+    """What would not fit was refused before it ran; handled as a memory that was full is."""
 
 
 def available_bytes(device: torch.device) -> int | None:

@@ -1,6 +1,6 @@
 """Attention by a mixture of softmaxes that never holds an N x N map.
 
-Yang et al., arXiv:1711.03953, as the Feature Pyramid Transformer uses it (arXiv:2007.09451, eq. 1):
+Yang et al., arXiv:1711.03953, as the Feature Pyramid Transformer uses it (arXiv:2007.09451):
 queries and keys are cut into P parts, each part has a softmax of its own over the keys, and a prior
 says how much each part counts,
 
@@ -140,6 +140,22 @@ def attention_maps(
     return mixed
 
 
+def head_widths(channels: int, values: int, parts: int, *, has_bias: bool) -> tuple[int, int]:
+    """Return the channels of a block of values, and those of a head, in fused attention.
+
+    There are `parts * values / width` heads.
+
+    Args:
+        channels: Channels of queries and keys, of all parts together.
+        values: Channels of the values.
+        parts: Softmaxes in the mixture.
+        has_bias: Whether keys add something to their scores.
+    """
+    width = gcd(values, channels // parts)
+    widest = max(width, channels // parts + has_bias)
+    return width, -(-widest // 8) * 8  # kernels count channels in eights
+
+
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _by_chunks(*arguments: Tensor | float | int | None) -> Tensor:
     """Run the function as it stands, outside of any graph."""
@@ -167,10 +183,9 @@ def _by_fused_heads(
     if key_bias is not None:
         q_heads = torch.cat((q_heads, torch.ones_like(q_heads[..., :1])), dim=3)
         k_heads = torch.cat((k_heads, key_bias[..., None].to(k.dtype)), dim=3)
-    width = gcd(v.shape[2], q.shape[2] // parts)
+    width, widest = head_widths(q.shape[2], v.shape[2], parts, has_bias=key_bias is not None)
     v_heads = v.unflatten(2, (-1, width)).transpose(1, 2)
     blocks = v_heads.shape[1]
-    widest = -(-max(width, q_heads.shape[3]) // 8) * 8  # kernels count channels in eights
     q_heads, k_heads, v_heads = (
         F.pad(heads, (0, widest - heads.shape[3])) for heads in (q_heads, k_heads, v_heads)
     )

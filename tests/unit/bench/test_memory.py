@@ -20,7 +20,7 @@ from ziggurat.bench.memory import (
 )
 from ziggurat.bench.results import Contestant, Setting
 from ziggurat.errors import ZigguratError
-from ziggurat.necks.fpt import BUFFERS, MAPS_AT_A_TIME
+from ziggurat.necks.fpt_memory import BUFFERS, MAPS_AT_A_TIME
 
 Work = Callable[[MemoryRequest], int | str]
 REQUEST = MemoryRequest(
@@ -129,14 +129,40 @@ def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     check_memory_is_left(2**31, torch.device("cpu"))
 
 
-def test_a_benchmark_refuses_before_it_makes_images(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_speed_measured", [True, False])
+def test_a_benchmark_refuses_before_it_runs(
+    is_speed_measured: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(memory, "available_bytes", lambda _: 2**20)
     monkeypatch.setattr(run, "make_ready", None)
-    name = "retinanet_fpt_gpvit_l1"
-    setting = Setting("fp32", 1, (64, 64))
-    conditions = run.Conditions(torch.device("cpu"), is_memory_measured=False)
-    with (
-        torch.device("meta"),
-        pytest.raises(ZigguratError, match="needs about 0.3 GiB, and 0.0 GiB are left"),
-    ):
-        run.run_benchmark([Contestant(name)], [setting], conditions, lambda _: None)
+    monkeypatch.setattr(run, "measure_memory", None)
+    setting, said = Setting("fp32", 1, (64, 64)), list[str]()
+    conditions = run.Conditions(
+        torch.device("cpu"),
+        is_speed_measured=is_speed_measured,
+        is_memory_measured=not is_speed_measured,
+    )
+    with pytest.raises(ZigguratError, match="needs about 0.3 GiB, and 0.0 GiB are left"):
+        run.run_benchmark(
+            [Contestant("retinanet_fpt_gpvit_l1")], [setting], conditions, said.append
+        )
+    assert said[0] == (
+        "the Feature Pyramid Transformer of retinanet_fpt_gpvit_l1 will take about 0.25 GiB: "
+        f"{setting}"
+    )
+
+
+def test_a_benchmark_of_memory_says_what_was_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "measure_memory", lambda request: 7)
+    names = ("retinanet_fpt_gpvit_l1", "p2t_tiny")
+    conditions = run.Conditions(torch.device("cpu"), is_speed_measured=False)
+    benchmark = run.run_benchmark(
+        [Contestant(name) for name in names],
+        [Setting("fp32", 1, (64, 64))],
+        conditions,
+        lambda _: None,
+    )
+    with_fpt, without = benchmark.to_json()["results"]
+    assert with_fpt["predicted_transformer_bytes"] > BUFFERS
+    assert without["predicted_transformer_bytes"] is None
+    assert with_fpt["peak_memory_bytes"] == without["peak_memory_bytes"] == 7

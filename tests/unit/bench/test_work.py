@@ -106,7 +106,7 @@ def test_a_compiled_segmenter_still_makes_labels(monkeypatch: pytest.MonkeyPatch
         model = create_model("segformer", backbone="pvt_v2_b0")
     compiled: list[bool] = []
     monkeypatch.setattr(model, "compile", lambda dynamic: compiled.append(dynamic))
-    assert make_variant(model, "compiled") is model
+    assert make_variant(model, "compiled", "fp32") is model
     assert compiled == [False]
 
 
@@ -114,9 +114,9 @@ def test_variants(p2t_mini: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = create_backbone(p2t_mini).eval()
     compiled = nn.Identity()
     monkeypatch.setattr(torch, "compile", lambda given, dynamic: compiled)
-    assert make_variant(model, "eager") is model
-    assert make_variant(model, "compiled") is compiled
-    fast = make_variant(model, "fast")
+    assert make_variant(model, "eager", "fp32") is model
+    assert make_variant(model, "compiled", "fp32") is compiled
+    fast = make_variant(model, "fast", "fp32")
     images = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         for a, b in zip(fast(images), model(images), strict=True):

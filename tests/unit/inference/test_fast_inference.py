@@ -116,6 +116,51 @@ def test_every_family_keeps_its_outputs(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+def test_under_autocast_every_family_stays_as_near_to_float32(family: str) -> None:
+    model = build(family)
+    optimized = optimize_for_inference(model, autocast=torch.bfloat16)
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        exact = model(images)
+        assert all(torch.equal(a, b) for a, b in zip(optimized(images), exact, strict=True))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            plain, fast = model(images), optimized(images)
+    for ours, rounded, expected in zip(fast, plain, exact, strict=True):
+        assert not torch.equal(ours, expected)
+        assert error(ours, expected) < 1.5 * error(rounded, expected) + 1e-3
+
+
+def test_linear_layers_hold_converted_weights_and_can_be_looked_into() -> None:
+    layer = nn.Linear(8, 4, bias=False)
+    part = optimize_for_inference(nn.Sequential(layer).eval(), autocast=torch.bfloat16)[0]
+    assert isinstance(part, Optimized)
+    assert torch.equal(part.weight, layer.weight)
+    assert part.bias is None
+    x = torch.randn(3, 8)
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert part(x).dtype == torch.bfloat16
+        assert error(part(x), layer(x)) < 1e-2
+    with torch.inference_mode():
+        assert torch.equal(part(x), layer(x))
+
+
+def test_other_precisions_are_refused() -> None:
+    with pytest.raises(ZigguratError, match=r"autocast to torch.float16; choose torch.bfloat16"):
+        optimize_for_inference(build("p2t"), autocast=torch.float16)
+
+
+def test_norms_are_folded_in_the_precision_of_the_weights() -> None:
+    model = build("topformer").double()
+    optimized = optimize_for_inference(model)
+    part = replaced(optimized)[0]
+    images = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    with torch.inference_mode():
+        assert part.fast(images).dtype == torch.float64
+        for a, b in zip(optimized(images), model(images), strict=True):
+            assert 0 < error(a, b) < 1e-12
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("compiled")
 def test_every_replaced_part_computes_what_its_plain_part_computes(family: str) -> None:
     optimized = optimize_for_inference(build(family))

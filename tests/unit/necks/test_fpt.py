@@ -64,6 +64,21 @@ def test_any_pyramid_becomes_one_of_the_same_sizes_in_which_everything_learns(
         assert sizes[-1] == (1, 1) or gradient.abs().max() > 0, name
 
 
+def test_maps_can_go_out_with_the_channels_that_they_came_in_with() -> None:
+    maps, sizes = pyramid([(6, 8), (3, 4)], batch=2), [(6, 8), (3, 4)]
+    neck, plain = neck_for(maps, (8, 16), restores_channels=True), neck_for(maps, (8, 16))
+    assert (neck.out_channels, plain.out_channels) == ((4, 6), (16, 16))
+    out = neck(maps)
+    assert [x.shape for x in out] == [x.shape for x in maps]
+    sum((x * torch.randn_like(x)).sum() for x in out).backward()
+    assert all(p.grad.abs().max() > 0 for p in neck.restorations.parameters())
+    assert set(plain.state_dict()) == {
+        name for name in neck.state_dict() if not name.startswith("restorations.")
+    }
+    more, less = (x.predicted_bytes(sizes, batch=2, learns=False) for x in (neck, plain))
+    assert more - less == 4 * 2 * (6 * 8 * 4 + 3 * 4 * 6)
+
+
 def test_silent_groundings_wake_up() -> None:
     maps = pyramid([(8, 8), (4, 4)])
     neck = neck_for(maps, (4, 8))
