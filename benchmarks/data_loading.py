@@ -9,19 +9,28 @@ flip, RandAugment (rand-m9-mstd0.5-inc1) and random erasing, all of them timm's,
 500 x 375 pixels are made first, as many bytes as a photo of that size has; with it ROOT has
 train/<class>/*.jpg. All take turns in every round and read the same images; ratios are medians over
 the rounds, and times are processor time, which other processes disturb less. "plain" is without
-RandAugment.
+RandAugment. "list" reads the files of the folder by a train_list.txt, and "http" the shards of a
+web server on this machine, each image by its range of bytes; the time of the server, which is
+another process, does not count.
 """
 
 import argparse
 import io
 import json
+import multiprocessing
+import re
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import date
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,6 +49,7 @@ from ziggurat.preprocessing import CenterCrop
 POLICIES = {"full": "rand-m9-mstd0.5-inc1", "plain": None}
 CLASSES = 10
 BIG_SHARD = 10**9
+STORED = ("list", "lmdb", "shards")
 
 
 def make_photo(draw: np.random.Generator) -> bytes:
@@ -64,6 +74,76 @@ def make_folder(root: Path, count: int) -> None:
         path.write_bytes(make_photo(draw))
 
 
+def make_list(root: Path, place: Path) -> None:
+    """Write a train_list.txt of the files of a folder."""
+    place.mkdir()
+    lines = (f"{Path(path).absolute()} {label}\n" for path, label in ImageFolder(root).samples)
+    (place / "train_list.txt").write_text("".join(lines), errors="surrogateescape")
+
+
+class RangeHandler(BaseHTTPRequestHandler):
+    """Answers with a file or a range of its bytes, over a connection that stays open.
+
+    Args:
+        arguments: What the server hands over.
+        folder: What is served.
+    """
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else the bytes wait until the head has arrived
+
+    def __init__(self, *arguments: Any, folder: Path) -> None:  # noqa: ANN401  as the server calls
+        self.folder = folder
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:  # noqa: N802  the name that http.server calls
+        """Send what is asked for."""
+        path = self.folder / self.path.lstrip("/")
+        if not path.is_file():
+            self.send_error(404)
+            return
+        size = path.stat().st_size
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        start, last = (0, size - 1) if asked is None else (int(asked[1]), int(asked[2]))
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read(last + 1 - start)
+        self.send_response(200 if asked is None else 206)
+        if asked is not None:
+            self.send_header("Content-Range", f"bytes {start}-{last}/{size}")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Keep quiet."""
+
+
+def serve(folder: Path, connection: Connection) -> None:
+    """Serve a folder until the process is ended, and say at which port."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(RangeHandler, folder=folder))
+    connection.send(server.server_port)
+    server.serve_forever()
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[Path]:
+    """Serve a folder in a process of its own.
+
+    Yields:
+        The address, as the command line and a run have it.
+    """
+    near, far = multiprocessing.Pipe()
+    process = multiprocessing.Process(target=serve, args=(folder, far), daemon=True)
+    process.start()
+    far.close()  # so that a server that fails to start is noticed
+    try:
+        yield Path(f"http://127.0.0.1:{near.recv()}")
+    finally:
+        process.terminate()
+        process.join()
+
+
 def ours(policy: str | None) -> Compose:
     """Return the transform of a training run."""
     return train_transform(
@@ -77,10 +157,12 @@ def ours(policy: str | None) -> Compose:
     )
 
 
-def readers(root: Path, packed: Path, policy: str | None) -> dict[str, Callable[[int], object]]:
-    """Return what reads image number i, for each way."""
+def readers(
+    folders: Path, places: dict[str, Path], policy: str | None
+) -> dict[str, Callable[[int], object]]:
+    """Return what reads image number i, for torchvision and for each of our ways."""
     theirs = ImageFolder(
-        root / "train",
+        folders / "train",
         create_transform(
             224,
             is_training=True,
@@ -96,8 +178,7 @@ def readers(root: Path, packed: Path, policy: str | None) -> dict[str, Callable[
     for step in theirs.transform.transforms:  # it would stop at the strongest level
         let_posterize_keep_no_bits(step)
     found: dict[str, Callable[[int], object]] = {"torchvision": theirs.__getitem__}
-    roots = {"folder": root, "lmdb": packed / "lmdb", "shards": packed / "shards"}
-    for name, place in roots.items():
+    for name, place in places.items():
         for decoder in ("exact", "fast"):
             transform = ours(policy) if decoder == "exact" else FastTrainTransform(ours(policy))
             dataset = open_images(place, "train", transform, train=True)
@@ -113,11 +194,13 @@ def seconds(read: Callable[[int], object], indices: range) -> float:
     return time.process_time() - begin
 
 
-def measure(root: Path, packed: Path, count: int, rounds: int) -> list[dict[str, object]]:
+def measure(
+    folders: Path, places: dict[str, Path], count: int, rounds: int
+) -> list[dict[str, object]]:
     """Let all ways take turns."""
     rows: list[dict[str, object]] = []
     for augmentation, policy in POLICIES.items():
-        ways = readers(root, packed, policy)
+        ways = readers(folders, places, policy)
         times: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(rounds + 1):
             part = range(turn * count // (rounds + 1), (turn + 1) * count // (rounds + 1))
@@ -156,10 +239,13 @@ def main() -> int:
         if root is None:
             root = Path(folder) / "made"
             make_folder(root, arguments.images)
+        places = {"folder": root, **{name: Path(folder) / name for name in STORED}}
+        make_list(root / "train", places["list"])
         for kind in ("lmdb", "shards"):
-            pack(root, Path(folder) / kind, kind, shard_bytes=BIG_SHARD)
+            pack(root, places[kind], kind, shard_bytes=BIG_SHARD)
         count = min(arguments.images, len(ImageFolder(root / "train")))
-        rows = measure(root, Path(folder), count, arguments.rounds)
+        with served(places["shards"]) as address:
+            rows = measure(root, places | {"http": address}, count, arguments.rounds)
     if arguments.output is not None:
         facts: dict[str, object] = {
             "machine": describe_machine(),

@@ -22,6 +22,7 @@ from ziggurat.data.findings import (
     some,
 )
 from ziggurat.keypoints import Skeleton
+from ziggurat.ops.image_names import with_file_name
 from ziggurat.types import ImageSize
 
 _NUM_EXAMPLES = 12
@@ -107,7 +108,8 @@ def check_split(
     Returns:
         What the split holds, and some of its images.
     """
-    images = by_id(split, "images", tables["images"])
+    entries = by_id(split, "images", tables["images"])
+    images = {number: with_file_name(entry) for number, entry in entries.items()}
     sizes = {number: _size(split, number, entry) for number, entry in images.items()}
     objects = _check_objects(split, tables["annotations"], images, sizes, classes, skeleton)
     _empty_classes(split, tables["categories"], objects.per_class, is_part=is_part)

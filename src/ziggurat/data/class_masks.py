@@ -28,6 +28,7 @@ from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import image_part, label_part
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
 from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
+from ziggurat.data.tables import PathTable, Table
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.types import UNLABELLED, BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
 
@@ -35,6 +36,27 @@ IGNORED_FOLDER = "ignored"
 _MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), frozenset())
 
 Mask = Bool[np.ndarray, "H W"]
+
+
+class MaskTable(Table[dict[int, Path]]):
+    """Masks of images by class.
+
+    Args:
+        masks: File of each class that an image has.
+    """
+
+    def __init__(self, masks: Sequence[dict[int, Path]]) -> None:
+        counts = np.array([len(files) for files in masks], dtype=np.int64)
+        self._starts = np.concatenate([[0], np.cumsum(counts)])
+        self._labels = np.array([label for files in masks for label in files], dtype=np.uint8)
+        self._files = PathTable(file for files in masks for file in files.values())
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def _entry(self, place: int) -> dict[int, Path]:
+        start, stop = self._starts[place : place + 2].tolist()
+        return dict(zip(self._labels[start:stop].tolist(), self._files[start:stop], strict=True))
 
 
 class ClassMaskFolder(KeyedDataset):
@@ -46,6 +68,10 @@ class ClassMaskFolder(KeyedDataset):
         transform: Makes a normalised tensor and a label map of an image and its labels.
         train: Whether another image takes the place of one that cannot be decoded.
         seed: Seed of the random transforms.
+
+    Attributes:
+        images: File of each image.
+        masks: File of each mask of each image by class; 255 is what is ignored.
     """
 
     def __init__(
@@ -59,7 +85,8 @@ class ClassMaskFolder(KeyedDataset):
     ) -> None:
         self.rule = read_mask_rule(root)
         self.classes = self.rule.classes
-        self.images, self.masks = find_masks(root, split, self.classes)
+        images, masks = find_masks(root, split, self.classes)
+        self.images, self.masks = PathTable(images), MaskTable(masks)
         self.transform = transform
         self.train = train
         self.seed = seed

@@ -11,7 +11,9 @@ with the file and the id.
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Int64
 from PIL import Image
 from torch import Tensor
 
@@ -45,6 +47,7 @@ class CocoDetection(KeyedDataset):
         seed: Seed of the random transforms.
 
     Attributes:
+        rows: Place in the file of each image.
         num_small: Images left out for their size.
         num_empty: Images left out since nothing is marked in them.
 
@@ -77,12 +80,11 @@ class CocoDetection(KeyedDataset):
         self.folder = images
         self.classes: tuple[str, ...] = self.file.classes
         self.category_ids: tuple[int, ...] = self.file.category_ids
-        rows = range(len(self.file.image_ids))
-        small = {row for row in rows if train and min(self.file.sizes[row]) < MIN_TRAIN_SIDE}
-        empty = {row for row in rows if not keep_empty and not self._has_objects(row)} - small
-        self.rows: list[int] = [row for row in rows if row not in small and row not in empty]
-        self.num_small, self.num_empty = len(small), len(empty)
-        if not self.rows:
+        is_small = (self.file.sizes.sides.min(axis=1) < MIN_TRAIN_SIDE) & train
+        is_empty = ~_has_objects(self.file) & ~is_small & (not keep_empty)
+        self.rows: Int64[np.ndarray, " n"] = np.flatnonzero(~is_small & ~is_empty)
+        self.num_small, self.num_empty = int(is_small.sum()), int(is_empty.sum())
+        if not len(self.rows):
             labelled = ", a labelled keypoint" if with_keypoints else ""
             objects = "" if keep_empty else f"a box of at least 1 x 1 pixel{labelled} and "
             raise ZigguratError(
@@ -100,34 +102,30 @@ class CocoDetection(KeyedDataset):
     @property
     def sizes(self) -> list[ImageSize]:
         """Height and width of every image, as the file says."""
-        return [self.file.sizes[row] for row in self.rows]
+        return self.file.sizes.take(self.rows)
 
     def target(self, index: int) -> Detections:
         """Objects of an image, in its own pixels."""
-        start, stop = self.file.offsets[self.rows[index] : self.rows[index] + 2]
+        row = self.rows[index]
+        start, stop = self.file.offsets[row : row + 2]
         boxes = torch.from_numpy(self.file.boxes[start:stop].copy())
         labels = torch.from_numpy(self.file.labels[start:stop].copy())
         segments = self.file.segments
         masks = None
         if segments is not None:
-            masks = segments.masks(int(start), int(stop), self.file.sizes[self.rows[index]])
+            masks = segments.masks(int(start), int(stop), self.file.sizes[row])
         keypoints = None
         if self.file.points is not None and self.file.skeleton is not None:
             points = torch.from_numpy(self.file.points[start:stop].copy())
             keypoints = Keypoints(points, self.file.skeleton)
         return Detections(boxes, torch.ones(len(labels)), labels, masks, keypoints)
 
-    def _has_objects(self, row: int) -> bool:
-        start, stop = self.file.offsets[row : row + 2]
-        points = self.file.points
-        return bool(start < stop) if points is None else bool(points[start:stop, :, 2].any())
-
     def _load(self, index: int, skipped: tuple[BadFile, ...]) -> Sample:
-        row = self.rows[index]
+        row = int(self.rows[index])
         tensor, target = self.transform(self._decode(row), self.target(index))
         if self.copy_paste > 0 and float(torch.rand(())) < self.copy_paste:
             other = int(torch.randint(len(self), ()))
-            source = self.transform(self._decode(self.rows[other]), self.target(other))
+            source = self.transform(self._decode(int(self.rows[other])), self.target(other))
             tensor, target = paste_objects(tensor, target, *source)
         path = self.folder / self.file.file_names[row]
         size = self.file.sizes[row]
@@ -147,6 +145,15 @@ class CocoDetection(KeyedDataset):
                 f"but {self.file.path.name} says {width} x {height}",
             )
         return image
+
+
+def _has_objects(file: CocoFile) -> Bool[np.ndarray, " N"]:
+    """Tell which images have a box, or a labelled keypoint where those are read."""
+    num_images = len(file.image_ids)
+    image_of = np.repeat(np.arange(num_images), np.diff(file.offsets))
+    if file.points is not None:
+        image_of = image_of[file.points[:, :, 2].any(axis=1)]
+    return np.bincount(image_of, minlength=num_images) > 0
 
 
 PREFIXES = ("instances_", "person_keypoints_")

@@ -17,8 +17,10 @@ from jaxtyping import Float32, Float64, Int64
 from ziggurat.data.coordinates import is_coordinate
 from ziggurat.data.object_rules import Box, ObjectUse, use_of
 from ziggurat.data.segments import Segment, SegmentTable, read_segment
+from ziggurat.data.tables import IdTable, SizeTable, TextTable
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
+from ziggurat.ops.image_names import with_file_name
 from ziggurat.ops.skeletons import PIXEL_CENTRE, read_points, read_skeleton
 from ziggurat.types import ImageSize
 
@@ -30,7 +32,12 @@ def image_size(entry: Mapping[str, object]) -> ImageSize | None:
         entry: The entry.
     """
     height, width = entry.get("height"), entry.get("width")
-    if type(height) is int and type(width) is int and min(height, width) >= 1:
+    if (
+        type(height) is int
+        and type(width) is int
+        and min(height, width) >= 1
+        and is_coordinate(max(height, width))
+    ):
         return height, width
     return None
 
@@ -39,8 +46,8 @@ def image_size(entry: Mapping[str, object]) -> ImageSize | None:
 class CocoFile:
     """What a detector needs of an annotation file.
 
-    The boxes of image i are rows `offsets[i]` to `offsets[i + 1]`: two arrays, not a million
-    objects, so that worker processes share them.
+    The boxes of image i are rows `offsets[i]` to `offsets[i + 1]`. All is in arrays and tables,
+    not in a million objects, so that worker processes share it.
 
     Attributes:
         path: Where it was read from.
@@ -64,9 +71,9 @@ class CocoFile:
     path: Path
     classes: tuple[str, ...]
     category_ids: tuple[int, ...]
-    image_ids: tuple[int, ...]
-    file_names: tuple[str, ...]
-    sizes: tuple[ImageSize, ...]
+    image_ids: IdTable
+    file_names: TextTable
+    sizes: SizeTable
     boxes: Float32[np.ndarray, "M 4"]
     labels: Int64[np.ndarray, " M"]
     offsets: Int64[np.ndarray, " n"]
@@ -127,7 +134,7 @@ def read_coco_file(
     categories = sorted(_by_id(path, "categories", tables["categories"]).items())
     names = _class_names(path, [category for _, category in categories])
     images = _by_id(path, "images", tables["images"])
-    sizes = tuple(_size(path, image) for image in images.values())
+    sizes = [_size(path, image) for image in images.values()]
     label_of = {category_id: label for label, (category_id, _) in enumerate(categories)}
     row_of = {image_id: row for row, image_id in enumerate(images)}
     skeleton = _skeleton(path, tables) if with_keypoints else None
@@ -160,9 +167,11 @@ def read_coco_file(
         path=path,
         classes=names,
         category_ids=tuple(category_id for category_id, _ in categories),
-        image_ids=tuple(images),
-        file_names=tuple(_text(path, "image", i, "file_name") for i in images.values()),
-        sizes=sizes,
+        image_ids=IdTable(images),
+        file_names=TextTable(
+            _text(path, "image", with_file_name(image), "file_name") for image in images.values()
+        ),
+        sizes=SizeTable(sizes),
         boxes=np.asarray(boxes, dtype=np.float32).reshape(-1, 4)[order],
         labels=np.asarray(labels, dtype=np.int64)[order],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -267,7 +276,7 @@ def _size(path: Path, image: Mapping[str, object]) -> ImageSize:
     if size is None:
         raise ZigguratError(
             f"{path}: image id {image['id']} has width {width!r} and height {height!r}; "
-            "expected whole pixels, at least 1"
+            "expected whole pixels, at least 1 and below 100 million"
         )
     return size
 

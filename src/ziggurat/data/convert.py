@@ -90,18 +90,46 @@ def _write(
     done = 0
     (output / "annotations").mkdir()
     for split, table in tables.items():
+        names = [str(image["file_name"]) for image in table["images"]]
+        copies = _names_of_copies(names)
+        for image, copy in zip(table["images"], copies, strict=True):
+            image["file_name"] = copy
         text = json.dumps(table, separators=(",", ":"))
         (output / "annotations" / f"instances_{split}.json").write_text(text, encoding="utf-8")
-        for image in table["images"]:
-            name = str(image["file_name"])
-            (output / split / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(splits[split][1] / name, output / split / name)
+        for name, copy in zip(names, copies, strict=True):
+            (output / split / copy).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(splits[split][1] / name, output / split / copy)
             done += 1
             if on_progress is not None:
                 on_progress(done, total)
     return {
         split: (len(table["images"]), len(table["annotations"])) for split, table in tables.items()
     }
+
+
+def _names_of_copies(names: list[str]) -> list[str]:
+    """Keep the names of images in the folder, and give those outside of it names in it.
+
+    Args:
+        names: Files relative to the folder; no two alike.
+    """
+    taken = {name.lower() for name in names if not _is_outside(name)}
+    copies = []
+    for name in names:
+        if not _is_outside(name):
+            copies.append(name)
+            continue
+        copy, number = Path(name).name, 1
+        while copy.lower() in taken:
+            number += 1
+            copy = f"{Path(name).stem}_{number}{Path(name).suffix}"
+        taken.add(copy.lower())
+        copies.append(copy)
+    return copies
+
+
+def _is_outside(name: str) -> bool:
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 def _plain(content: dict[str, object]) -> dict[str, list[dict[str, object]]]:

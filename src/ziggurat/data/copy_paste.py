@@ -106,6 +106,8 @@ def _uncover(
             # The box as annotated, where it is cut by nothing.
             boxes[index, :2] = boxes[index, :2].maximum(seen[:2])
             boxes[index, 2:] = boxes[index, 2:].minimum(seen[2:])
+            if (boxes[index, 2:] <= boxes[index, :2]).any():  # a mask may reach beyond its box
+                boxes[index] = seen
     rest_masks = from_crops(crops, masks.windows.numpy(), masks.size)
     return Detections(boxes, objects.scores, objects.labels, rest_masks).select(
         torch.tensor(keep, dtype=torch.bool)

@@ -10,13 +10,14 @@ flip and augmentation, and pixels differ by few levels of 255:
                   in a few of a thousand values when shrinking and in a quarter of them when
                   enlarging; at hard edges by up to four
     augmentation  shears and shifts along one axis (`fast_shift`): one level off at most
-    normalising   in the memory layout of the batch: the same numbers
+    normalising   in the memory layout of the batch, by one product and one sum: a rounding off
 
 A file that is anything but an intact JPEG in colour or grey is decoded by Pillow, which also says
 what is wrong with it.
 """
 
 import io
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -39,6 +40,10 @@ Box = tuple[int, int, int, int]
 
 _FACTORS = (8, 4, 2)
 
+_START_OF_SCAN = b"\xff\xda"
+_NEEDS_PILLOW = (b"Exif", b"tiff:Orientation", b"MPF\0")
+"""In front of a JPEG's pixels: it may lie on its side, or hold several pictures."""
+
 
 class FastTrainTransform:
     """From the bytes of an image to a normalised training tensor.
@@ -59,16 +64,20 @@ class FastTrainTransform:
                 "`pip install 'ziggurat[data]'` or set data.decoder to exact"
             ) from None
         self.decode_jpeg = simplejpeg.decode_jpeg
+        self.decode_jpeg_header = simplejpeg.decode_jpeg_header
         crop, *steps = exact.transforms
         assert isinstance(crop, RandomResizedCropAndInterpolation)
         kinds = [type(step) for step in steps]
         bound = kinds.index(MaybeToTensor)
         self.crop = crop
-        self.on_pictures = steps[:bound]
+        is_flipping = kinds[0] is transforms.RandomHorizontalFlip
+        self.flip_probability = steps[0].p if is_flipping else 0.0
+        self.on_pictures = steps[is_flipping:bound]
         normalize, *self.on_tensors = steps[bound + 1 :]
         width = crop.size[1]
-        self.mean = normalize.mean.repeat(width)  # of a row of pixels, channels last
-        self.std = normalize.std.repeat(width)
+        # Of a row of pixels, channels last.
+        self.scale = (1 / (255 * normalize.std)).repeat(width)
+        self.shift = (-normalize.mean / normalize.std).repeat(width)
         for step in self.on_pictures:
             use_fast_shifts(operations_of(step))
 
@@ -79,25 +88,32 @@ class FastTrainTransform:
             data: File of the image.
             name: What an error calls it.
         """
-        header = _jpeg_header(data)
+        header = self._read_header(data)
         box = None
         if header is not None:
             turn, size = header
             box = self._draw(size)
             pixels = self._decode_part(data, size, turn, box)
             if pixels is not None:
-                return self._augment(_resize(pixels, self.crop.size)), size
+                return self._augment(pixels), size
         image = decode_image(data, name=name)
         size = (image.height, image.width)
         top, left, height, width = box or self._draw(size)
-        pixels = np.array(image)[top : top + height, left : left + width]
-        return self._augment(_resize(pixels, self.crop.size)), size
+        return self._augment(np.array(image)[top : top + height, left : left + width]), size
+
+    def _read_header(self, data: bytes) -> tuple[int, ImageSize] | None:
+        """Return orientation and upright size of a JPEG in colour or grey, None for others."""
+        start = data[: data.find(_START_OF_SCAN)]
+        if any(mark in start for mark in _NEEDS_PILLOW):
+            return _read_header_by_pillow(data)
+        try:
+            height, width, colours, _ = self.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        return (1, (height, width)) if colours in ("YCbCr", "RGB", "Gray") else None
 
     def _draw(self, size: ImageSize) -> Box:
-        # timm asks a tensor for nothing but its size.
-        box: Box = self.crop.get_params(
-            torch.empty(1, *size, device="meta"), self.crop.scale, self.crop.ratio
-        )
+        box: Box = self.crop.get_params(_blank(size), self.crop.scale, self.crop.ratio)
         return box
 
     def _decode_part(self, data: bytes, size: ImageSize, turn: int, box: Box) -> Pixels | None:
@@ -121,21 +137,31 @@ class FastTrainTransform:
         top, left, bottom, right = (round(edge / factor) for edge in edges)
         return upright(pixels, turn)[top:bottom, left:right]
 
-    def _augment(self, pixels: Pixels) -> Float[Tensor, "3 h w"]:
-        picture = Image.fromarray(pixels)
-        for step in self.on_pictures:
-            picture = step(picture)
-        rows = torch.from_numpy(np.array(picture)).view(picture.height, -1).float()
-        # The same operations in the same order as on the exact way.
-        rows.div_(255).sub_(self.mean).div_(self.std)
-        image = rows.view(picture.height, picture.width, 3).permute(2, 0, 1)
+    def _augment(self, part: Pixels) -> Float[Tensor, "3 h w"]:
+        # torchvision draws for its flip in the same way.
+        is_flipped = self.flip_probability > 0 and bool(torch.rand(1) < self.flip_probability)
+        pixels = _resize(part, self.crop.size, is_flipped=is_flipped)
+        if self.on_pictures:
+            picture = Image.fromarray(pixels)
+            for step in self.on_pictures:
+                picture = step(picture)
+            pixels = np.array(picture)
+        height, width, _ = pixels.shape
+        rows = torch.from_numpy(pixels).view(height, -1).float()
+        torch.addcmul(self.shift, rows, self.scale, out=rows)
+        image = rows.view(height, width, 3).permute(2, 0, 1)
         for step in self.on_tensors:
             image = step(image)
         return image
 
 
-def _jpeg_header(data: bytes) -> tuple[int, ImageSize] | None:
-    """Return orientation and upright size of a JPEG in colour or grey, None for anything else."""
+@lru_cache(maxsize=1024)
+def _blank(size: ImageSize) -> Tensor:
+    """Return an image without pixels: timm asks it for nothing but its size."""
+    return torch.empty(1, *size, device="meta")
+
+
+def _read_header_by_pillow(data: bytes) -> tuple[int, ImageSize] | None:
     try:
         with without_pillow_warnings(), Image.open(io.BytesIO(data)) as image:
             if image.format != "JPEG" or image.mode not in ("RGB", "L"):
@@ -164,11 +190,13 @@ def upright(pixels: Pixels, turn: int) -> UInt8[np.ndarray, "h w 3"]:
     return pixels
 
 
-def _resize(pixels: Pixels, size: ImageSize) -> UInt8[np.ndarray, "h w 3"]:
+def _resize(pixels: Pixels, size: ImageSize, *, is_flipped: bool) -> UInt8[np.ndarray, "h w 3"]:
     if min(pixels.strides) < 0:
         pixels = np.ascontiguousarray(pixels)  # PyTorch goes through memory forwards only
     # A batch first and channels forward then: strides of channels_last, which come out, too.
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = F.interpolate(batch, size=size, mode="bicubic", antialias=True)
+    if is_flipped:
+        resized = resized.flip(3)
     result: np.ndarray = resized.permute(0, 2, 3, 1)[0].contiguous().numpy()
     return result

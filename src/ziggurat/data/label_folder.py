@@ -12,6 +12,7 @@ from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, read_rule
 from ziggurat.data.segmentation_layouts import open_labels
+from ziggurat.data.tables import PairTable
 from ziggurat.types import BadFile, ImageInfo, LabelMap, Sample
 
 __all__ = ["CLASS_FILE", "LabelFolder", "LabelRule", "Labels", "read_labels", "read_rule"]
@@ -27,6 +28,9 @@ class LabelFolder(KeyedDataset):
         train: Whether another image takes the place of one that cannot be decoded.
         seed: Seed of the random transforms.
         layout: How the data set is laid out; recognised where it is not given.
+
+    Attributes:
+        pairs: Image and label file of each image.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class LabelFolder(KeyedDataset):
         self.layout = files.layout
         self.rule = files.rule
         self.classes = files.rule.classes
-        self.pairs = files.pairs
+        self.pairs = PairTable(files.pairs)
         self.transform = transform
         self.train = train
         self.seed = seed

@@ -12,7 +12,8 @@
                      *_labelTrainIds.png (0..170), or *.png as published (171 of 0..181)
     COCO-Stuff 10k   images/{train,test}2014 and annotations/{train,test}2014/*_labelTrainIds.png as
                      MMSegmentation makes them of the published MATLAB files; 0 = unlabelled, 1..171
-    CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled
+    CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled;
+                     or as downloaded, see `downloaded_labels`
     a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json;
     one's own        also <split>/images/* and <split>/annotations/*, no folders of splits at all,
                      and img_dir/<split>/* with ann_dir/<split>/* as MMSegmentation has it
@@ -27,6 +28,15 @@ from pathlib import Path
 
 from ziggurat.class_lists import class_list
 from ziggurat.data.decode import is_image_file
+from ziggurat.data.downloaded_labels import (
+    CAMVID_ENDING,
+    about_context_file,
+    about_matlab_files,
+    camvid_places,
+    camvid_rule,
+    context_splits_to_make,
+    stuff_10k_splits,
+)
 from ziggurat.data.findings import Finding
 from ziggurat.data.label_pairs import SplitFiles, common_folders, same_names
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
@@ -47,6 +57,7 @@ _COCO_GONE = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 """Numbers of COCO's things that never got an annotation, counted from 0."""
 _COCO_SPLITS = ("train2017", "val2017", "train2014", "test2014")
 _CAMVID_UNLABELLED = 11
+CONTEXT_LABELS = "SegmentationClassContext"
 
 
 # A data set of one's own, and ADE20K, whose folders are the same
@@ -226,21 +237,31 @@ def _listed_voc(root: Path, parts: list[tuple[str, str]]) -> SplitFiles:
 
 def context_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of Pascal Context."""
-    return listed_splits(root, "SegmentationClassContext", "SegmentationContext")
+    return made_context_splits(root) or context_splits_to_make(root)
+
+
+def made_context_splits(root: Path) -> tuple[str, ...]:
+    """Name the lists of images with label maps."""
+    return listed_splits(root, CONTEXT_LABELS, "SegmentationContext")
 
 
 def context_files(root: Path, split: str) -> SplitFiles:
     """Find the files of a list; the 60 classes begin with "background"."""
     known = class_list("pascal_context")
-    rule = counted_rule(known.classes, known.palette)
-    return _listed(root, "SegmentationContext", split, "SegmentationClassContext", rule)
+    return _listed_context(root, split, counted_rule(known.classes, known.palette))
 
 
 def context_59_files(root: Path, split: str) -> SplitFiles:
     """Find the files of a list; what is background counts as unlabelled."""
     known = class_list("pascal_context")
     rule = counted_rule(known.classes[1:], known.palette[1:], first=1, ignored=frozenset({0}))
-    return _listed(root, "SegmentationContext", split, "SegmentationClassContext", rule)
+    return _listed_context(root, split, rule)
+
+
+def _listed_context(root: Path, split: str, rule: LabelRule) -> SplitFiles:
+    if not made_context_splits(root):
+        raise ZigguratError(about_context_file(root))
+    return _listed(root, "SegmentationContext", split, CONTEXT_LABELS, rule)
 
 
 def listed_splits(root: Path, labels: str, lists: str) -> tuple[str, ...]:
@@ -290,11 +311,12 @@ def _listed(root: Path, lists: str, split: str, labels: str, rule: LabelRule) ->
 
 def coco_stuff_splits(root: Path) -> tuple[str, ...]:
     """Name the splits of the 164k or the 10k photos that have label maps."""
-    return tuple(
+    made = tuple(
         split
         for split in _COCO_SPLITS
         if _coco_place(root, split, ("images", "")) and _coco_labels(root, split)
     )
+    return made or stuff_10k_splits(root)
 
 
 def _coco_place(root: Path, split: str, parts: Iterable[str]) -> str | None:
@@ -314,7 +336,8 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
         ZigguratError: If the label maps are MATLAB files.
     """
     image_place, label_place = _coco_place(root, split, ("images", "")), _coco_labels(root, split)
-    assert image_place is not None and label_place is not None  # it is one of `coco_stuff_splits`
+    if image_place is None or label_place is None:  # it is one of `stuff_10k_splits`
+        raise ZigguratError(about_matlab_files(root / "annotations"))
     known = class_list("coco_stuff")
     values = tuple(value for value in range(_COCO_VALUES) if value not in _COCO_GONE)
     rule = LabelRule(known.classes, known.palette, values)
@@ -324,10 +347,7 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
         first, ignored = (1, frozenset({0})) if is_10k else (0, frozenset())
         rule = counted_rule(known.classes, known.palette, first=first, ignored=ignored)
     elif any((root / label_place).glob("*.mat")):
-        raise ZigguratError(
-            f"{root / label_place} has MATLAB files, which are not read; convert them to "
-            f"*{ending}.png with MMSegmentation's coco_stuff10k.py"
-        )
+        raise ZigguratError(about_matlab_files(root / label_place))
     else:
         ending = ""
     return same_names(root, image_place, label_place, rule, ending)
@@ -339,14 +359,21 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
 def camvid_splits(root: Path) -> tuple[str, ...]:
     """Name the folders beside which there is one with "annot" behind its name."""
     names = (folder.name.removesuffix("annot") for folder in root.glob("*annot"))
-    return tuple(sorted(name for name in names if name and (root / name).is_dir()))
+    splits = tuple(sorted(name for name in names if name and (root / name).is_dir()))
+    return splits or ((SINGLE_SPLIT,) if camvid_places(root) else ())
 
 
 def camvid_files(root: Path, split: str) -> SplitFiles:
     """Find the files of a split; classes.json, where it is, names other classes."""
-    known = class_list("camvid")
-    ignored = frozenset({_CAMVID_UNLABELLED})
-    rule = counted_rule(known.classes, known.palette, ignored=ignored)
+    places, ending = camvid_places(root), CAMVID_ENDING
+    if places is None or (root / f"{split}annot").is_dir():
+        places, ending = (split, f"{split}annot"), ""
     if (root / CLASS_FILE).is_file():
         rule = read_rule(root)
-    return same_names(root, split, f"{split}annot", rule)
+    elif ending:
+        rule = camvid_rule(root)
+    else:
+        known = class_list("camvid")
+        ignored = frozenset({_CAMVID_UNLABELLED})
+        rule = counted_rule(known.classes, known.palette, ignored=ignored)
+    return same_names(root, *places, rule, ending)

@@ -1,7 +1,7 @@
 """Read LabelMe: a JSON file an image, beside it; <split>/*.json, or *.json for a single split.
 
-A polygon or a rectangle is an object; shapes of one label and one group id are one object in
-several parts; a circle becomes a polygon. Points and lines have no area and are reported.
+A polygon, a rectangle or a mask is an object; shapes of one label and one group id are one object
+in several parts; a circle becomes a polygon. Points and lines have no area and are reported.
 
 The classes are all labels that occur, in the order of the alphabet, or those of classes.txt.
 """
@@ -10,10 +10,12 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ziggurat.data.coordinates import is_coordinate
 from ziggurat.data.foreign import ContentBuilder, Report, class_list, find_image, header_size
+from ziggurat.data.labelme_masks import MaskPart, join_parts, read_mask
 from ziggurat.types import ImageSize
 
 SINGLE_SPLIT = "train"
@@ -71,15 +73,29 @@ def read_labelme(root: Path, split: str, report: Report) -> tuple[dict[str, obje
         except ValueError as error:
             report(source, str(error))
             continue
-        file_name = find_image(folder, str(content.get("imagePath") or ""), path.stem)
+        file_name = _find_photo(folder, str(content.get("imagePath") or ""), path.stem)
         size = _stated_size(content) or header_size(folder / file_name)
         if size is None:
             report(source, f"it states no size, and its image {file_name} cannot be read")
             continue
         image_id = builder.add_image(file_name, size, source)
         if image_id is not None:
-            _add_objects(builder, image_id, content, source)
+            _add_objects(builder, image_id, content, source, size)
     return builder.content(), folder
+
+
+def _find_photo(folder: Path, stated: str, stem: str) -> str:
+    """File of the photo, relative to the folder of its JSON file.
+
+    The place that is stated goes first, as in LabelMe: beside a file of `ziggurat predict` lies a
+    picture of the photo's name with the objects drawn in. Folders of another machine are passed
+    over.
+    """
+    stated = stated.replace("\\", "/").strip()
+    photo = folder / stated
+    if not photo.is_file():
+        return find_image(folder, stated, stem)
+    return photo.name if photo.parent.samefile(folder) else Path(stated).as_posix()
 
 
 def _folder(root: Path, split: str) -> Path:
@@ -117,44 +133,92 @@ def _labels_that_occur(root: Path) -> tuple[str, ...]:
     return tuple(sorted(labels))
 
 
+@dataclass
+class _Object:
+    """An object, whose parts may be shapes of their own.
+
+    Attributes:
+        label: Its class.
+        place: Its first shape, for messages.
+        outlines: Parts with corners, as flat x, y lists.
+        masks: Parts with pixels.
+    """
+
+    label: str
+    place: str
+    outlines: list[list[float]] = field(default_factory=list)
+    masks: list[MaskPart] = field(default_factory=list)
+
+
 def _add_objects(
-    builder: ContentBuilder, image_id: int, content: Mapping[str, object], source: str
+    builder: ContentBuilder,
+    image_id: int,
+    content: Mapping[str, object],
+    source: str,
+    size: ImageSize,
 ) -> None:
     shapes = content["shapes"]
     assert isinstance(shapes, list)
-    objects: dict[object, tuple[str, str, list[list[float]]]] = {}
+    objects: dict[object, _Object] = {}
     for number, shape in enumerate(shapes, start=1):
         label = shape.get("label") if isinstance(shape, dict) else None
         if not isinstance(shape, dict) or not isinstance(label, str) or not label:
             builder.report(source, f"shape {number} has the label {label!r}; expected a name")
             continue
-        try:
-            outline = _outline(shape)
-        except ValueError as error:
-            builder.report(source, f"shape {number} ({label}): {error}")
-            continue
         group = shape.get("group_id")
         key = number if group is None else (label, group)
         place = f"shape {number} ({label})"
-        objects.setdefault(key, (label, place, []))[2].append(outline)
-    for label, place, outlines in objects.values():
-        xs = [x for outline in outlines for x in outline[::2]]
-        ys = [y for outline in outlines for y in outline[1::2]]
-        box = (min(xs), min(ys), max(xs), max(ys))
-        builder.add_object(image_id, label, box, (source, place), polygons=outlines)
+        try:
+            part = _part(shape, size)
+        except ValueError as error:
+            builder.report(source, f"{place}: {error}")
+            continue
+        found = objects.setdefault(key, _Object(label, place))
+        if isinstance(part, MaskPart):
+            found.masks.append(part)
+        else:
+            found.outlines.append(part)
+    for one in objects.values():
+        _add_object(builder, image_id, one, source, size)
 
 
-def _outline(shape: Mapping[str, object]) -> list[float]:
+def _add_object(
+    builder: ContentBuilder, image_id: int, found: _Object, source: str, size: ImageSize
+) -> None:
+    entry = (source, found.place)
+    if found.masks:
+        try:
+            region = join_parts(found.masks, found.outlines, size)
+        except ValueError as error:
+            builder.report(source, f"{found.place}: {error}")
+            return
+        builder.add_object(image_id, found.label, region.box, entry, region=region)
+        return
+    xs = [x for outline in found.outlines for x in outline[::2]]
+    ys = [y for outline in found.outlines for y in outline[1::2]]
+    box = (min(xs), min(ys), max(xs), max(ys))
+    builder.add_object(image_id, found.label, box, entry, polygons=found.outlines)
+
+
+def _part(shape: Mapping[str, object], size: ImageSize) -> list[float] | MaskPart:
+    """Read a shape: its outline, or its pixels.
+
+    Raises:
+        ValueError: If it has no area, or is not written as it should be; says why.
+    """
     kind, points = shape.get("shape_type", "polygon"), shape.get("points")
     if not isinstance(points, list) or not all(_is_point(point) for point in points):
         raise ValueError("its points are no list of finite x, y")
-    if kind == "polygon":
+    if kind == "mask":
+        return read_mask(shape, size)
+    if kind in ("polygon", "oriented_rectangle"):
         if len(points) < 3:
-            raise ValueError(f"a polygon of {len(points)} points; expected three or more")
+            raise ValueError(f"a {kind} of {len(points)} points; expected three or more")
         return [float(value) for point in points for value in point]
     if kind not in ("rectangle", "circle"):
         raise ValueError(
-            f"a shape of the type {kind!r} has no area; expected polygon, rectangle or circle"
+            f"a shape of the type {kind!r} has no area that can be read; expected a polygon, a "
+            "rectangle, a circle or a mask"
         )
     if len(points) != 2:
         raise ValueError(f"a {kind} of {len(points)} points; expected two")

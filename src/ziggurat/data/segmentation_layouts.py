@@ -21,6 +21,7 @@ from ziggurat.data.label_layouts import (
     context_59_files,
     context_files,
     context_splits,
+    made_context_splits,
     own_files,
     own_places,
     own_splits,
@@ -83,6 +84,11 @@ def _is_cityscapes(root: Path) -> bool:
     return bool(cityscapes_splits(root)) and (has_labels or not has_objects)
 
 
+def _is_context(root: Path) -> bool:
+    """Tell whether a folder has Pascal Context; as downloaded, if it has no other labels."""
+    return bool(made_context_splits(root) or (context_splits(root) and not voc_splits(root)))
+
+
 def _never(root: Path) -> bool:
     del root
     return False
@@ -99,7 +105,7 @@ SEGMENTATION: dict[Layout, SegmentationLayout] = {
         cityscapes_files,
     ),
     "pascal_context": SegmentationLayout(
-        "Pascal Context", lambda root: bool(context_splits(root)), context_splits, context_files
+        "Pascal Context", _is_context, context_splits, context_files
     ),
     "pascal_context_59": SegmentationLayout(
         "Pascal Context without background", _never, context_splits, context_59_files

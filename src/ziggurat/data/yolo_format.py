@@ -2,14 +2,17 @@
 
     images/<split>/*.jpg, labels/<split>/*.txt      or <split>/images/*.jpg, <split>/labels/*.txt
     images/*.jpg, labels/*.txt                      a single split, "train"
+    obj_<split>_data/*.jpg with *.txt beside them   of Darknet and CVAT ("YOLO 1.1")
     data.yaml                                       names of the classes, and where splits lie
 
 A line is "class x y width height" (of a box, by its centre) or "class x1 y1 x2 y2 x3 y3 ..." (a
 polygon). An image without a text file has no objects. Where data.yaml is absent, classes.txt or
 obj.names lists the names, one a line. What data.yaml says of places counts where these lie in
-the data set; places of another machine are passed over.
+the data set; places of another machine are passed over. Darknet's lists of images, as train.txt,
+are not read: the folders say which image is of which split.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,6 +35,9 @@ SINGLE_SPLIT = "train"
 
 _TABLES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _SPLITS = ("train", "val", "valid", "test")
+_DARKNET_FILES = ("obj.names", "obj.data")
+"""Files beside Darknet's folders of images."""
+
 _ROUNDING = 0.01
 """Fractions may leave [0, 1] by this: tools round."""
 
@@ -59,6 +65,8 @@ def yolo_splits(root: Path) -> tuple[str, ...]:
     ]
     if not splits and _is_flat(root):
         return (SINGLE_SPLIT,)
+    if not splits:
+        return tuple(_darknet_folders(root))
     # data.yaml calls "val" what may lie in the folder "valid".
     return tuple(s for s in splits if s != "valid" or found["valid"] != found["val"])
 
@@ -76,8 +84,7 @@ def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object]
     """
     names = _names(root)
     builder = ContentBuilder(tuple(names.values()), report)
-    images = _image_folder(root, split) or root / "images"
-    labels = _label_folder(images)
+    images, labels = _places(root, split)
     files = {path.relative_to(images) for path in images.rglob("*") if is_image_file(path)}
     for name in sorted(files):
         size = header_size(images / name)
@@ -229,6 +236,33 @@ def _is_flat(root: Path) -> bool:
     return any(
         is_image_file(path) and (labels / f"{path.stem}.txt").is_file() for path in images.iterdir()
     )
+
+
+def _places(root: Path, split: str) -> tuple[Path, Path]:
+    """Folders of the images and of the text files of a split that there is."""
+    images = _image_folder(root, split)
+    if images is None and not _is_flat(root):
+        both = _darknet_folders(root)[split]
+        return both, both
+    images = images or root / "images"
+    return images, _label_folder(images)
+
+
+def _darknet_folders(root: Path) -> dict[str, Path]:
+    """Folders of Darknet's layout by the names of their splits.
+
+    CVAT calls them obj_Train_data, obj_Validation_data and so on, other programs obj_train_data.
+    """
+    if not any((root / name).is_file() for name in _DARKNET_FILES):
+        return {}
+    found: dict[str, Path] = {}
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        named = re.fullmatch(r"obj_(.+)_data", folder.name)
+        images = (path for path in folder.rglob("*") if is_image_file(path))
+        if any(path.with_suffix(".txt").is_file() for path in images):
+            split = named[1].lower() if named else folder.name
+            found[folder.name if split in found else split] = folder
+    return found
 
 
 def _image_folder(root: Path, split: str) -> Path | None:

@@ -99,6 +99,14 @@ def test_an_item_has_its_image_boxes_and_source(tmp_path: Path) -> None:
     assert item.info.original_size == (40, 60)
 
 
+def test_ids_may_have_any_length(tmp_path: Path) -> None:
+    def lengthen(content: dict[str, Any]) -> None:
+        for entry, key in ((content["images"][0], "id"), (content["annotations"][1], "image_id")):
+            entry[key] = 10**30
+
+    assert sample(open_train(tmp_path, edited(lengthen))[0]).info.image_id == 10**30
+
+
 def with_masks(edit: Callable[[dict[str, Any]], object] = lambda _: None) -> dict[str, Any]:
     """The objects of image 3 with a polygon and run lengths; all others with their box."""
     content = copy.deepcopy(CONTENT)
@@ -248,6 +256,7 @@ BAD = [
     (lambda c: c["images"][0].update(filename=c["images"][0].pop("file_name")), r"'filename'\?"),
     (lambda c: c["images"][0].update(width=60.0), r"image id 7 has width 60.0"),
     (lambda c: c["images"][0].update(width=True), r"image id 7 has width True"),
+    (lambda c: c["images"][0].update(width=10**8), r"width 100000000 and height 40; expected"),
     (lambda c: c["images"][0].update(file_name=7), r"image id 7 has the file_name 7; expected a"),
     (lambda c: c["images"][0].update(file_name=""), r"image id 7 has the file_name ''"),
     (lambda c: c["categories"][0].pop("name"), r"category id 9 has no 'name'"),

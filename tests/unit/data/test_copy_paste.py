@@ -55,6 +55,14 @@ def test_boxes_of_uncovered_objects_stay_as_annotated() -> None:
     assert found.boxes[0].tolist() == [2.25, 2.25, 12.25, 12.25]
 
 
+def test_what_is_left_beside_its_box_has_a_box_of_its_own() -> None:
+    first = scene((20, 30), 1, (2, 2, 14, 12))
+    narrow = torch.tensor([[2.0, 2, 10, 12]])
+    loose = Detections(narrow, first[1].scores, first[1].labels, first[1].masks)
+    _, found = paste_all((first[0], loose), scene((20, 30), 2, (0, 0, 12, 20)))
+    assert found.boxes.tolist() == [[12, 2, 14, 12], [0, 0, 12, 20]]
+
+
 @pytest.mark.parametrize("size", [(10, 40), (40, 10), (12, 12), (50, 50)])
 def test_images_of_other_sizes_share_a_corner(size: tuple[int, int]) -> None:
     other = scene(size, 2, (1, 1, 9, 9), (0, 0, size[1], size[0]))
