@@ -7,7 +7,8 @@
     "hf:USER/NAME"        weights that somebody pushed to the Hugging Face hub
     a path                an official file, or one of ziggurat
 
-What was loaded and what was left out is logged to "ziggurat", and returned by `load_pretrained`.
+What was loaded and what was left out is logged to "ziggurat", and returned by `load_pretrained`; at
+level WARNING if something keeps fresh weights because the file is of other classes.
 """
 
 import logging
@@ -73,12 +74,13 @@ def create_model(
             ("mask_rcnn_resnet50", "atss_fpt_pvt_v2_b0", "retinanet_timm:resnet18"), or a system
             ("mask_rcnn") together with `backbone`.
         pretrained: False for fresh weights, True for the published ones, or which ones: a name of
-            the catalogue, a path, or "hf:USER/NAME". With another number of classes than the file
-            has, what depends on the classes keeps its fresh weights.
+            the catalogue, a path, or "hf:USER/NAME".
         use_ema: Load the weights that were averaged over the training, where a file has both.
         backbone: Backbone of a system; the other names have their own.
         neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
+            Where it is given and the file of `pretrained` has another, what depends on the classes
+            keeps its fresh weights; where it is not, such a file is a mistake.
         head_channels: Width of neck and head; by default as published.
         head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
@@ -113,7 +115,8 @@ def create_model(
         num_keypoints=num_keypoints,
     )
     if _is_wanted(pretrained, use_ema):
-        load_pretrained(model, pretrained, use_ema=use_ema)
+        asked = num_classes is not None
+        load_pretrained(model, pretrained, reset_classes=asked, use_ema=use_ema)
     return model
 
 
@@ -186,32 +189,39 @@ def load_pretrained_backbone(
 
 
 def load_pretrained(
-    model: Model, source: bool | str | Path = True, *, use_ema: bool = False
+    model: Model,
+    source: bool | str | Path = True,
+    *,
+    reset_classes: bool = False,
+    use_ema: bool = False,
 ) -> LoadReport:
     """Load trained weights into a model that exists.
 
-    If the file has another number of classes than the model, entries that depend on it keep the
-    values that they have, and the report says so.
+    Weights that cannot be had or do not fit are a `ZigguratError`, and the model is unchanged.
 
     Args:
         model: Receives the weights.
         source: True for the published weights, or which ones: a name of the catalogue, a path, or
             "hf:USER/NAME".
+        reset_classes: The file may be of other classes: entries that depend on them keep the
+            values that they have, all but those of classes of the same name. The report says so,
+            and the log warns.
         use_ema: Load the weights that were averaged over the training, where a file has both.
 
     Returns:
         What was loaded and what was left out, entry by entry.
     """
-    name, classes = model.identity.name, model.identity.num_classes
+    name = model.identity.name
     path = find_weights(name, source)
     with _naming_what_to_remove(path, name):
         if is_native(path):
             refuse_average(path, use_ema)
-            report = load_into(model, path, reset_classes=True)
+            report = load_into(model, path, reset_classes=reset_classes)
         else:
-            is_other = classes != zoo.NUM_CLASSES[model.identity.task]
-            report = load_official(model, path, reset_classes=is_other, use_ema=use_ema)
-    _log(name, path, report)
+            report = load_official(model, path, reset_classes=reset_classes, use_ema=use_ema)
+    loaded = {ours for _, ours in report.matched + report.resized + report.reordered}
+    kept = model.state_dict().keys() - loaded - dict(report.absent).keys()
+    _log(name, path, report, level=logging.WARNING if kept else logging.INFO)
     return report
 
 
@@ -352,5 +362,5 @@ def refuse_average(source: object, use_ema: bool) -> None:
         raise ZigguratError(f"{source} holds weights once, averaged or not; leave use_ema out")
 
 
-def _log(name: str, path: Path | str, report: LoadReport) -> None:
-    LOG.info("%s from %s: %s", name, path, report.summary().replace("\n", "; "))
+def _log(name: str, path: Path | str, report: LoadReport, *, level: int = logging.INFO) -> None:
+    LOG.log(level, "%s from %s: %s", name, path, report.summary().replace("\n", "; "))

@@ -4,11 +4,13 @@
 value of each output. Made in float32 on a CPU.
 """
 
+import hashlib
 import json
 import math
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from ziggurat.checkpoints.matching import nearest_layout, shapes_of
+from ziggurat.checkpoints.official import _layouts
+from ziggurat.models.detector import Detector
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 
 DATA = Path(__file__).parent / "data"
 
@@ -109,3 +116,78 @@ class GoldenCase:
 def golden() -> Callable[[str], GoldenCase]:
     """Return the case of a name."""
     return GoldenCase
+
+
+_PATCH_CONVS = [
+    f"backbone.patch_embed.convs.{number}"
+    for conv in (0, 3)
+    for number in (
+        f"{conv}.weight",
+        f"{conv + 1}.weight",
+        f"{conv + 1}.bias",
+        f"{conv + 1}.running_mean",
+        f"{conv + 1}.running_var",
+        f"{conv + 1}.num_batches_tracked",
+    )
+]
+"""Of GPViTs larger than L1."""
+
+
+def hash_entries(
+    model: Detector | SemanticSegmenter,
+    names: Sequence[str],
+    unused: Mapping[str, Sequence[int]] | None = None,
+) -> str:
+    """Hash names and shapes of a model's official state dict, in order, as `all_configs.json` does.
+
+    Args:
+        model: Says how many blocks there are, and the shape of each entry.
+        names: Official names of the same system of any size, in order.
+        unused: Shapes of official entries that ours has not.
+    """
+    own = shapes_of(model.state_dict())
+    table = nearest_layout(_layouts(model), own, dict.fromkeys(names))
+    unused = unused or {}
+
+    def is_there(name: str) -> bool:
+        return name in unused or table.own_name(name) in own
+
+    lines = []
+    for name in names_of_size(names, is_there):
+        shape = unused[name] if name in unused else own[table.own_name(name) or name]
+        lines.append(f"{name}:{','.join(str(side) for side in shape)}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def names_of_size(names: Sequence[str], is_there: Callable[[str], bool]) -> list[str]:
+    """Turn the names of a system into those of another size of its backbone.
+
+    A stage has as many blocks as are there. The larger GPViTs have further convolutions in front of
+    the projection of their patches.
+    """
+    found: list[str] = []
+    for stage, group in groupby(names, _stage_of):
+        if stage:
+            first = f"{stage}0."
+            ends = [name.removeprefix(first) for name in group if name.startswith(first)]
+            number = 0
+            while is_there(f"{stage}{number}.{ends[0]}"):
+                found += [f"{stage}{number}.{end}" for end in ends]
+                number += 1
+            continue
+        for name in group:
+            if name == "backbone.patch_embed.projection.weight":
+                found += [conv for conv in _PATCH_CONVS if is_there(conv)]
+            found.append(name)
+    return found
+
+
+def _stage_of(name: str) -> str:
+    found = re.match(r"(backbone\.block\d\.)\d", name)
+    return found[1] if found else ""
+
+
+@pytest.fixture(scope="session")
+def hash_of_entries() -> Callable[..., str]:
+    """Return `hash_entries`."""
+    return hash_entries

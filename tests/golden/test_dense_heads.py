@@ -4,16 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import ziggurat
 from ziggurat.heads.atss import ATSS_SELECTION, ATSSHead, ATSSOutput
-from ziggurat.heads.dense import Selection
+from ziggurat.heads.dense import Selection, anchors_of
 from ziggurat.heads.gfl import GFL_SELECTION, GFLHead, GFLOutput
+from ziggurat.heads.retinanet import ANCHORS as RETINANET_ANCHORS
 from ziggurat.heads.retinanet import RETINANET_SELECTION, RetinaNetHead, RetinaNetOutput
 from ziggurat.models.detector import Detector
+from ziggurat.ops.matching import BACKGROUND, IGNORED
 from ziggurat.types import Detections
 
 TOLERANCE = 1e-4
@@ -54,25 +57,31 @@ def assert_same_losses(losses: dict[str, Tensor], official: Any) -> None:
         assert losses[LOSSES[name]].item() == pytest.approx(sum(values), rel=TOLERANCE), name
 
 
+CASES = {
+    "det_retinanet_pvt_small": ("retinanet", "pvt_small"),
+    "det_retinanet_gpvit_l1": ("retinanet", "gpvit_l1_adapter"),
+    "det_atss_pvt_v2_b2": ("atss", "pvt_v2_b2"),
+    "det_gfl_pvt_v2_b2": ("gfl", "pvt_v2_b2"),
+}
+"""System and backbone of each case."""
+
+
 @pytest.fixture(
     scope="module",
     params=[
-        ("retinanet", "pvt_small", "det_retinanet_pvt_small"),
-        pytest.param(
-            ("retinanet", "gpvit_l1_adapter", "det_retinanet_gpvit_l1"), marks=pytest.mark.slow
-        ),
-        ("atss", "pvt_v2_b2", "det_atss_pvt_v2_b2"),
-        ("gfl", "pvt_v2_b2", "det_gfl_pvt_v2_b2"),
+        "det_retinanet_pvt_small",
+        pytest.param("det_retinanet_gpvit_l1", marks=pytest.mark.slow),
+        "det_atss_pvt_v2_b2",
+        "det_gfl_pvt_v2_b2",
     ],
-    ids=lambda names: f"{names[0]}_{names[1]}",
 )
 def loaded(
     request: pytest.FixtureRequest,
     golden: Callable[[str], Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Any, Detector]:
-    system, backbone, case_name = request.param
-    case = golden(f"dense/{case_name}")
+    system, backbone = CASES[request.param]
+    case = golden(f"dense/{request.param}")
     model = ziggurat.create_model(system, backbone=backbone, drop_path_rate=0.0).eval()
     assert isinstance(model, Detector)
     report = ziggurat.load_official(model, case.file(tmp_path_factory.mktemp("official")))
@@ -111,6 +120,32 @@ def test_losses_and_gradients(loaded: tuple[Any, Detector]) -> None:
         gradients = [p.grad for p in getattr(model, part).parameters() if p.grad is not None]
         norm = torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt()
         assert norm.item() == pytest.approx(norms[name], rel=5e-4), part
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_matches(golden: Callable[[str], Any], name: str) -> None:
+    """Which anchor gets which object asks for the sizes of the maps alone."""
+    case, (system, backbone) = golden(f"dense/{name}"), CASES[name]
+    with torch.device("meta"):
+        head = ziggurat.create_model(system, backbone=backbone).head
+    maps = [torch.zeros(1, 1, *size) for size in case.facts["featmap_sizes"]]
+    target = truth(case.facts["train"])
+    if isinstance(head, RetinaNetHead):
+        anchors = torch.cat(anchors_of(maps, head.strides, RETINANET_ANCHORS))
+        matches = head._match(RetinaNetOutput(maps, maps), anchors, target, IMAGE)
+    elif isinstance(head, ATSSHead):
+        matches = head.match(ATSSOutput(maps, maps, maps), target, IMAGE)
+    else:
+        assert isinstance(head, GFLHead)
+        matches = head.match(GFLOutput(maps, maps), target, IMAGE)
+    foreground = (matches >= 0).nonzero().flatten()
+    np.testing.assert_array_equal(foreground, case.values["assign_pos_anchor_index"])
+    # The official code counts objects from 0 here.
+    np.testing.assert_array_equal(matches[foreground], case.values["assign_pos_gt_index"])
+    counts = case.facts["train"]["assign_counts"]
+    assert len(matches) == counts["total_anchors"] == counts["valid_inside"]
+    assert (matches == BACKGROUND).sum() == counts["neg"]
+    assert (matches == IGNORED).sum() == counts["ignore"]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,10 @@
-"""The Feature Pyramid Transformer gives what the published code, and the paper's formulas, give."""
+"""The Feature Pyramid Transformer gives what the published code, and the paper's formulas, give.
+
+One case is left out: `fpt_history_ffdbf3d_group_norm` is the network of an early commit, with
+another self-transformer and another rendering. What ours does not have of the self-transformer's
+options is put together around it here: the projections of `ffn` and `dffn`, and the concatenation
+of `concat`.
+"""
 
 from collections.abc import Callable
 from typing import Any

@@ -38,6 +38,24 @@ def test_pdparams(kind: str, golden: Callable[[str], Any], tmp_path: Path) -> No
         assert case.error("logits", model(case.images())) < TOLERANCE
 
 
+def test_pdparams_of_a_segmenter(golden: Callable[[str], Any], tmp_path: Path) -> None:
+    case = golden("dense/seg_topformer_tiny_ade20k")
+    statistics = {"running_mean": "_mean", "running_var": "_variance"}
+    weights = {}
+    for name, value in _arrays(case).items():
+        start, _, end = name.rpartition(".")
+        if end != "num_batches_tracked":  # which Paddle does not keep
+            weights[f"{start}.{statistics.get(end, end)}"] = value
+    path = tmp_path / "model.pdparams"
+    path.write_bytes(pickle.dumps(weights, protocol=4))
+    model = ziggurat.create_model("topformer_seg_tiny").eval()
+    report = ziggurat.load_official(model, path)
+    assert len(report.matched) == len(weights)
+    assert "head.mixing.norm.num_batches_tracked" in dict(report.absent)
+    with torch.inference_mode():
+        assert case.error("logits", model(case.images())) < TOLERANCE
+
+
 def test_detectron_pkl(golden: Callable[[str], Any], tmp_path: Path) -> None:
     case = golden("fpt/import_detectron_imagenet_pkl")
     blobs = _arrays(case)

@@ -1,17 +1,18 @@
 """Every official detector configuration has a model of ours with its parameters and entries.
 
-The file lists what the official code builds for each configuration: how many parameters and how
-many entries of the state dict. Full lists of names are checked where whole systems are (the loading
-of eleven files with every entry accounted for).
+The file lists what the official code builds for each configuration: how many parameters, how many
+entries of the state dict, and a hash of their names and shapes.
 """
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torchvision
 
 import ziggurat
 
@@ -26,6 +27,23 @@ SYSTEMS = {
     "sparse_rcnn": "sparse_rcnn",
     "detr": "detr",
 }
+REST = {
+    "retinanet": "retinanet_pvt_small",
+    "mask_rcnn": "maskrcnn_pvt_small",
+    "cascade_mask_rcnn": "cascade_maskrcnn_pvt_v2_b2",
+    "atss": "atss_pvt_v2_b2",
+    "gfl": "gfl_pvt_v2_b2",
+    "sparse_rcnn": "sparsercnn_pvt_v2_b2",
+    "detr": "detr_pvt_small",
+}
+"""Case that lists the names of each system behind its backbone."""
+BACKBONES = {
+    "pvt_v2_b2_li": "pvt_v2_b2_li-det-320x224",
+    "pvt_v2": "pvt_v2_b2-det-256x320",
+    "pvt": "pvt_small-det-256x320",
+    "p2t": "p2t_small-det-256x320",
+}
+"""Case that lists the names of each backbone."""
 SIZES = {"t": "tiny", "s": "small", "m": "medium", "b": "base", "l": "large"}
 
 
@@ -55,6 +73,29 @@ def our_name(config: str) -> str:
     return f"{SYSTEMS[found[1]]}_{backbone}"
 
 
+def official_names(ours: str, golden: Callable[[str], Any]) -> list[str]:
+    """Entries of the official system of some size, in order."""
+
+    def listed(case: str) -> list[str]:
+        return [name for name, *_ in golden(case).facts["entries"]]
+
+    system, backbone = next(
+        (name, ours.removeprefix(f"{name}_")) for name in REST if ours.startswith(f"{name}_")
+    )
+    if backbone.startswith("gpvit"):
+        return listed(f"dense/det_{system.replace('mask_rcnn', 'maskrcnn')}_gpvit_l1")
+    if backbone == "resnet50":
+        with torch.device("meta"):
+            entries = torchvision.models.resnet50().state_dict()
+        first = [f"backbone.{name}" for name in entries if not name.startswith("fc.")]
+    else:
+        first = listed(
+            f"backbones/{next(BACKBONES[k] for k in BACKBONES if backbone.startswith(k))}"
+        )
+    rest = listed(f"dense/det_{REST[system]}")
+    return first + [name for name in rest if not name.startswith("backbone.")]
+
+
 LOADABLE = {name: facts for name, facts in configurations().items() if facts.get("params")}
 
 
@@ -66,9 +107,13 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.parametrize("config", LOADABLE)
-def test_parameters_and_entries(config: str) -> None:
+def test_parameters_and_entries(
+    config: str, golden: Callable[[str], Any], hash_of_entries: Callable[..., str]
+) -> None:
     with torch.device("meta"):
         model = ziggurat.create_model(our_name(config))
     facts = LOADABLE[config]
     assert sum(parameter.numel() for parameter in model.parameters()) == facts["params"]
     assert len(model.state_dict()) == facts["entries"]
+    names = official_names(our_name(config), golden)
+    assert hash_of_entries(model, names) == facts["entries_sha256"]

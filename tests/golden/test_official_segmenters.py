@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,15 @@ SIZES = {"t": "tiny", "s": "small", "m": "medium", "b": "base", "l": "large"}
 CLASSES = {"pascalcontext": 60, "pascalcontext_59": 59, "cocostuff10k": 171, "city": 19}
 """Of the data sets in the names of configurations; all others are for ADE20K."""
 P2T_WIDTHS = {"t": 384, "s": 512, "b": 512, "l": 640}
+CASES = {
+    "semantic_fpn_p2t": "dense/seg_semfpn_p2t_small",
+    "semantic_fpn_pvt": "dense/seg_semfpn_pvt_small",
+    "segformer_gpvit": "dense/seg_segformer_gpvit_l1",
+    "upernet_gpvit": "dense/seg_upernet_gpvit_l1",
+    "topformer_seg_tiny": "backbones/topformer_tiny-seg-ade20k-512x512",
+    "topformer_seg": "backbones/topformer_small-seg-ade20k-512x512",
+}
+"""Case that lists the official names of each system in some size."""
 CONFIGS: dict[str, dict[str, Any]] = {
     name: facts
     for name, facts in json.loads(DATA.read_text())["configs"].items()
@@ -47,12 +57,21 @@ def test_all_are_there() -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_parameters_and_entries(config: str) -> None:
+def test_parameters_and_entries(
+    config: str, golden: Callable[[str], Any], hash_of_entries: Callable[..., str]
+) -> None:
     model, facts = our_model(config), CONFIGS[config]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     entries = len(model.state_dict())
+    unused: dict[str, tuple[int, ...]] = {}
     if found := re.search("sem_fpn_p2t_([tsbl])_", config):
         # The official ones carry the ImageNet classifier, which nothing reads.
-        parameters += 1000 * (P2T_WIDTHS[found[1]] + 1)
+        width = P2T_WIDTHS[found[1]]
+        unused = {"backbone.head.weight": (1000, width), "backbone.head.bias": (1000,)}
+        parameters += 1000 * (width + 1)
         entries += 2
     assert (parameters, entries) == (facts["params"], facts["entries"])
+    name = model.identity.name
+    case = next(case for start, case in CASES.items() if name.startswith(start))
+    names = [name for name, *_ in golden(case).facts["entries"]]
+    assert hash_of_entries(model, names, unused) == facts["entries_sha256"]

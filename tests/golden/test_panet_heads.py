@@ -5,7 +5,7 @@ not offered; it is put together here, so that heads read the maps that they read
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -338,27 +338,81 @@ def test_anchors(golden: Callable[[str], Any]) -> None:
         assert torch.equal(RPN_SETTINGS.anchors.cell(stride), official.float())
 
 
+def drawn_output(case: Any, numbers: Sequence[int]) -> RPNOutput:
+    """What the network of the proposals is taken to say of some levels."""
+    objectness, box_deltas = [], []
+    for number in numbers:
+        _, _, height, width = case.facts["input_shape"][f"logits_fpn{number}"]
+        logits, deltas = (
+            np.random.RandomState(seed + number - 2).standard_normal((1, channels, height, width))
+            for seed, channels in ((100, 3), (200, 12))
+        )
+        objectness.append(2 * torch.from_numpy(logits.astype(np.float32)))
+        box_deltas.append(0.3 * torch.from_numpy(deltas.astype(np.float32)))
+    return RPNOutput(objectness, box_deltas)
+
+
+def is_area(boxes: Tensor) -> Tensor:
+    """There a box beyond the border leaves a line of one pixel, here less or nothing."""
+    return (boxes[:, 2:4] - boxes[:, :2] > 1.001).all(dim=1)
+
+
 @pytest.mark.parametrize(("number", "stride"), [(3, 8), (4, 16), (5, 32), (6, 64)])
 def test_proposals_of_a_level(number: int, stride: int, golden: Callable[[str], Any]) -> None:
     case = golden("fpt/op_rpn_proposals")
-    _, _, height, width = case.facts["input_shape"][f"logits_fpn{number}"]
-    logits, deltas = (
-        np.random.RandomState(seed + number - 2).standard_normal((1, channels, height, width))
-        for seed, channels in ((100, 3), (200, 12))
-    )
-    raw = RPNOutput(
-        [2 * torch.from_numpy(logits.astype(np.float32))],
-        [0.3 * torch.from_numpy(deltas.astype(np.float32))],
-    )
+    raw = drawn_output(case, [number])
     found = RPN(4, [stride], RPN_SETTINGS).propose(raw, [(256, 320)], is_training=False)[0]
     official = torch.from_numpy(case.values[f"rpn_rois_fpn{number}"].reshape(-1, 5)[:, 1:])
-    # There a box beyond the border leaves a line of one pixel, here less or nothing.
-    boxes = official.float() + torch.tensor([0, 0, 1, 1])
-    ours, expected = (
-        kept[(kept[:, 2:4] - kept[:, :2] > 1.001).all(dim=1), :4] for kept in (found, boxes)
-    )
-    assert len(expected) > 0.8 * len(boxes)
+    scores = torch.from_numpy(case.values[f"rpn_roi_probs_fpn{number}"].reshape(-1, 1))
+    rows = torch.cat([official + torch.tensor([0, 0, 1, 1]), scores], dim=1)
+    ours, expected = found[is_area(found)], rows[is_area(rows)]
+    assert len(expected) > 0.8 * len(rows)
     torch.testing.assert_close(ours, expected, atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(ours[:, 4], expected[:, 4], atol=1e-6, rtol=0)
+
+
+def known_rows(case: Any, output: str) -> Tensor:
+    """Boxes of which every second number is kept, NaN where it is not; as ours end."""
+    facts = case.facts["outputs"][output]
+    rows = torch.full(facts["shape"], torch.nan)
+    rows.view(-1)[:: facts["stride"]] = torch.from_numpy(case.values[output].reshape(-1))
+    return rows[:, 1:] + torch.tensor([0, 0, 1, 1])
+
+
+def places(ours: Tensor, boxes: Tensor, scores: Tensor) -> list[int]:
+    """Say which of the official ones each of ours is, -1 where it is none."""
+    found = []
+    for row in ours:
+        is_same = ((row[:4] - boxes).abs().nan_to_num() < 1e-3).all(dim=1)
+        is_same &= (row[4] - scores).abs() < 1e-6
+        found.append(int(is_same.nonzero()[0]) if is_same.any() else -1)
+    return found
+
+
+def test_proposals_of_the_finest_level(golden: Callable[[str], Any]) -> None:
+    case = golden("fpt/op_rpn_proposals")
+    raw = drawn_output(case, [2])
+    found = RPN(4, [4], RPN_SETTINGS).propose(raw, [(256, 320)], is_training=False)[0]
+    ours, official = found[is_area(found)], known_rows(case, "rpn_rois_fpn2")
+    placed = places(ours, official, torch.from_numpy(case.values["rpn_roi_probs_fpn2"]))
+    assert min(placed) >= 0
+    assert len(set(placed)) == len(ours) > 0.99 * len(official)  # the others are lines
+
+
+def test_proposals_of_all_levels_are_united(golden: Callable[[str], Any]) -> None:
+    case = golden("fpt/op_rpn_proposals")
+    raw = drawn_output(case, range(2, 7))
+    found = RPN(4, STRIDES, RPN_SETTINGS).propose(raw, [(256, 320)], is_training=False)[0]
+    ours, official = found[is_area(found)], known_rows(case, "rois")
+    assert len(found) == len(official) == 1000
+    levels = [case.values[f"rpn_roi_probs_fpn{number}"] for number in range(2, 7)]
+    scores = torch.from_numpy(np.concatenate(levels)).sort(descending=True).values[:1000]
+    placed = places(ours, official, scores)
+    # In the place of lines, which are among the official thousand, ours has what comes behind.
+    same = sum(place >= 0 for place in placed)
+    assert same > 0.99 * len(official)
+    assert placed[:same] == sorted(set(placed[:same]) - {-1})
+    assert (ours[same:, 4] < scores[-1]).all()
 
 
 def test_regions_are_cut_out_as_there(golden: Callable[[str], Any]) -> None:

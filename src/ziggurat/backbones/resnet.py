@@ -137,6 +137,10 @@ class ResNet(nn.Module):
         drop_path_rate: Must be 0: ResNets are trained without stochastic depth.
         in_channels: Channels of the images.
 
+    Attributes:
+        sees_levels: Whether its weights want BGR levels from 0 to 255 (Caffe) or, if False,
+            normalised RGB (torchvision, timm); None where there are weights of both kinds.
+
     An option out of its range is a `ZigguratError`.
     """
 
@@ -183,6 +187,9 @@ class ResNet(nn.Module):
             )
         self.out_channels = tuple(channels[1:])
         self.out_strides = tuple(strides[1:])
+        # Norms that learn and a stride in the 3x3 are those of torchvision and timm alone.
+        is_torchvision = norm == "batch" and not stride_in_1x1
+        self.sees_levels: bool | None = False if is_torchvision else None
         init_convolutions(self)
         self._frozen = [self.stem, *self.stages][:num_frozen_stages]
         for part in self._frozen:
@@ -343,32 +350,38 @@ def resnext101_32x8d(
 
 def resnet50_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-50 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    return resnet50(
+    backbone = resnet50(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
     )
+    backbone.sees_levels = True
+    return backbone
 
 
 def resnet101_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-101 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    return resnet101(
+    backbone = resnet101(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
     )
+    backbone.sees_levels = True
+    return backbone
 
 
 def resnet152_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-152 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    return resnet152(
+    backbone = resnet152(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
     )
+    backbone.sees_levels = True
+    return backbone

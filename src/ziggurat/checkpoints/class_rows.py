@@ -6,8 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ziggurat.errors import ZigguratError
+
 BOX_SIDES = 4
 """Rows that a class has in a box head's deltas, one behind the other."""
+
+CARRIED_OVER = (
+    "`--model.reset_classes true` of a training run, and `reset_classes` in Python, carry over "
+    "classes of the same name"
+)
 
 
 def has_names(classes: Sequence[str]) -> bool:
@@ -37,6 +44,18 @@ class ClassChange:
         """Say how many classes are carried over."""
         count, total = len(self.shared), len(self.now)
         return f"{count} of {total} classes carried over by name, {total - count} begin anew"
+
+    def fits(self, name: str, before: int, now: int) -> bool:
+        """Tell whether an entry has rows for these classes in the file and in the model.
+
+        Args:
+            name: Our name of the entry.
+            before: Number of its rows in the file.
+            now: The same in the model.
+        """
+        if ".deltas." in name:
+            return (before, now) == (BOX_SIDES * len(self.before), BOX_SIDES * len(self.now))
+        return bool(self._layouts(before, now))
 
     def rows(self, name: str, before: Tensor, initial: Tensor) -> Tensor:
         """Return the value of an entry for the classes of the model.
@@ -71,19 +90,41 @@ class ClassChange:
     def _layout(self, before: int, now: int) -> tuple[int, int]:
         """Find how often an entry lists the classes (once an anchor), and rows of no class.
 
-        Both sizes say it, since a head for one class and background looks like one for two
-        anchors.
-
         Raises:
             ValueError: If the sizes are not those of the classes.
         """
+        found = self._layouts(before, now)
+        if not found:
+            first, second = len(self.before), len(self.now)
+            raise ValueError(f"{before} and {now} rows do not belong to {first} and {second}")
+        return found[-1]
+
+    def _layouts(self, before: int, now: int) -> list[tuple[int, int]]:
+        # Both sizes say it, since a head for one class and background looks like one for two
+        # anchors.
         first, second = len(self.before), len(self.now)
-        found = [
+        return [
             (groups, others)
             for others in (0, 1)
             for groups in [(now - others) // second]
             if groups * first + others == before and groups * second + others == now
         ]
-        if not found:
-            raise ValueError(f"{before} and {now} rows do not belong to {first} and {second}")
-        return found[-1]
+
+
+def require_same_order(where: str, before: Sequence[str], now: Sequence[str]) -> None:
+    """Refuse as many classes of which one has another number.
+
+    Args:
+        where: How the message calls the file.
+        before: Names in the file.
+        now: Names in the model.
+
+    Raises:
+        ZigguratError: If there is one.
+    """
+    for number, name in enumerate(now):
+        if name in before and before[number] != name:
+            raise ZigguratError(
+                f"{where} has its classes in another order: class {number} is {before[number]!r} "
+                f"there and {name!r} here; {CARRIED_OVER}"
+            )

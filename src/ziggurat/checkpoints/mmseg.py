@@ -4,7 +4,7 @@ PaddleSeg's TopFormer has the names of TopFormer's own repository, as its code s
 was at hand to check them.
 """
 
-from ziggurat.checkpoints.names import NameMap
+from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
 
 _CLASSIFIER = (r"decode_head\.conv_seg\.(weight|bias)", r"head.classifier.logits.\1")
 
@@ -63,10 +63,10 @@ SEGFORMER = NameMap(
 TOPFORMER = NameMap(
     renames=(
         _CLASSIFIER,
-        # PaddleSeg's files have the same names but for these statistics.
+        # PaddleSeg's files have the same names but for these statistics, and no batch counts.
         (r"decode_head\.linear_fuse\.bn\._mean", "head.mixing.norm.running_mean"),
         (r"decode_head\.linear_fuse\.bn\._variance", "head.mixing.norm.running_var"),
         (r"decode_head\.linear_fuse\.bn\.((?!_).+)", r"head.mixing.norm.\1"),
         (r"decode_head\.linear_fuse\.conv\.weight", "head.mixing.conv.weight"),
     )
-)
+) + WITHOUT_BATCH_COUNTS.under("", "head.")

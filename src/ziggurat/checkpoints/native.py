@@ -10,8 +10,15 @@ from safetensors.torch import save
 from torch import nn
 
 from ziggurat import zoo
+from ziggurat.backbones.gpvit_adapter import GPViTAdapter
+from ziggurat.checkpoints import gpvit
 from ziggurat.checkpoints.atomic import atomic_write
-from ziggurat.checkpoints.class_rows import ClassChange, has_names
+from ziggurat.checkpoints.class_rows import (
+    CARRIED_OVER,
+    ClassChange,
+    has_names,
+    require_same_order,
+)
 from ziggurat.checkpoints.description import Description
 from ziggurat.checkpoints.mapped import release_of
 from ziggurat.checkpoints.matching import (
@@ -32,6 +39,7 @@ from ziggurat.checkpoints.tensor_file import (
 from ziggurat.errors import ZigguratError
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -55,6 +63,16 @@ NO_CLASS_TOKEN = NameMap(
     )
 )
 """A backbone that classified serves dense prediction, with what differs between the two."""
+
+ADAPTED = NameMap(
+    renames=((r"backbone\.((?!norms\.).+)", r"\1"),),
+    ignored=(
+        (r"(neck|head|auxiliary_head)\..+", "not part of the backbone"),
+        (r"backbone\.norms\..+", "norm of a map that an adapter does not give"),
+    ),
+    absent=gpvit.ADAPTER.absent,
+)
+"""The plain GPViT of a classifier or segmenter serves detection, beside an adapter."""
 
 
 def save_weights(model: zoo.Model, path: str | Path) -> None:
@@ -137,17 +155,12 @@ def load_weights(path: str | Path) -> zoo.Model:
     return model.eval()
 
 
-_CARRIED_OVER = (
-    "`--model.reset_classes true` of a training run, and `ziggurat.load_pretrained`, carry over "
-    "classes of the same name"
-)
-
-
 def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False) -> LoadReport:
     """Load a weight file of ours into a model that exists, to train it further.
 
-    Classes and preprocessing of the model stay as they are. If the file does not fit, or has the
-    same classes in another order, a `ZigguratError` says so and the model is unchanged.
+    Classes and preprocessing of the model stay as they are. If the file does not fit, was trained
+    on pixels in other numbers, or has the same classes in another order, a `ZigguratError` says so
+    and the model is unchanged.
 
     Args:
         model: Receives the weights.
@@ -160,10 +173,11 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         What was loaded and what was left, entry by entry.
     """
     description, stored = _read(Path(path))
+    _check_body(path, description, model)
     before, now = description.classes, tuple(model.classes)
     differ = before != now and has_names(before) and has_names(now)
     if differ and not reset_classes and len(before) == len(now):
-        _check_order(path, before, now)
+        require_same_order(str(path), before, now)
     return load_entries(
         model,
         stored,
@@ -171,55 +185,82 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
         source=f"{path}, which holds {description.identity.name},",
         label=model.identity.name,
         hint="choose the model that the file was made for; if only the classes differ, "
-        f"{_CARRIED_OVER}",
+        f"{CARRIED_OVER}",
         reset_classes=reset_classes,
         classes=ClassChange(before, now) if differ and reset_classes else None,
     )
 
 
-def _check_order(path: str | Path, before: tuple[str, ...], now: tuple[str, ...]) -> None:
-    """Refuse as many classes of which one has another number.
+def _check_body(path: str | Path, description: Description, model: zoo.Model) -> None:
+    """Refuse a detector or segmenter on another backbone, or one that saw other pixels.
+
+    ResNets of Caffe and of torchvision have entries of the same names and shapes, and stride in
+    other places.
 
     Raises:
-        ZigguratError: If there is one.
+        ZigguratError: If it is one.
     """
-    for number, name in enumerate(now):
-        if name in before and before[number] != name:
-            raise ZigguratError(
-                f"{path} has its classes in another order: class {number} is {before[number]!r} "
-                f"there and {name!r} here; {_CARRIED_OVER}"
-            )
+    theirs, ours = description.preprocessing, model.preprocessing
+    if isinstance(theirs, CenterCrop) or isinstance(ours, CenterCrop):
+        return
+    _require_backbone(path, description, model.identity.backbone)
+    if _pixels_in_words(theirs) != _pixels_in_words(ours):
+        raise ZigguratError(
+            f"{path} was trained on {_pixels_in_words(theirs)}, and {model.identity.name} gets "
+            f"{_pixels_in_words(ours)} here; choose other weights, or in Python give the model the "
+            "`preprocessing` of `ziggurat.load`"
+        )
 
 
-def load_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
-    """Load the backbone of a weight file of ours into a backbone that exists.
+def _pixels_in_words(wanted: FitInside | FitAligned) -> str:
+    return f"{wanted.channel_order.upper()} with mean {wanted.mean} and deviation {wanted.std}"
 
-    The file may be of another task: what only a classifier has is left out, and what it has not
-    keeps its initial values; the report says so.
 
-    Args:
-        backbone: Receives the weights; unchanged if they do not fit.
-        name: Name of the backbone in the zoo.
-        path: A file of `save_weights`.
+def _require_backbone(path: str | Path, description: Description, name: str) -> None:
+    """Raise unless a weight file holds the backbone of a name.
 
     Raises:
-        ZigguratError: If the file cannot be read or holds another backbone.
+        ZigguratError: If it holds another one.
     """
-    description, stored = _read(Path(path))
     if description.identity.backbone != name:
         raise ZigguratError(
             f"{path} holds the backbone {description.identity.backbone} of "
             f"{description.identity.name}, expected {name}; choose weights of a model with {name}"
         )
-    has_class_token = any(entry.endswith("cls_token") for entry in backbone.state_dict())
+
+
+def load_backbone(backbone: nn.Module, name: str, path: str | Path) -> LoadReport:
+    """Load the backbone of a weight file of ours into a backbone that exists.
+
+    The file may be of another task: what only a classifier has is left out, and what it has not,
+    such as GPViT's adapter, keeps its initial values; the report says so. A file that cannot be
+    read or holds another backbone is a `ZigguratError`.
+
+    Args:
+        backbone: Receives the weights; unchanged if they do not fit.
+        name: Name of the backbone in the zoo.
+        path: A file of `save_weights`.
+    """
+    description, stored = _read(Path(path))
+    is_adapted = isinstance(backbone, GPViTAdapter)
+    if is_adapted and f"{description.identity.backbone}_adapter" == name:
+        names = ADAPTED
+    else:
+        _require_backbone(path, description, name)
+        names = BACKBONE_ONLY + _class_token_of(backbone)
     return load_entries(
         backbone,
         stored,
-        BACKBONE_ONLY + (CLASS_TOKEN if has_class_token else NO_CLASS_TOKEN),
+        names,
         source=f"the backbone of {description.identity.name} in {path}",
         label=f"the backbone {name}",
         hint="choose weights of a model with the same backbone, or the official ImageNet file",
     )
+
+
+def _class_token_of(backbone: nn.Module) -> NameMap:
+    has_one = any(entry.endswith("cls_token") for entry in backbone.state_dict())
+    return CLASS_TOKEN if has_one else NO_CLASS_TOKEN
 
 
 def is_native(path: str | Path) -> bool:

@@ -35,7 +35,7 @@ from ziggurat.checkpoints import (
     topformer,
 )
 from ziggurat.checkpoints.class_names import published_classes
-from ziggurat.checkpoints.class_rows import has_names
+from ziggurat.checkpoints.class_rows import ClassChange, has_names, require_same_order
 from ziggurat.checkpoints.matching import (
     LoadReport,
     load_entries,
@@ -122,7 +122,8 @@ def load_official(
 ) -> LoadReport:
     """Load official weights into a whole model or into a backbone.
 
-    If the file cannot be read or does not fit, a `ZigguratError` says why and the model is
+    If the file cannot be read, does not fit, has the model's classes in another order, or is of a
+    ResNet that was trained on pixels in other numbers, a `ZigguratError` says why and the model is
     unchanged. Classes of a detector or segmenter that have no names yet get those of the file, else
     those of the data that the model was published for.
 
@@ -130,8 +131,8 @@ def load_official(
         model: A classifier, a detector, a segmenter, or a bare backbone, which takes its part of
             any of them; or a Feature Pyramid Transformer, or the head of a PANet.
         source: A .pth, .pt, .safetensors, .pdparams or .pkl file, or what is in one.
-        reset_classes: Leave entries that differ only in the number of classes at their initial
-            values, to train the model for classes of one's own.
+        reset_classes: The classes may differ, to train the model for those of one's own: what
+            belongs to a class of the same name is carried over, others keep their initial values.
         use_ema: Load the weights that were averaged over the training, where a file has both.
 
     Returns:
@@ -151,6 +152,8 @@ def load_official(
                 "is: `ziggurat.load`, or `ziggurat.load_pretrained` into a model that exists"
             )
         stored = read_stored(source, use_ema=use_ema)
+    if isinstance(model, ResNet):
+        _check_pixels(stored, where, "this ResNet", model.sees_levels)
     return _load(model, stored, where, reset_classes=reset_classes)
 
 
@@ -159,29 +162,43 @@ def load_official_backbone(
 ) -> LoadReport:
     """Load official weights into the backbone of a name, if they want the images that it gets.
 
+    A file that was trained on pixels in other numbers, or does not fit, is a `ZigguratError`.
+
     Args:
         backbone: Receives the weights; unchanged if they do not fit.
         name: Name of the backbone in the zoo.
         path: A .pth, .pt, .safetensors, .pdparams or .pkl file.
         use_ema: Load the weights that were averaged over the training, where a file has both.
-
-    Raises:
-        ZigguratError: If the file was trained on pixels in other numbers, or does not fit.
     """
     stored = read_stored(path, use_ema=use_ema)
-    levels = resnet.saw_levels(stored.tensors)
-    if levels is not None and levels != (zoo.pixels_of(name) == CAFFE_PIXELS):
-        normalized, raw = (
-            "normalised RGB, as of torchvision",
-            "BGR levels from 0 to 255, as of Caffe",
-        )
-        theirs, ours = (raw, normalized) if levels else (normalized, raw)
-        fitting = "resnet50_caffe or resnet50_gn" if levels else "resnet50"
-        raise ZigguratError(
-            f"{path} was trained on {theirs}, and {name} is for weights trained on {ours}; choose "
-            f"another file, or a backbone such as {fitting}"
-        )
+    _check_pixels(stored, str(path), name, zoo.pixels_of(name) == CAFFE_PIXELS)
     return _load(backbone, stored, str(path), reset_classes=False)
+
+
+def _check_pixels(
+    stored: StoredWeights, where: str, backbone: str, sees_levels: bool | None
+) -> None:
+    """Raise if a ResNet file was trained on pixels in other numbers than a backbone's weights.
+
+    Args:
+        stored: What is in the file.
+        where: How the message calls it.
+        backbone: How the message calls the backbone.
+        sees_levels: Whether that is for weights that saw BGR levels; None where it may be for any.
+
+    Raises:
+        ZigguratError: If it was.
+    """
+    levels = resnet.saw_levels(stored.tensors)
+    if None in (levels, sees_levels) or levels == sees_levels:
+        return
+    normalized, raw = "normalised RGB, as of torchvision", "BGR levels from 0 to 255, as of Caffe"
+    theirs, ours = (raw, normalized) if levels else (normalized, raw)
+    fitting = "resnet50_caffe or resnet50_gn" if levels else "resnet50"
+    raise ZigguratError(
+        f"{where} was trained on {theirs}, and {backbone} is for weights trained on {ours}; choose "
+        f"another file, or a backbone such as {fitting}"
+    )
 
 
 def check_official(model: nn.Module, path: str | Path) -> None:
@@ -209,20 +226,58 @@ def check_official(model: nn.Module, path: str | Path) -> None:
 def _load(
     model: nn.Module, stored: StoredWeights, where: str, *, reset_classes: bool
 ) -> LoadReport:
+    names = nearest_layout(_layouts(model), model.state_dict(), stored.tensors)
     report = load_entries(
         model,
         stored,
-        nearest_layout(_layouts(model), model.state_dict(), stored.tensors),
+        names,
         source=where,
         label=_label(model),
         hint=_hint(model, stored.tensors, reset_classes),
         reset_classes=reset_classes,
+        classes=_class_change(model, stored, names, where, reset_classes=reset_classes),
     )
     if isinstance(model, Detector | SemanticSegmenter) and not has_names(model.classes):
-        names = stored.classes or published_classes(model.identity)
-        if names is not None and len(names) == len(model.classes):
-            model.classes = names
+        classes = stored.classes or published_classes(model.identity)
+        if classes is not None and len(classes) == len(model.classes):
+            model.classes = classes
     return report
+
+
+def _class_change(
+    model: nn.Module, stored: StoredWeights, names: NameMap, where: str, *, reset_classes: bool
+) -> ClassChange | None:
+    """Return the classes of the file and of the model, if what is shared is to be carried over.
+
+    Classes in another order, which are not to be reset, are a `ZigguratError`.
+    """
+    if not isinstance(model, Classifier | Detector | SemanticSegmenter):
+        return None
+    # Classes of ImageNet have their folders' names in runs, and words in a file if any.
+    named = None if isinstance(model, Classifier) else stored.classes
+    before, now = named or published_classes(model.identity), tuple(model.classes)
+    if before is None or before == now or not has_names(now):
+        return None
+    change, is_as_many = ClassChange(before, now), len(before) == len(now)
+    if not (change.shared or is_as_many) or not _fits(change, model, stored, names):
+        return None
+    if reset_classes:
+        return change
+    if is_as_many:
+        require_same_order(where, before, now)
+    return None
+
+
+def _fits(change: ClassChange, model: nn.Module, stored: StoredWeights, names: NameMap) -> bool:
+    """Tell whether the file has rows for the classes that it should be of, but may not name."""
+    own, weights = model.state_dict(), stored.tensors
+    report = match_entries(
+        shapes_of(own), shapes_of(weights), names, reset_classes=True, classes=change
+    )
+    return all(
+        change.fits(ours, len(weights[official]), len(own[ours]))
+        for official, ours in report.by_class
+    )
 
 
 def _layouts(model: nn.Module) -> Layouts:

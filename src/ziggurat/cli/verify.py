@@ -10,7 +10,13 @@ from ziggurat.data.remote_shards import remote_url
 from ziggurat.errors import ZigguratError
 from ziggurat.pretrained import find_weights
 from ziggurat.types import BadFile
-from ziggurat.verification.certificate import Certificate, Measurement, certify
+from ziggurat.verification.certificate import (
+    VALIDATION_IMAGES,
+    Certificate,
+    Measurement,
+    certify,
+)
+from ziggurat.weights.published_file import in_words
 
 STEP = 20
 
@@ -27,10 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--ema", action="store_true", help="take the weights averaged over the training"
     )
     parser.add_argument(
+        "--num_classes",
+        type=int,
+        help="number of classes of an official file, where it is not the published one",
+    )
+    parser.add_argument(
         "--data",
         type=Path,
         metavar="ROOT",
-        help="folder of ImageNet or COCO: measure the accuracy and compare it with the published",
+        help="folder of ImageNet, COCO or ADE20K: measure the accuracy and compare it with the "
+        "published",
     )
     parser.add_argument("--split", help="split of --data (default val)")
     parser.add_argument(
@@ -56,6 +68,7 @@ def run(args: argparse.Namespace) -> None:
     certificate = certify(
         args.name,
         find_weights(args.name, args.file),
+        num_classes=args.num_classes,
         use_ema=args.ema,
         data_root=args.data,
         split=args.split or "val",
@@ -96,7 +109,7 @@ def to_text(certificate: Certificate) -> str:
         )
     elif certificate.is_golden:
         lines.append(
-            "golden       no values of the official code are kept for this model: not compared"
+            "golden       no values of the official code are kept for such a file: not compared"
         )
     if certificate.measured is not None:
         lines += _measurement_in_words(certificate.measured)
@@ -119,8 +132,9 @@ def to_json(certificate: Certificate) -> dict[str, Any]:
         "sha256": certificate.sha256,
         "published_file": None if catalogue is None else catalogue.name,
         "has_published_hash": certificate.has_published_hash,
-        "matched": len(report.matched) + len(report.resized),
+        "matched": len(report.matched + report.resized + report.reordered),
         "resized": [name for name, _ in report.resized],
+        "reordered": [name for name, _ in report.reordered],
         "ignored": [{"entry": name, "reason": reason} for name, reason in report.ignored],
         "absent": [{"entry": name, "reason": reason} for name, reason in report.absent],
         "output": {
@@ -137,6 +151,7 @@ def to_json(certificate: Certificate) -> dict[str, Any]:
             "num_images": measured.num_images,
             "numbers": measured.numbers,
             "published": measured.published,
+            "other_files": {file.name: dict(file.metrics) for file in measured.others},
             "is_comparable": measured.is_comparable,
         },
         "faults": certificate.faults,
@@ -153,12 +168,24 @@ def _hash_in_words(certificate: Certificate) -> str:
 
 def _measurement_in_words(measured: Measurement) -> list[str]:
     lines = [f"data         {measured.data}"]
-    for name, published in measured.published.items():
-        if name in measured.numbers:
-            lines.append(f"{name:<12} {measured.numbers[name]:.2f} measured, {published} published")
+    numbers, published = measured.numbers, measured.published
+    others = [name for file in measured.others for name, _ in file.metrics]
+    for name in dict.fromkeys((next(iter(numbers)), *published, *others)):
+        stated = f"{published[name]} published" if name in published else "none published"
+        lines.append(f"{in_words(name):<12} {numbers[name]:.2f} measured, {stated}")
     if not measured.is_comparable:
-        lines.append(" " * 13 + "not the published validation set: numbers are not compared")
+        lines.append(" " * 13 + _why_not_compared(measured))
     return lines
+
+
+def _why_not_compared(measured: Measurement) -> str:
+    if measured.published:
+        count = VALIDATION_IMAGES[next(iter(measured.published))]
+        return f"not compared: published on {count} images, these are {measured.num_images}"
+    if measured.others:
+        others = "; ".join(f"{file.name}: {file.published}" for file in measured.others)
+        return f"not compared with other files of the model ({others})"
+    return "no number is published for this model"
 
 
 def _say_progress(done: int, total: int) -> None:

@@ -5,7 +5,7 @@ fixed input, and how good it is on data, with the published number beside it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,21 +13,16 @@ import torch
 from ziggurat import zoo
 from ziggurat.cards import MODELS
 from ziggurat.checkpoints.matching import LoadReport
-from ziggurat.checkpoints.native import is_native, load_into
-from ziggurat.checkpoints.official import load_official
+from ziggurat.checkpoints.native import is_native, load_weights
+from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import Progress, evaluate
 from ziggurat.inference.forward import choose_device
 from ziggurat.ops.tensors import tensors_in
+from ziggurat.preprocessing import CenterCrop
 from ziggurat.types import BadFile, ImageSize
-from ziggurat.verification.golden import (
-    TOLERANCE,
-    golden_error,
-    golden_images,
-    golden_values,
-    is_golden,
-)
+from ziggurat.verification.golden import golden_error, golden_images, golden_values, is_golden
 from ziggurat.weights.catalogue import FILES, files_for
 from ziggurat.weights.fetch import sha256_of
 from ziggurat.weights.published_file import PublishedFile
@@ -36,8 +31,8 @@ from ziggurat.zoo import Backbone, Model
 FIXED_SIZE: ImageSize = (224, 224)
 FIRST_VALUES = 4
 
-VALIDATION_IMAGES = {"top1": 50_000, "AP": 5_000}
-"""Images of ImageNet-1k val and COCO val2017: only there a published number can be compared."""
+VALIDATION_IMAGES = {"top1": 50_000, "AP": 5_000, "mIoU": 2_000}
+"""Images of ImageNet-1k val, COCO val2017 and ADE20K val: only there numbers can be compared."""
 
 METRIC_TOLERANCE = 0.2
 """Percentage points: half of the last published digit, and what decoders and resizing differ."""
@@ -65,15 +60,17 @@ class GoldenCheck:
     Attributes:
         case: Name of the golden case.
         error: Relative distance |ours - official| / |official|.
+        tolerance: Largest distance that is one of rounding.
     """
 
     case: str
     error: float
+    tolerance: float
 
     @property
     def fits(self) -> bool:
         """Whether the distance is one of rounding."""
-        return self.error <= TOLERANCE
+        return self.error <= self.tolerance
 
 
 @dataclass(frozen=True)
@@ -83,29 +80,29 @@ class Measurement:
     Attributes:
         data: What it was measured on.
         num_images: How many images there were.
-        numbers: Metric and measured value, in percent.
-        published: Metric and published value, in percent, of those that are published.
+        numbers: Metric and measured value, in percent; first the one that decides.
+        published: Metric and published value, in percent, of the published file that was measured,
+            as it was measured there; empty where the file is none of those, or has no number.
+        others: Files with published numbers, of the same model, where `published` is empty.
     """
 
     data: str
     num_images: int
     numbers: dict[str, float]
     published: dict[str, float]
+    others: tuple[PublishedFile, ...] = ()
 
     @property
     def is_comparable(self) -> bool:
-        """Whether the data have as many images as those of the published numbers."""
-        return any(
-            self.num_images == count and metric in self.published
-            for metric, count in VALIDATION_IMAGES.items()
-        )
+        """Whether there are published numbers, of as many images as the data have."""
+        return any(self.num_images == VALIDATION_IMAGES.get(name) for name in self.published)
 
     @property
     def fits(self) -> bool:
         """Whether all numbers are the published ones, as far as they can be compared."""
-        shared = self.published.keys() & self.numbers.keys()
         return not self.is_comparable or all(
-            abs(self.numbers[name] - self.published[name]) <= METRIC_TOLERANCE for name in shared
+            abs(self.numbers[name] - value) <= METRIC_TOLERANCE
+            for name, value in self.published.items()
         )
 
 
@@ -153,7 +150,7 @@ class Certificate:
         if self.golden is not None and not self.golden.fits:
             faults.append(
                 f"its outputs differ from the official ones by {self.golden.error:.1e}, at most "
-                f"{TOLERANCE:.0e} is rounding"
+                f"{self.golden.tolerance:.0e} is rounding"
             )
         if self.measured is not None and not self.measured.fits:
             faults.append(f"its accuracy is not within {METRIC_TOLERANCE} points of the published")
@@ -164,6 +161,7 @@ def certify(
     name: str,
     file: Path,
     *,
+    num_classes: int | None = None,
     use_ema: bool = False,
     data_root: Path | None = None,
     split: str = "val",
@@ -178,25 +176,36 @@ def certify(
     Args:
         name: Name of the model, or of a backbone.
         file: Official file, or one of ziggurat.
+        num_classes: Number of classes of an official file, by default as published.
         use_ema: Take the weights that were averaged over the training.
-        data_root: Folder of ImageNet or COCO, to measure the accuracy.
+        data_root: Folder of ImageNet, COCO or ADE20K, to measure the accuracy.
         split: Split to measure it on.
         device: Where to measure it: "auto", "cpu", "cuda", "cuda:1", "mps".
         on_progress: Is told of every batch of the measurement.
         on_bad_file: Is told of every image that cannot be decoded.
     """
     choose_device(device)  # else it is missed only after all that needs none
-    model = _build(name)
-    report = _load(model, file, use_ema)
+    is_own = is_native(file)
+    if is_own:
+        model, report = _open_native(name, file, num_classes, use_ema)
+    else:
+        model, report = _open_official(name, file, num_classes, use_ema)
     sha256 = sha256_of(file)
     catalogue = _find(name, file, sha256)
-    measured = None
     fingerprint = _fingerprint(model)
-    is_golden_file = not is_native(file) and is_golden(read_checkpoint(file, use_ema=use_ema))
-    values = golden_values(name) if is_golden_file else None
-    golden = None if values is None else GoldenCheck(values.case, golden_error(model, values))
+    is_golden_file = False
+    golden: GoldenCheck | None = None
+    measured: Measurement | None = None
+    if not is_own:
+        weights = read_checkpoint(file, use_ema=use_ema)
+        is_golden_file = is_golden(weights)
+        values = golden_values(name, weights) if is_golden_file else None
+        if values is not None:
+            golden = GoldenCheck(values.case, golden_error(model, values), values.tolerance)
     if data_root is not None:
-        measured = _measure(model, data_root, split, device, catalogue, on_progress, on_bad_file)
+        # A file of ziggurat says itself how it wants to see images.
+        published = None if is_own else catalogue
+        measured = _measure(model, data_root, split, device, published, on_progress, on_bad_file)
     return Certificate(
         model=name,
         file=file,
@@ -211,27 +220,58 @@ def certify(
     )
 
 
-def _build(name: str) -> Model | Backbone:
-    if name in zoo.BACKBONES and name not in MODELS:
-        return zoo.create_backbone(name).eval()
-    return zoo.create_model(name).eval()
+def _open_official(
+    name: str, file: Path, num_classes: int | None, use_ema: bool
+) -> tuple[Model | Backbone, LoadReport]:
+    if not _is_backbone(name):
+        model = zoo.create_model(name, num_classes=num_classes).eval()
+        return model, load_official(model, file, use_ema=use_ema)
+    if num_classes is not None:
+        raise ZigguratError(
+            f"{name} is a backbone, which has no classes, got {num_classes} of them; leave "
+            "--num_classes out"
+        )
+    backbone = zoo.create_backbone(name).eval()
+    return backbone, load_official_backbone(backbone, name, file, use_ema=use_ema)
 
 
-def _load(model: Model | Backbone, file: Path, use_ema: bool) -> LoadReport:
-    if not is_native(file):
-        return load_official(model, file, use_ema=use_ema)
+def _open_native(
+    name: str, file: Path, num_classes: int | None, use_ema: bool
+) -> tuple[Model | Backbone, LoadReport]:
+    """Build the model that a file of ziggurat describes, with its own classes and preprocessing.
+
+    Raises:
+        ZigguratError: If it is another model, or something is asked for that the file says itself.
+    """
     if use_ema:
         raise ZigguratError(f"{file} is of ziggurat and holds weights once; leave --ema out")
-    if not isinstance(model, Model):
+    if num_classes is not None:
+        raise ZigguratError(
+            f"{file} is of ziggurat and says itself how many classes it has; leave --num_classes "
+            "out"
+        )
+    if _is_backbone(name):
         raise ZigguratError(
             f"{file} holds a whole model of ziggurat, expected the official file of a backbone; "
             "name its model instead of the backbone"
         )
-    return load_into(model, file)
+    with torch.device("meta"):
+        expected = zoo.create_model(name).identity.name
+    model = load_weights(file)
+    if model.identity.name != expected:
+        raise ZigguratError(
+            f"{file} holds {model.identity.name}, expected {expected}; name the model that it holds"
+        )
+    # It loads strictly, each entry under its own name.
+    return model, LoadReport(matched=tuple((entry, entry) for entry in model.state_dict()))
+
+
+def _is_backbone(name: str) -> bool:
+    return name in zoo.BACKBONES and name not in MODELS
 
 
 def _find(name: str, file: Path, sha256: str) -> PublishedFile | None:
-    """Find the published file by its hash, by its name, or as the only one for the model."""
+    """Find the published file that a file is, by its hash, or claims to be, by its name."""
     own = files_for(name)
     for candidate in own:
         if candidate.sha256_prefix and sha256.startswith(candidate.sha256_prefix):
@@ -253,11 +293,11 @@ def _measure(
     root: Path,
     split: str,
     device: str,
-    catalogue: PublishedFile | None,
+    published: PublishedFile | None,
     on_progress: Progress | None,
     on_bad_file: Callable[[BadFile], None] | None,
 ) -> Measurement:
-    """Evaluate the model as `ziggurat evaluate` does.
+    """Evaluate the model as `ziggurat evaluate` does, on images of the size of the published file.
 
     Raises:
         ZigguratError: If it is a backbone, which has no accuracy.
@@ -266,6 +306,11 @@ def _measure(
         raise ZigguratError(
             "a backbone has no accuracy to measure; leave --data out, or name a whole model"
         )
+    if published is not None and published.limits is not None:
+        usual = model.preprocessing
+        assert not isinstance(usual, CenterCrop)  # no file of a classifier has limits
+        short_side, long_side = published.limits
+        model.preprocessing = replace(usual, short_side=short_side, long_side=long_side)
     evaluation = evaluate(
         model,
         data_root=root,
@@ -275,12 +320,15 @@ def _measure(
         on_bad_file=on_bad_file,
     )
     report = evaluation.report
-    source = catalogue or next(
-        (file for file in files_for(model.identity.name) if file.metrics), None
-    )
+    metrics = {} if published is None else dict(published.metrics)
+    stated = tuple(file for file in files_for(model.identity.name) if file.metrics)
     return Measurement(
         data=evaluation.data,
         num_images=report.num_images,
-        numbers={name: 100 * value for name, value in report.numbers.items()},
-        published={} if source is None else dict(source.metrics),
+        numbers={
+            name: 100 * value
+            for name, value in {report.primary: report.value, **report.numbers}.items()
+        },
+        published=metrics,
+        others=() if metrics else stated,
     )

@@ -5,10 +5,11 @@ can make the file, so that a build of ziggurat can be held against the official 
 download; and a file that is a golden one must give these values.
 """
 
+import hashlib
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,10 +20,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-VALUES = Path(__file__).with_name("golden_values.json")
-"""For each model every 25th logit of the official code, float32 on a CPU."""
+from ziggurat.ops.tensors import tensors_in
 
-TOLERANCE = 2e-5
+VALUES = Path(__file__).with_name("golden_values.json")
+"""Some values of what the official code gave for each model, float32 on a CPU.
+
+`tests/golden/test_verification.py` takes them from the golden cases.
+"""
+
+
+@dataclass(frozen=True)
+class GoldenOutput:
+    """What the official code gave in one tensor.
+
+    Attributes:
+        name: Its name in the golden case.
+        stride: Every so many-th value is kept.
+        values: The values.
+    """
+
+    name: str
+    stride: int
+    values: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -32,28 +51,44 @@ class GoldenValues:
     Attributes:
         case: Name of the golden case.
         input_shape: Shape of the images, whose values `golden_images` makes.
-        stride: Every so many-th value is kept.
-        logits: The values.
+        tolerance: Largest relative distance that is one of rounding.
+        outputs: The raw output of the model, tensor by tensor in the order that it has here.
     """
 
     case: str
     input_shape: tuple[int, ...]
-    stride: int
-    logits: tuple[float, ...]
+    tolerance: float
+    outputs: tuple[GoldenOutput, ...]
 
 
-def golden_values(model: str) -> GoldenValues | None:
-    """Return the values of a model, or None if there are none for it.
+def golden_values(model: str, weights: Mapping[str, Tensor]) -> GoldenValues | None:
+    """Return the values of a model with the weights of a golden file, or None if there are none.
+
+    The same model has other weights where its entries have other names, as in another program.
 
     Args:
-        model: Name of the model.
+        model: Name of the model or of the backbone.
+        weights: Entries of the file by their official names.
     """
     facts = _all_values().get(model)
-    if facts is None:
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    if facts is None or facts["entries"] != digest_of_entries(shapes):
         return None
-    return GoldenValues(
-        facts["case"], tuple(facts["input_shape"]), facts["stride"], tuple(facts["logits"])
+    outputs = tuple(
+        GoldenOutput(name, kept["stride"], tuple(kept["values"]))
+        for name, kept in facts["outputs"].items()
     )
+    return GoldenValues(facts["case"], tuple(facts["input_shape"]), facts["tolerance"], outputs)
+
+
+def digest_of_entries(shapes: Mapping[str, Sequence[int]]) -> str:
+    """Return what tells the names and shapes of one file from those of any other.
+
+    Args:
+        shapes: Shape of each entry by its official name.
+    """
+    lines = sorted(f"{name} {list(shape)}" for name, shape in shapes.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def golden_images(shape: tuple[int, ...]) -> Float[Tensor, "B C H W"]:
@@ -108,16 +143,26 @@ def is_golden(weights: Mapping[str, Tensor]) -> bool:
 
 
 def golden_error(model: nn.Module, values: GoldenValues) -> float:
-    """Return how far the logits of a model are from the official ones, |a - b| / |b|.
+    """Return how far the raw output of a model is from the official one, |a - b| / |b|.
 
     Args:
-        model: A classifier with the weights of a golden file.
+        model: A model or a backbone with the weights of a golden file.
         values: What the official code gave.
+
+    Returns:
+        The distance of the tensor that is farthest away.
     """
     with torch.inference_mode():
-        logits: Tensor = model.eval()(golden_images(values.input_shape))
-    official = torch.tensor(values.logits, dtype=torch.float64)
-    ours = logits.reshape(-1)[:: values.stride].double()
+        raw = model.eval()(golden_images(values.input_shape))
+    return max(
+        _distance(ours, official)
+        for ours, official in zip(tensors_in(raw), values.outputs, strict=True)
+    )
+
+
+def _distance(tensor: Tensor, output: GoldenOutput) -> float:
+    official = torch.tensor(output.values, dtype=torch.float64)
+    ours = tensor.reshape(-1)[:: output.stride].double()
     return float((ours - official).norm() / official.norm())
 
 

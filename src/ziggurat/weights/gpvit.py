@@ -49,7 +49,7 @@ def _mask_rcnn(backbone: str, schedule: str, ap: float, mask_ap: float) -> Publi
         COCO,
         INSIDE_1333_800,
         ("AP", ap),
-        ("mask AP", mask_ap),
+        ("mask_AP", mask_ap),
     )
 
 

@@ -59,7 +59,7 @@ def _mask_rcnn(
         name=f"mask_rcnn_p2t_{letter}_fpn_1x_coco{ending}.pth",
         model=f"mask_rcnn_{backbone}",
         task="instance_segmentation",
-        metrics=(("AP", ap), ("mask AP", mask_ap)),
+        metrics=(("AP", ap), ("mask_AP", mask_ap)),
         dataset=COCO,
         source=SOURCE,
         licence=CC_BY_NC_SA,

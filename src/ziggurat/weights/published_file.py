@@ -16,9 +16,11 @@ CROP_224 = "short side to 256 (bicubic), middle 224 x 224, ImageNet mean and dev
 INSIDE_1333_800 = (
     "inside 1333 x 800, aspect ratio kept, padded to multiples of 32, ImageNet mean and deviation"
 )
+INSIDE_1066_640 = INSIDE_1333_800.replace("1333 x 800", "1066 x 640")
 INSIDE_2048_512 = (
     "inside 2048 x 512, aspect ratio kept, then up to multiples of 32, ImageNet mean and deviation"
 )
+INSIDE_2048_448 = INSIDE_2048_512.replace("2048 x 512", "2048 x 448")
 
 IMAGENET = "ImageNet-1k val"
 COCO = "COCO val2017"
@@ -34,12 +36,14 @@ class PublishedFile:
             own name is not published.
         model: Name of the model that it is for.
         task: What that model does.
-        metrics: Name and number, in percent, as the source states them; empty where it states
-            none.
+        metrics: Number, in percent, as the source states it, by the name that `ziggurat evaluate`
+            gives it; empty where none is stated.
         dataset: What the numbers were measured on.
         source: Page that states them.
         licence: SPDX name of its licence, or None where the authors state none.
         preprocessing: What the model expects of an image.
+        limits: Short and long side, in pixels, that images fit inside, or None where they are
+            those that the model has by default.
         url: Address that gives the file itself, or None where only a person can get it.
         page: Page where a person gets it, or None where `url` does.
         size: Size in bytes, or None where it is not published.
@@ -56,6 +60,7 @@ class PublishedFile:
     source: str
     licence: str | None
     preprocessing: str
+    limits: tuple[int, int] | None = None
     url: str | None = None
     page: str | None = None
     size: int | None = None
@@ -68,7 +73,7 @@ class PublishedFile:
         """The numbers in words."""
         if not self.metrics:
             return "no number stated"
-        numbers = ", ".join(f"{value} {metric}" for metric, value in self.metrics)
+        numbers = ", ".join(f"{value} {in_words(metric)}" for metric, value in self.metrics)
         return f"{numbers}, {self.dataset}"
 
     @property
@@ -84,6 +89,11 @@ class PublishedFile:
         """Where a user gets a file that no program can download."""
         remark = f" ({self.remark})" if self.remark else ""
         return f"save {self.name} from {self.page} with a browser{remark}"
+
+
+def in_words(metric: str) -> str:
+    """Return the name of a metric as people write it: "mask AP"."""
+    return metric.replace("_", " ")
 
 
 def drive_file(identifier: str) -> str:

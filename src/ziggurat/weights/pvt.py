@@ -11,6 +11,7 @@ from ziggurat.weights.published_file import (
     COCO,
     CROP_224,
     IMAGENET,
+    INSIDE_1066_640,
     INSIDE_1333_800,
     INSIDE_2048_512,
     PublishedFile,
@@ -59,17 +60,17 @@ def _coco(
     run: str, model: str, drive: str, ap: float, mask_ap: float | None = None, remark: str = ""
 ) -> PublishedFile:
     task: Task = "detection" if mask_ap is None else "instance_segmentation"
+    is_small = run.endswith("_640")
     return PublishedFile(
         name=f"{run}.pth",
         model=model,
         task=task,
-        metrics=(("AP", ap),) if mask_ap is None else (("AP", ap), ("mask AP", mask_ap)),
+        metrics=(("AP", ap),) if mask_ap is None else (("AP", ap), ("mask_AP", mask_ap)),
         dataset=COCO,
         source=DETECTION,
         licence=APACHE,
-        preprocessing=INSIDE_1333_800.replace("1333 x 800", "1066 x 640")
-        if run.endswith("_640")
-        else INSIDE_1333_800,
+        preprocessing=INSIDE_1066_640 if is_small else INSIDE_1333_800,
+        limits=(640, 1066) if is_small else None,
         page=drive_file(drive),
         remark=remark,
     )

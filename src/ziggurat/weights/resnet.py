@@ -5,7 +5,8 @@ from ziggurat.weights.published_file import CC_BY_SA, IMAGENET, PublishedFile, d
 FPT = "https://github.com/dongzhang89/FPT/blob/master/README.md"
 TORCHVISION = "https://docs.pytorch.org/vision/stable/models.html"
 DETECTRON = "https://github.com/facebookresearch/Detectron/blob/main/MODEL_ZOO.md"
-DETECTRON_SERVER = "https://s3-us-west-2.amazonaws.com/detectron/ImageNetPretrained"
+DETECTRON_GN = "https://github.com/facebookresearch/Detectron/blob/main/projects/GN/README.md"
+DETECTRON_SERVER = "https://dl.fbaipublicfiles.com/detectron/ImageNetPretrained"
 
 CAFFE_PIXELS = "blue, green, red from 0 to 255, mean subtracted, not divided"
 STRIDE_IN_1X1 = "stride in the 1x1 convolution, normalisation frozen to scale and shift"
@@ -46,19 +47,32 @@ def _caffe(model: str, drive: str) -> PublishedFile:
     )
 
 
-def _detectron(path: str, model: str, remark: str) -> PublishedFile:
+def _detectron(
+    path: str,
+    model: str,
+    remark: str,
+    *,
+    source: str = DETECTRON,
+    metrics: tuple[tuple[str, float], ...] = (),
+) -> PublishedFile:
     return PublishedFile(
         name=path.rsplit("/", 1)[-1],
         model=model,
         task="classification",
-        metrics=(),
+        metrics=metrics,
         dataset=IMAGENET,
-        source=DETECTRON,
+        source=source,
         licence=CC_BY_SA,
         preprocessing=CAFFE_PIXELS,
         url=f"{DETECTRON_SERVER}/{path}",
         remark=remark,
     )
+
+
+def _detectron_gn(path: str, model: str, top1: float) -> PublishedFile:
+    # The page states errors, 24.0 and 22.6 %.
+    metrics = (("top1", top1),)
+    return _detectron(path, model, "group normalisation", source=DETECTRON_GN, metrics=metrics)
 
 
 FILES = (
@@ -75,8 +89,8 @@ FILES = (
     _caffe("resnet152_caffe", "1NSCycOb7pU0KzluH326zmyMFUU55JslF"),
     _detectron("MSRA/R-50.pkl", "resnet50_caffe", STRIDE_IN_1X1),
     _detectron("MSRA/R-101.pkl", "resnet101_caffe", STRIDE_IN_1X1),
-    _detectron("47261647/R-50-GN.pkl", "resnet50_gn", "group normalisation"),
-    _detectron("47592356/R-101-GN.pkl", "resnet101_gn", "group normalisation"),
+    _detectron_gn("47261647/R-50-GN.pkl", "resnet50_gn", 76.0),
+    _detectron_gn("47592356/R-101-GN.pkl", "resnet101_gn", 77.4),
     _detectron("20171220/X-101-32x8d.pkl", "resnext101_32x8d_caffe2", "normalisation frozen"),
     _detectron("FBResNeXt/X-101-64x4d.pkl", "resnext101_64x4d", "normalisation frozen"),
     _detectron("25093814/X-152-32x8d-IN5k.pkl", "resnext152_32x8d", "trained on ImageNet-5k"),

@@ -9,6 +9,7 @@ from ziggurat.weights.published_file import (
     APACHE,
     CROP_224,
     IMAGENET,
+    INSIDE_2048_448,
     INSIDE_2048_512,
     PublishedFile,
     drive_file,
@@ -57,6 +58,7 @@ def _authors_imagenet(size: str) -> PublishedFile:
 
 
 def _authors_ade20k(size: str, run: str, drive: str, miou: float) -> PublishedFile:
+    is_small = run.startswith("448x448")
     return PublishedFile(
         name=f"topformer_{size}_{run}_ade20k.pth",
         model=f"topformer_seg_{size}",
@@ -65,7 +67,8 @@ def _authors_ade20k(size: str, run: str, drive: str, miou: float) -> PublishedFi
         dataset=ADE20K,
         source=AUTHORS,
         licence=None,
-        preprocessing=INSIDE_2048_512,
+        preprocessing=INSIDE_2048_448 if is_small else INSIDE_2048_512,
+        limits=(448, 2048) if is_small else None,
         page=drive_file(drive),
     )
 

@@ -268,6 +268,61 @@ def test_reset_classes_of_a_detector_keeps_its_boxes(
     assert torch.equal(loaded, detector_file["bbox_head.retina_reg.weight"])
 
 
+def as_published(file: Weights, count: int, anchors: int) -> Weights:
+    """Give the classification rows for so many classes, each with its own number in it."""
+    name = "bbox_head.retina_cls"
+    rows = torch.arange(float(count)).repeat(anchors)
+    weight = rows[:, None, None, None].expand(-1, 16, 3, 3).clone()
+    return file | {f"{name}.weight": weight, f"{name}.bias": rows}
+
+
+def test_classes_of_the_published_data_are_carried_over_by_name(
+    detector: Detector, detector_file: Weights
+) -> None:
+    detector.classes = ("car", "crate", "person")[: len(detector.classes)]
+    count = len(detector.classes)
+    anchors = len(detector_file["bbox_head.retina_cls.bias"]) // count
+    coco = as_published(detector_file, 80, anchors)
+    report = load_official(detector, coco, reset_classes=True)
+    assert report.ignored == ()
+    assert "classes carried over by name" in report.summary()
+    bias = detector.state_dict()["head.cls_logits.bias"].view(anchors, count)
+    assert bias[:, 0].eq(2).all()  # "car" is the third of COCO's
+    assert not bias[:, 1].eq(torch.arange(80.0)[:, None]).any()
+
+
+def test_names_in_the_file_go_before_the_published(
+    detector: Detector, detector_file: Weights
+) -> None:
+    count = len(detector.classes)
+    anchors = len(detector_file["bbox_head.retina_cls.bias"]) // count
+    names = tuple(f"thing {number}" for number in range(count))
+    detector.classes = names[::-1]
+    content = {
+        "state_dict": as_published(detector_file, count, anchors),
+        "meta": {"CLASSES": names},
+    }
+    with pytest.raises(
+        ZigguratError, match=r"another order: class 0 is 'thing 0' there.*carry over"
+    ):
+        load_official(detector, content)
+    load_official(detector, content, reset_classes=True)
+    bias = detector.state_dict()["head.cls_logits.bias"].view(anchors, count)
+    assert torch.equal(bias[0], torch.arange(float(count)).flip(0))
+
+
+def test_folders_of_imagenet_keep_what_is_known_of_them(
+    classifier: Classifier, imagenet_file: Weights
+) -> None:
+    count = len(classifier.classes)
+    assert count < 1000
+    classifier.classes = ("n01484850", "n01440764", *(f"x{i}" for i in range(count - 2)))
+    rows = torch.arange(1000.0)
+    other = imagenet_file | {"head.weight": rows[:, None].expand(-1, 24).clone(), "head.bias": rows}
+    load_official(classifier, other, reset_classes=True)
+    assert classifier.head.fc.bias[:2].tolist() == [2, 0]
+
+
 def test_reset_classes_does_not_hide_another_model(
     classifier: Classifier, imagenet_file: Weights
 ) -> None:

@@ -53,3 +53,33 @@ def test_of_another_name(tmp_path: Path) -> None:
     backbone = zoo.create_backbone("p2t_small")
     with pytest.raises(ZigguratError, match="holds the backbone pvt_v2_b0 .* expected p2t_small"):
         load_backbone(backbone, "p2t_small", saved("pvt_v2_b0", tmp_path))
+
+
+def test_of_a_plain_gpvit_into_one_with_an_adapter(tmp_path: Path) -> None:
+    """A classifier of ours starts a detector, as the published ImageNet file does."""
+    source = zoo.create_model("gpvit_l1", num_classes=3)
+    save_weights(source, tmp_path / "gpvit.safetensors")
+    backbone = zoo.create_backbone("gpvit_l1_adapter")
+    report = load_backbone(backbone, "gpvit_l1_adapter", tmp_path / "gpvit.safetensors")
+    loaded = backbone.state_dict()
+    for name, value in source.backbone.state_dict().items():
+        assert name.startswith("norms.") or torch.equal(loaded[name], value)
+    reasons = {name: reason for name, reason in report.ignored if name.startswith("backbone.")}
+    assert reasons.keys() == {"backbone.norms.11.weight", "backbone.norms.11.bias"}
+    absent = {name for name, _ in report.absent}
+    assert {"level_embed", "up.weight", "norms.4.weight"} <= absent
+    assert len(report.matched) + len(absent) == len(loaded)
+
+
+def test_of_one_with_an_adapter(tmp_path: Path) -> None:
+    name = "gpvit_l1_adapter"
+    source = zoo.create_model("mask_rcnn", backbone=name, num_classes=3, head_channels=16)
+    file = tmp_path / "detector.safetensors"
+    save_weights(source, file)
+    backbone = zoo.create_backbone(name)
+    report = load_backbone(backbone, name, file)
+    assert not report.absent
+    loaded = backbone.state_dict()
+    assert all(torch.equal(v, loaded[n]) for n, v in source.backbone.state_dict().items())
+    with pytest.raises(ZigguratError, match="holds the backbone gpvit_l1_adapter .* gpvit_l1;"):
+        load_backbone(zoo.create_backbone("gpvit_l1"), "gpvit_l1", file)

@@ -388,6 +388,29 @@ def test_load_into_another_system(weights: Path, detector: Detector) -> None:
         load_into(detector, weights, reset_classes=True)
 
 
+def test_load_into_another_backbone_of_the_same_shapes(weights: Path, detector: Detector) -> None:
+    save_weights(detector, weights)
+    _rewrite(weights, lambda values: values["identity"].update(backbone="resnet50_caffe"))
+    message = "holds the backbone resnet50_caffe of retinanet_resnet50_caffe, expected p2t_mini"
+    with pytest.raises(ZigguratError, match=message):
+        load_into(zoo.build(detector.identity), weights)
+
+
+def test_load_into_a_model_of_other_pixels(
+    weights: Path, detector: Detector, snapshot: Callable[[nn.Module], Any]
+) -> None:
+    save_weights(detector, weights)
+    other = zoo.build(detector.identity)
+    other.preprocessing = FitInside(channel_order="bgr")
+    before = snapshot(other)
+    with pytest.raises(ZigguratError, match=r"trained on RGB with mean .* gets BGR with mean"):
+        load_into(other, weights)
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+    other.preprocessing = FitInside(short_side=320, long_side=512)  # of other sizes
+    load_into(other, weights)
+    assert _equal(other, detector)
+
+
 @pytest.mark.parametrize(
     "preprocessing",
     [

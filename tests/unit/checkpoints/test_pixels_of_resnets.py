@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ziggurat import zoo
-from ziggurat.backbones.resnet import resnet50
-from ziggurat.checkpoints.official import load_official_backbone
+from ziggurat.backbones.resnet import ResNet, resnet50, resnet50_caffe
+from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.checkpoints.resnet import saw_levels
 from ziggurat.data.channels import normalize_levels
 from ziggurat.errors import ZigguratError
 from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitAligned, FitInside, Pixels
 from ziggurat.pretrained import create_backbone
+from ziggurat.zoo.backbones import RESNETS
 
 
 def photos() -> np.ndarray:
@@ -81,6 +82,40 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
     torch.save(first_layer(filters, IMAGENET_PIXELS), file)
     with pytest.raises(ZigguratError, match="was trained on normalised RGB, .* such as resnet50$"):
         create_backbone("resnet50_caffe", pretrained=file)
+
+
+def test_a_bare_resnet_refuses_files_of_the_other_kind() -> None:
+    torch.manual_seed(0)
+    filters = torch.randn(64, 3, 7, 7)
+    levels, normalised = first_layer(filters, CAFFE_PIXELS), first_layer(filters, IMAGENET_PIXELS)
+    with torch.device("meta"):
+        learning, of_caffe, fixed = resnet50(), resnet50_caffe(), resnet50(norm="frozen")
+    message = "given mapping was trained on BGR levels .* this ResNet is for .* normalised RGB"
+    with pytest.raises(ZigguratError, match=message):
+        load_official(learning, levels)
+    with pytest.raises(ZigguratError, match="was trained on normalised RGB, .* such as resnet50$"):
+        load_official(of_caffe, normalised)
+    # The right images, or a body for either kind: refused for what the file lacks only.
+    for body, weights in (
+        (learning, normalised),
+        (of_caffe, levels),
+        (fixed, levels),
+        (fixed, normalised),
+    ):
+        with pytest.raises(ZigguratError, match="entries are missing"):
+            load_official(body, weights)
+
+
+@pytest.mark.parametrize("name", [build.__name__ for build in RESNETS])
+def test_a_bare_resnet_and_its_name_say_the_same(name: str) -> None:
+    with torch.device("meta"):
+        backbone = zoo.create_backbone(name)
+    assert isinstance(backbone, ResNet)
+    wants_levels = zoo.pixels_of(name) == CAFFE_PIXELS
+    if name in ("resnet50", "resnet101_d8", "resnet50_caffe", "resnet152_caffe"):
+        assert backbone.sees_levels is wants_levels
+    else:
+        assert backbone.sees_levels in (None, wants_levels)
 
 
 def test_weights_of_caffe_are_loaded(tmp_path: Path) -> None:

@@ -118,10 +118,33 @@ def test_a_path_of_our_own_file(model: Model, tmp_path: Path) -> None:
 def test_other_classes_keep_fresh_weights_and_are_logged(
     model: Model, official: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, "ziggurat"):
-        other = ziggurat.create_model("p2t_mini", num_classes=7, pretrained=official)
-    assert same(model.backbone, other.backbone)
-    assert "made for other classes, ours keeps its initial values" in caplog.text
+    own = official.with_name("own.safetensors")
+    ziggurat.save_weights(model, own)
+    for path in (official, own):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ziggurat"):
+            other = ziggurat.create_model("p2t_mini", num_classes=7, pretrained=path)
+        assert same(model.backbone, other.backbone)
+        assert "made for other classes, ours keeps its initial values" in caplog.text
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "ziggurat"):
+            ziggurat.create_model("p2t_mini", num_classes=1000, pretrained=path)
+        assert not caplog.records
+
+
+def test_other_classes_are_a_mistake_where_none_were_asked_for(
+    official: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = tmp_path / "own.safetensors"
+    seven = zoo.create_model("p2t_mini", num_classes=7)
+    ziggurat.save_weights(seven, own)
+    with pytest.raises(ZigguratError, match="does not fit p2t_mini: .* if only the classes differ"):
+        ziggurat.create_model("p2t_mini", pretrained=own)
+    with pytest.raises(ZigguratError, match="with its number of classes; if only the classes"):
+        ziggurat.load_pretrained(seven, official)
+    report = ziggurat.load_pretrained(seven, official, reset_classes=True)
+    assert {name for name, _ in report.ignored} == {"head.weight", "head.bias"}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_report_of_a_model_that_exists(model: Model, official: Path) -> None:
