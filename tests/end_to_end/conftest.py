@@ -129,3 +129,23 @@ def label_folder(tmp_path: Path) -> Path:
             Image.fromarray(labels).save(root / "annotations" / split / f"{number}.png")
     (root / "classes.json").write_text(json.dumps({"classes": ["ground", *COLOURS]}))
     return root
+
+
+@pytest.fixture
+def mask_folder(tmp_path: Path, label_folder: Path) -> Path:
+    """The images of `label_folder` with a mask for each colour, and one for both together."""
+    root = tmp_path / "masks"
+    for split in ("train", "val"):
+        (root / "images" / split).mkdir(parents=True)
+        for file in sorted((label_folder / "images" / split).iterdir()):
+            (root / "images" / split / file.name).write_bytes(file.read_bytes())
+            labels = np.asarray(Image.open(label_folder / "annotations" / split / file.name))
+            masks = {"red": labels == 1, "blue": labels == 2, "thing": np.isin(labels, (1, 2))}
+            for name, mask in masks.items():
+                folder = root / "annotations" / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(mask).save(folder / file.name)
+    palette = [[255, 0, 0], [0, 0, 255], [9, 99, 9]]
+    classes = {"classes": ["red", "blue", "thing"], "palette": palette}
+    (root / "classes.json").write_text(json.dumps(classes))
+    return root

@@ -249,6 +249,21 @@ def test_lr_is_said_to_follow_the_batch(
     assert said.count(limit) == 1
 
 
+def test_steps_are_scaled_alike_when_a_run_goes_on(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    words = ["--schedule.scale_steps=true", "--optimizer.reference_batch=8", "--optimizer.lr=1e-3"]
+    assert train_classifier(run, *words, "--trainer.max_epochs=null", "--trainer.max_steps=1") == 0
+    line = "trainer.max_steps 1, meant for 8 images a step, become trainer.max_steps 2"
+    assert line in capsys.readouterr().out
+    assert json.loads((run / "metrics.json").read_text())["last"]["step"] == 2
+    assert main(["train", "--output", str(run), "--resume", "--trainer.max_steps=2"]) == 0
+    line = "trainer.max_steps 2, meant for 8 images a step, become trainer.max_steps 4"
+    assert line in capsys.readouterr().out
+    assert json.loads((run / "metrics.json").read_text())["last"]["step"] == 4
+
+
 def test_more_batches_a_step_than_an_epoch_has(tmp_path: Path, train_classifier: Train) -> None:
     # Three batches an epoch. A step of gradient descent, unlike Adam's, is as long as they are.
     words = ("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=10")

@@ -56,8 +56,21 @@ RUNS = {
         *("--data.long_side=96", "--data.crop=[64,64]", "--data.workers=0"),
         *("--trainer.val_every_epochs=2",),
     ],
+    "keypoint_detection": [
+        *("keypoint_rcnn_p2t_tiny_from_scratch", "--data.root={coco_folder}"),
+        *("--data.short_side=72", "--data.long_side=96", "--model.head_channels=16"),
+        *("--model.train_regions=32", "--data.workers=0", "--trainer.val_every_epochs=1"),
+        "--trainer.max_epochs=2",
+    ],
+    "overlapping_masks": [
+        *("segformer_pvt_v2_b0_from_scratch", "--model.backbone=p2t_tiny"),
+        *("--data.root={mask_folder}", "--model.head_channels=16", "--data.short_side=64"),
+        *("--data.long_side=96", "--data.crop=[64,64]", "--data.workers=1"),
+        *("--trainer.val_every_epochs=2", "--trainer.max_epochs=2"),
+    ],
 }
-KILLS_PER_TASK = 5
+KILLS = {task: 5 for task in RUNS} | {"keypoint_detection": 2, "overlapping_masks": 2}
+"""Of each kind of run: two are like another one, but for what they learn from."""
 CLOCKS = ("train/images_per_second", "train/seconds")
 """Columns that no two runs have in common."""
 
@@ -160,7 +173,7 @@ def test_killed_at_random_moments(
     seconds = float((tmp_path / "duration").read_text())
     draw = random.Random(task)
     lines: list[str] = []
-    while len(lines) < KILLS_PER_TASK:
+    while len(lines) < KILLS[task]:
         killed = tmp_path / f"killed_{len(lines)}"
         often = draw.choice([1e-6, 1e-2])  # after every step, or now and then
         parts = [*words, f"--output={killed}", f"--trainer.save_every_minutes={often}"]
@@ -216,9 +229,11 @@ def test_a_disk_that_is_full(
 
 def command_of(task: str, request: pytest.FixtureRequest) -> list[str]:
     recipe, *words = RUNS[task]
-    folder = {"classification": "image_folder", "semantic_segmentation": "label_folder"}.get(
-        task, "coco_folder"
-    )
+    folder = {
+        "classification": "image_folder",
+        "semantic_segmentation": "label_folder",
+        "overlapping_masks": "mask_folder",
+    }.get(task, "coco_folder")
     root = request.getfixturevalue(folder)
     return [recipe, *COMMON, *(word.format_map({folder: root}) for word in words)]
 

@@ -9,6 +9,7 @@ import pytest
 from ziggurat import zoo
 from ziggurat.checkpoints.native import load_weights, save_weights
 from ziggurat.cli.main import main
+from ziggurat.necks import fpt
 
 Train = Callable[..., int]
 
@@ -158,3 +159,21 @@ def test_training_warns_of_nothing(tmp_path: Path, train_classifier: Train) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert train_classifier(tmp_path / "run", "--trainer.max_steps=1") == 0
+
+
+def test_a_largest_batch_without_memory_for_it(
+    coco_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(fpt, "available_bytes", lambda _: 2**20)
+    words = [f"--data.root={coco_folder}", "--data.workers=0", "--trainer.accelerator=cpu"]
+    words += ["--model.name=retinanet", "--model.backbone=p2t_tiny", "--model.neck=fpt"]
+    output = tmp_path / "run"
+    assert main(["train", "retinanet_p2t_tiny_1x_coco", "--output", str(output), *words]) == 1
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(f"ziggurat: error: a step of the run in {output} does not fit into")
+    assert "(the Feature Pyramid Transformer needs about " in error and "\n" not in error
+    assert "nothing was saved yet; begin anew with a lower data.batch_size" in error
+    assert not (output / "run.yaml").exists()

@@ -31,12 +31,17 @@ class LossConfig:
     boundary_width: int = 5
     """Side of the square in which two contours count as near each other, in pixels, odd; for
     loss.boundary."""
+    auxiliary: float | None = None
+    """Weight of the cross entropy of an auxiliary head, as UPerNet has one; null for the published
+    0.4, 0 leaves the head out of the training."""
 
     def __post_init__(self) -> None:
         weights = {name: getattr(self, name) for name in ("pixels", "dice", "lovasz", "boundary")}
         for name, weight in weights.items():
             require(weight >= 0, f"loss.{name}", weight, "at least 0")
         require(any(weights.values()), "loss.pixels", self.pixels, "above 0 where no other loss is")
+        auxiliary = self.auxiliary
+        require(auxiliary is None or auxiliary >= 0, "loss.auxiliary", auxiliary, "at least 0")
         require_fractions("loss", hard_share=self.hard_share)
         below = self.hard_below
         require(below is None or 0 < below <= 1, "loss.hard_below", below, "above 0, at most 1")

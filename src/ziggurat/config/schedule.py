@@ -41,6 +41,9 @@ class ScheduleConfig:
     update: Literal["step", "epoch", "epoch_end"] = "step"
     """Whether it changes every step, or once an epoch: to the value of the epoch before, or to that
     of the epoch's end."""
+    scale_steps: bool = False
+    """Whether trainer.max_steps, trainer.val_every_steps and milestone_steps are meant for
+    optimizer.reference_batch images a step, and multiplied so that as many images are seen."""
     follow_clock: bool = False
     """Whether it hurries on where steps are too slow for trainer.max_minutes, so that a run that is
     stopped by that limit has seen its end, too; such a run cannot be repeated bit by bit."""

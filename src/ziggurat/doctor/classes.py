@@ -1,10 +1,5 @@
 """Classes: those of the data against those of the model and of the weights it starts from."""
 
-from pathlib import Path
-
-from ziggurat.checkpoints.description import Description
-from ziggurat.checkpoints.native import METADATA_KEY, is_native
-from ziggurat.checkpoints.tensor_file import read_metadata
 from ziggurat.data.findings import some
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
@@ -27,7 +22,7 @@ def check_classes(subject: Subject, clock: Clock) -> list[Finding]:
                 "leave model.num_classes out, which takes the number of the data",
             )
         ]
-    description = described_weights(subject)
+    description = subject.description
     if description is None or subject.config.model.reset_classes:
         return [Finding(CHECK, "ok", evidence)]
     of_weights = description.classes
@@ -49,11 +44,3 @@ def check_classes(subject: Subject, clock: Clock) -> list[Finding]:
             "set model.reset_classes true, unless the classes mean the same under other names",
         )
     ]
-
-
-def described_weights(subject: Subject) -> Description | None:
-    """Return what the file of the whole model says of itself; None where it is not one of ours."""
-    weights = subject.config.model.weights
-    if weights is None or not is_native(Path(weights)):
-        return None
-    return Description.from_json(read_metadata(Path(weights))[METADATA_KEY], weights)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from ziggurat.data.findings import some
-from ziggurat.doctor.classes import described_weights
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
@@ -45,7 +44,7 @@ def check_colours(subject: Subject, clock: Clock) -> list[Finding]:
 
 
 def _preprocessing(subject: Subject) -> list[Finding]:
-    description = described_weights(subject)
+    description = subject.description
     if description is None:
         return []
     theirs, ours = description.preprocessing, subject.data.preprocessing
@@ -94,9 +93,10 @@ def _channel_order(subject: Subject, batches: list[Batch], clock: Clock) -> list
     weights = subject.config.model.weights
     if weights is None or subject.config.model.reset_classes:
         return []
-    description = described_weights(subject)
+    description = subject.description
     if description is not None and set(description.classes) != set(subject.data.classes):
         return []
+    subject = replace(subject, distillation=None)  # a teacher may like another order
     before = after = 0.0
     for number, batch in enumerate(batches):
         clock.require(f"{number} images tried with red and blue exchanged")
@@ -122,8 +122,8 @@ def _channel_order(subject: Subject, batches: list[Batch], clock: Clock) -> list
 @torch.no_grad()
 def _loss(subject: Subject, batch: Batch) -> float:
     subject.model.eval()
-    losses = compute_losses(subject.model, batch, "32", subject.device)
-    subject.model.train()
+    losses = compute_losses(subject, batch, "32")
+    subject.train()
     return float(total_loss(losses))
 
 

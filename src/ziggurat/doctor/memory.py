@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 OPTIMIZER_COPIES = {"adamw": 2, "sgd": 1}
 """Values that the optimizer keeps for each weight."""
@@ -22,11 +22,12 @@ class StepMemory:
 
 
 @contextmanager
-def step_memory(device: torch.device) -> Iterator[StepMemory]:
+def step_memory(device: torch.device, model: nn.Module) -> Iterator[StepMemory]:
     """Measure a step that runs in the block.
 
     Args:
         device: Where it computes.
+        model: What computes; its own values are there anyway and are not counted.
 
     Yields:
         What is known when the block ends.
@@ -39,12 +40,12 @@ def step_memory(device: torch.device) -> Iterator[StepMemory]:
         yield memory
         memory.bytes = torch.cuda.max_memory_allocated(device) - before
         return
+    own = {value.untyped_storage().data_ptr() for value in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
-        # A parameter is there anyway; views share the memory that they look at.
-        if not isinstance(tensor, torch.nn.Parameter):
-            storage = tensor.untyped_storage()
+        storage = tensor.untyped_storage()  # views share the memory that they look at
+        if storage.data_ptr() not in own:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 

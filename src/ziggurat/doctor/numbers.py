@@ -5,9 +5,10 @@ import torch
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
-from ziggurat.doctor.step import training_step
+from ziggurat.doctor.step import compute_losses, training_step
 from ziggurat.doctor.subject import Subject
-from ziggurat.engine.nonfinite import first_nonfinite
+from ziggurat.engine.nonfinite import NonFinite, first_nonfinite
+from ziggurat.types import Batch
 
 CHECK = "finite numbers"
 NUM_IMAGES = 2
@@ -24,7 +25,7 @@ def check_numbers(subject: Subject, clock: Clock) -> list[Finding]:
     for precision in precisions:
         clock.require(f"{len(losses)} of {len(precisions)} precisions tried")
         with first_nonfinite(subject.model) as watch:
-            loss = training_step(subject.model, batch, precision, subject.device)
+            loss = training_step(subject, batch, precision)
         bad = [
             name
             for name, parameter in subject.model.named_parameters()
@@ -32,7 +33,8 @@ def check_numbers(subject: Subject, clock: Clock) -> list[Finding]:
         ]
         subject.model.zero_grad(set_to_none=True)
         if bad or not bool(torch.isfinite(loss)):
-            where = str(watch.found) if watch.found else "in the loss"
+            found = _first_in_forward(subject, batch, precision) or watch.found
+            where = str(found) if found else "in the loss"
             gradients = f", {len(bad)} gradients are not finite" if bad else ""
             return [
                 Finding(
@@ -40,11 +42,22 @@ def check_numbers(subject: Subject, clock: Clock) -> list[Finding]:
                     "error",
                     f"in precision {precision} the loss is {float(loss):.3g}{gradients}; the first "
                     f"such number is {where}",
-                    _advice(str(precision), watch.found is not None),
+                    _advice(str(precision), found is not None),
                 )
             ]
         losses.append(f"{float(loss):.3g} in {precision}")
     return [Finding(CHECK, "ok", f"loss and gradients of a step; loss {' and '.join(losses)}")]
+
+
+@torch.no_grad()
+def _first_in_forward(subject: Subject, batch: Batch, precision: str) -> NonFinite | None:
+    """Look at a forward pass in which nothing learns: modules are computed one by one there.
+
+    In training the kernel of the CPU computes several of them as one.
+    """
+    with first_nonfinite(subject.model) as watch:
+        compute_losses(subject, batch, precision)
+    return watch.found
 
 
 def _advice(precision: str, is_in_model: bool) -> str:

@@ -84,7 +84,9 @@ def _compute(subject: Subject, clock: Clock) -> tuple[_Measured, float]:
     """Return the largest step that was measured, and how many times as large one of the run is."""
     side, batch_size = training_side(subject), subject.config.data.batch_size
     small = min(side, FIRST_SIDE)
-    fewest = min(2, batch_size)  # one image has no batch statistics
+    # One image has no batch statistics; devices that put theirs together have, at one image each.
+    is_synced = subject.config.trainer.sync_batch_norm and subject.world_size > 1
+    fewest = 2 if is_synced else min(2, batch_size)
     _step(subject, fewest, small)  # warms up
     clock.require(f"{plural(fewest, 'image')} of {small} pixels tried")
     largest = first = _step(subject, fewest, small)
@@ -95,7 +97,7 @@ def _compute(subject: Subject, clock: Clock) -> tuple[_Measured, float]:
         times = pixels / largest.pixels
         fits = free is None or largest.bytes * times < TIGHT * free / 2
         if times > 1 and fits and largest.seconds * times < clock.left / 2:
-            largest = _step(subject, count, side)
+            largest = _step(subject, max(count, fewest), side)
             times = count / largest.images  # a small data set repeats images to fill a batch
     return largest, times
 
@@ -106,10 +108,10 @@ def _step(subject: Subject, count: int, side: int) -> _Measured:
     precision = subject.config.trainer.precision
     is_warm = device.type != "cpu"
     if is_warm:  # the first step of a size chooses its kernels, and takes memory for gradients
-        training_step(subject.model, batch, precision, device)
-    with step_memory(device) as memory:
+        training_step(subject, batch, precision)
+    with step_memory(device, subject.model) as memory:
         begin = time.monotonic()
-        training_step(subject.model, batch, precision, device, adds_up=is_warm)
+        training_step(subject, batch, precision, adds_up=is_warm)
         if is_warm:
             torch.accelerator.synchronize(device)
         seconds = time.monotonic() - begin
@@ -121,10 +123,7 @@ def _step(subject: Subject, count: int, side: int) -> _Measured:
 def _memory(subject: Subject, activations: float, size: str) -> Finding:
     check = "memory"
     config = subject.config
-    weights = sum(parameter.numel() for parameter in subject.model.parameters())
-    copies = OPTIMIZER_COPIES[config.optimizer.kind] + 1  # and the gradients
-    copies += config.trainer.ema_decay is not None
-    fixed = 4 * weights * copies
+    fixed = _fixed_bytes(subject)
     free = available_bytes(subject.device)
     evidence = f"a step takes about {_gigabytes(fixed + activations)} beside the model ({size})"
     if free is None:
@@ -144,6 +143,16 @@ def _memory(subject: Subject, activations: float, size: str) -> Finding:
             f"{config.trainer.accumulate * times}, which keeps the images of a step"
         )
     return Finding(check, "error" if used > FULL else "warning", evidence, fix)
+
+
+def _fixed_bytes(subject: Subject) -> float:
+    """Return the bytes beside the model that a device keeps from step to step."""
+    trainer, weights = subject.config.trainer, [*subject.model.parameters()]
+    copies = OPTIMIZER_COPIES[subject.config.optimizer.kind] + 1  # and the gradients
+    fixed = 4.0 * copies * sum(weight.numel() for weight in weights if weight.requires_grad)
+    if trainer.ema_decay is not None:
+        fixed += 4 * sum(weight.numel() for weight in weights)
+    return fixed / subject.world_size if trainer.strategy == "fsdp" else fixed
 
 
 def _largest_part(config: TrainConfig, most: int) -> int | None:

@@ -5,16 +5,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from ziggurat.checkpoints.description import Description
+from ziggurat.checkpoints.matching import LoadReport
+from ziggurat.checkpoints.native import METADATA_KEY, is_native
+from ziggurat.checkpoints.tensor_file import read_metadata
 from ziggurat.config.files import list_recipes, load_run, recipe_path
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.sampling import SeededBatchSampler
 from ziggurat.engine.data import RunData, build_data, training_loader
-from ziggurat.engine.model import build_model
-from ziggurat.engine.processes import check_device, devices_and_nodes
+from ziggurat.engine.distillation import Distillation, build_distillation
+from ziggurat.engine.length import with_scaled_steps
+from ziggurat.engine.model import build_model, prepare_model, start_from_weights
+from ziggurat.engine.processes import check_device, check_sharded, devices_and_nodes
 from ziggurat.engine.schedule import Schedule, build_schedule
 from ziggurat.inference.forward import choose_device
 from ziggurat.inference.recipes import published_weights
+from ziggurat.pretrained import find_weights, source_of
 from ziggurat.zoo import Model
 
 
@@ -23,10 +31,16 @@ class Subject:
     """A run and all that it is made of.
 
     Attributes:
-        config: The run.
+        config: The run, with its steps scaled where it asks for that.
         data: Its data.
-        model: Its model, on the device, with the weights it starts from.
+        model: Its model, on the device, with the weights it starts from, as it is trained.
+        frozen: Parts of the model that do not learn and stay in evaluation mode.
+        distillation: What the model learns from a teacher, on the device, or None.
         fresh: The same model without weights, on the device; None where the run has no weights.
+        absent: Entries of the model that its weights are not meant to fill, such as what a detector
+            adds to the backbone of a classifier.
+        description: What the file of `model.weights` says of itself; None where there is none, or
+            it is not one of ours.
         device: Where it computes.
         world_size: Number of processes that train together.
         batches: Which images make which batch.
@@ -39,7 +53,11 @@ class Subject:
     config: TrainConfig
     data: RunData
     model: Model
+    frozen: tuple[nn.Module, ...]
+    distillation: Distillation | None
     fresh: Model | None
+    absent: frozenset[str]
+    description: Description | None
     device: torch.device
     world_size: int
     batches: SeededBatchSampler
@@ -59,6 +77,12 @@ class Subject:
         """File that the recipe's published run starts from; None where it starts anew."""
         return None if self.recipe is None else published_weights(self.recipe)
 
+    def train(self) -> None:
+        """Let the model learn, all but the parts that do not."""
+        self.model.train()
+        for part in self.frozen:
+            part.eval()
+
 
 def open_run(config: TrainConfig, source: str | Path) -> Subject:
     """Open data and model, with the errors that training would raise.
@@ -72,25 +96,38 @@ def open_run(config: TrainConfig, source: str | Path) -> Subject:
     there = torch.cuda.device_count() if device.type == "cuda" else 1
     world_size = (devices or there) * nodes
     check_device(config.trainer, device.type, world_size)
+    if config.trainer.strategy == "fsdp":
+        check_sharded(config, is_alone=world_size == 1)
     data = build_data(config)
+    recipe = find_recipe(config, source)
+    config = with_scaled_steps(config, data, world_size)
     batches = _batches(config, data, world_size)
     accumulate = min(config.trainer.accumulate, len(batches))
     schedule = build_schedule(config, len(batches))
-    model = _build(config, data, device, use_weights=True)
-    has_weights = config.model.weights or config.model.backbone_weights
-    fresh = _build(config, data, device, use_weights=False) if has_weights else None
-    return Subject(
+    model = _build(config, data)
+    report = start_from_weights(model, config, _say_nothing)
+    frozen = prepare_model(model, config, _say_nothing)
+    distillation = build_distillation(config, model, _say_nothing)
+    if distillation is not None:
+        distillation.to(device)
+    subject = Subject(
         config,
         data,
-        model,
-        fresh,
-        device,
-        world_size,
+        model.to(device),
+        tuple(frozen),
+        distillation,
+        fresh=None if report is None else _build(config, data).to(device),
+        absent=frozenset() if report is None else _absent(config, report),
+        description=_describe_weights(config, model),
+        device=device,
+        world_size=world_size,
         batches=batches,
         images_per_step=config.data.batch_size * world_size * accumulate,
         schedule=schedule,
-        recipe=find_recipe(config, source),
+        recipe=recipe,
     )
+    subject.train()
+    return subject
 
 
 def find_recipe(config: TrainConfig, source: str | Path) -> str | None:
@@ -130,10 +167,24 @@ def _batches(config: TrainConfig, data: RunData, world_size: int) -> SeededBatch
     return training_loader(data, config, rank=0, world_size=world_size).batches
 
 
-def _build(config: TrainConfig, data: RunData, device: torch.device, *, use_weights: bool) -> Model:
+def _build(config: TrainConfig, data: RunData) -> Model:
     torch.manual_seed(config.trainer.seed)  # both models begin with the same values
-    return build_model(config, data, _say_nothing, use_weights=use_weights).to(device)
+    return build_model(config, data, _say_nothing, use_weights=False)
+
+
+def _absent(config: TrainConfig, report: LoadReport) -> frozenset[str]:
+    prefix = "" if config.model.backbone_weights is None else "backbone."
+    return frozenset(prefix + name for name, _ in report.absent)
+
+
+def _describe_weights(config: TrainConfig, model: Model) -> Description | None:
+    if config.model.weights is None:
+        return None
+    path = find_weights(model.identity.name, source_of(config.model.weights))
+    if not is_native(path):
+        return None
+    return Description.from_json(read_metadata(path)[METADATA_KEY], str(path))
 
 
 def _say_nothing(line: str) -> None:
-    """Take a line about weights, which a check looks at itself."""
+    """Take a line that training says at its beginning; the checks say what there is to say."""

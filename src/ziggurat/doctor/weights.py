@@ -14,7 +14,7 @@ from ziggurat.zoo import Model
 
 CHECK = "pretrained weights"
 LEAST_FILLED = 0.9
-"""Share of a backbone's entries that a file fills at least; a few belong to one task only."""
+"""Share of a backbone's entries that a file fills at least, of those that it is meant to fill."""
 LEAST_MOVED = 0.1
 """Training moves nearly all biases and scales away from the constants they start at."""
 NUM_IMAGES = 4
@@ -30,7 +30,7 @@ def check_weights(subject: Subject, clock: Clock) -> list[Finding]:
     filled: dict[str, list[bool]] = defaultdict(list)
     moved = []
     for name, value in loaded.items():
-        if not value.is_floating_point():
+        if name in subject.absent or not value.is_floating_point():
             continue
         is_filled = not torch.equal(value, initial[name])
         filled[name.partition(".")[0]].append(is_filled)
@@ -85,6 +85,7 @@ def _compare_features(subject: Subject, fresh: Model, evidence: str) -> Finding:
     batch = plain_batch(subject, some_indices(subject, NUM_IMAGES), side)
     images = batch.images.to(subject.device)
     ours, initial = (_features(model, images) for model in (subject.model, fresh))
+    subject.train()
     if not bool(torch.isfinite(ours).all()):
         return Finding(
             CHECK,
@@ -111,11 +112,7 @@ def _is_constant(value: Tensor) -> bool:
 @torch.no_grad()
 def _features(model: Model, images: Tensor) -> Tensor:
     """Return the mean of the coarsest map of each image."""
-    was_training = model.training
-    model.eval()
-    features = model.backbone(images)[-1].float().mean(dim=(2, 3))
-    model.train(was_training)
-    return features
+    return model.eval().backbone(images)[-1].float().mean(dim=(2, 3))
 
 
 def _likeness(features: Tensor) -> float:

@@ -31,7 +31,7 @@ from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
 from ziggurat.types import Batch, Task
-from ziggurat.zoo import pixels_of
+from ziggurat.zoo import combination_of, pixels_of
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def build_data(config: TrainConfig) -> RunData:
 
 def _pixels(model: ModelConfig) -> Pixels:
     """Return the numbers that the weights of the model's backbone want images in."""
-    card = MODELS.get(model.name)
-    backbone = model.backbone if card is None else card.backbone
+    named = MODELS.get(model.name) or combination_of(model.name)
+    backbone = model.backbone if named is None else named.backbone
     # A name that is missing or unknown is refused where the model is built.
     return pixels_of(backbone or "")
 

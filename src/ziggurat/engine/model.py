@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.checkpoints.matching import LoadReport
 from ziggurat.checkpoints.native import is_native, load_into
 from ziggurat.checkpoints.official import load_official
 from ziggurat.config.loss import LossConfig
@@ -27,6 +28,7 @@ from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.necks.fpt import find_transformer
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
 from ziggurat.pretrained import (
     find_weights,
@@ -93,7 +95,7 @@ def build_model(
         model.training_loss = _training_loss(config.loss, data)
         model.training_loss.check(num_classes, overlapping=data.overlapping)
     if use_weights:
-        _load(model, config, say)
+        start_from_weights(model, config, say)
     return model.to(memory_format=torch.channels_last).train()
 
 
@@ -114,10 +116,7 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
     if config.model.train_regions is not None:
         limit_regions(model, config.model.train_regions)
     if config.trainer.checkpoint_activations:
-        if isinstance(model.backbone, TimmBackbone):
-            model.backbone.set_grad_checkpointing()
-        else:
-            set_checkpointing(model, True)
+        _compute_again(model, say)
     if config.trainer.use_kernel and _can_use_kernel(config):
         try:
             use_training_kernel(model)
@@ -127,6 +126,25 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
                 "(trainer.use_kernel=false does without it, too)"
             )
     return _freeze(model, config, say)
+
+
+def _compute_again(model: Model, say: Callable[[str], None]) -> None:
+    """Let blocks be computed again for their gradients, wherever a model has any."""
+    if not isinstance(model.backbone, TimmBackbone):
+        set_checkpointing(model, True)
+        return
+    transformer = find_transformer(model)
+    if transformer is None:
+        model.backbone.set_grad_checkpointing()
+        return
+    set_checkpointing(transformer, True)
+    try:
+        model.backbone.set_grad_checkpointing()
+    except ZigguratError:
+        say(
+            "trainer.checkpoint_activations holds for the Feature Pyramid Transformer alone: "
+            f"{model.identity.backbone} has no gradient checkpointing"
+        )
 
 
 def _freeze(model: Model, config: TrainConfig, say: Callable[[str], None]) -> list[nn.Module]:
@@ -188,13 +206,25 @@ def _training_loss(config: LossConfig, data: RunData) -> SegmentationLoss:
     return SegmentationLoss(**options)
 
 
-def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None:
+def start_from_weights(
+    model: Model, config: TrainConfig, say: Callable[[str], None]
+) -> LoadReport | None:
+    """Load the weights that a run starts from, into the model or into its backbone.
+
+    Args:
+        model: Receives the weights.
+        config: The run.
+        say: Is told what was loaded.
+
+    Returns:
+        What became of every entry, those of `model.backbone_weights` by their names in the
+        backbone; None where the run starts anew.
+    """
     wanted = config.model
     if wanted.backbone_weights is not None:
         name, source = model.identity.backbone, source_of(wanted.backbone_weights)
         report = load_pretrained_backbone(model.backbone, name, source, use_ema=wanted.use_ema)
-        say(report.summary())
-    if wanted.weights is not None:
+    elif wanted.weights is not None:
         path = find_weights(model.identity.name, source_of(wanted.weights))
         if is_native(path):
             refuse_average(path, wanted.use_ema)
@@ -203,4 +233,7 @@ def _load(model: Model, config: TrainConfig, say: Callable[[str], None]) -> None
             report = load_official(
                 model, path, reset_classes=wanted.reset_classes, use_ema=wanted.use_ema
             )
-        say(report.summary())
+    else:
+        return None
+    say(report.summary())
+    return report

@@ -26,14 +26,11 @@ from ziggurat.engine.optimizer import build_optimizer, scaled_lr
 from ziggurat.engine.same_data import DATA, describe_data
 from ziggurat.engine.schedule import Schedule, build_schedule
 from ziggurat.engine.sharded import FullySharded
-from ziggurat.errors import ZigguratError
+from ziggurat.engine.single_values import explain_single_values
 from ziggurat.losses.total import total_loss
 from ziggurat.ops.processes import mean_over_processes
 from ziggurat.types import Batch
 from ziggurat.zoo import Model
-
-ONE_VALUE = "Expected more than 1 value per channel when training"
-"""How torch begins to speak of a batch norm that sees a single pixel of a single image."""
 
 
 class TrainingModule(LightningModule):
@@ -203,7 +200,8 @@ class TrainingModule(LightningModule):
             # Each device draws its own, as officially.
             number = self._position(batch_idx) * self.trainer.world_size + self.global_rank
             batch = self.mixing(batch, number)
-        raw = self._forward(batch)
+        with explain_single_values(self.model, len(batch.images)):
+            raw = self.forward_pass(batch.images, batch.image_sizes)
         loss: Callable[..., dict[str, Tensor]] = self.model.loss  # each has its kind of targets
         losses = loss(raw, batch.targets, batch.image_sizes)
         if self.distillation is not None:
@@ -217,26 +215,6 @@ class TrainingModule(LightningModule):
             self._seed(batch_idx)
             self._refuse(dict(zip(names, own.tolist(), strict=True)), batch)
         return total
-
-    def _forward(self, batch: Batch) -> Any:  # noqa: ANN401  each model has its own
-        """Return the raw output of the model.
-
-        Raises:
-            ZigguratError: If a batch norm has one value of a channel only, of which there is no
-                deviation.
-            ValueError: If the model fails in any other way.
-        """
-        try:
-            return self.forward_pass(batch.images, batch.image_sizes)
-        except ValueError as error:
-            if not str(error).startswith(ONE_VALUE):
-                raise
-            raise ZigguratError(
-                f"data.batch_size must be at least 2 for {self.model.identity.name}, got "
-                f"{len(batch.images)} image a device: its batch norms see a map of 1 x 1 and need "
-                "a second value; with one image a device on several GPUs set "
-                "trainer.sync_batch_norm=true"
-            ) from error
 
     def _seed(self, batch_idx: int) -> None:
         seed = (self.config.trainer.seed, self._position(batch_idx), self.global_rank)

@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Mapping
+from typing import get_args
 
 import torch
 
-from ziggurat.config.tree import TrainerConfig
+from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.errors import ZigguratError
+from ziggurat.types import DetectorTask
 
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 """What launchers call the number of a process or of its machine."""
@@ -99,6 +101,32 @@ def check_device(config: TrainerConfig, device: str, world_size: int) -> None:
             f"trainer.sync_batch_norm must be false for several processes on a {device}, got "
             "true; only GPUs can take the images of all devices together"
         )
+
+
+def check_sharded(config: TrainConfig, *, is_alone: bool) -> None:
+    """Raise unless a run can be sharded.
+
+    Args:
+        config: The run.
+        is_alone: Whether it has one device.
+
+    Raises:
+        ZigguratError: If it is alone, or of a kind that cannot.
+    """
+    wanted = config.trainer
+    reasons = {
+        "a single device": is_alone,
+        # Its unused parameters differ by device, and all devices add up gradients together.
+        "a detector": config.task in get_args(DetectorTask),
+        "trainer.ema_decay": wanted.ema_decay is not None,
+        "trainer.sync_batch_norm": wanted.sync_batch_norm,
+        "trainer.precision fp16": wanted.precision == "fp16",
+        # What is compiled does not put the parts of the whole model's parameters together.
+        "trainer.compile": wanted.compile,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise ZigguratError(f"trainer.strategy must be auto or ddp with {reason}, got 'fsdp'")
 
 
 def _launched_by(environment: Mapping[str, str]) -> tuple[str, int, int, str] | None:

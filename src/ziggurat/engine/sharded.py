@@ -5,7 +5,7 @@ The checkpoint and the weight files are whole all the same: one process writes t
 
 import copy
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
@@ -18,36 +18,7 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.fsdp import FullyShardedDataParallel, OptimStateKeyType, fully_shard
 from torch.nn import ModuleList
 
-from ziggurat.config.tree import TrainConfig
-from ziggurat.errors import ZigguratError
-from ziggurat.types import DetectorTask
 from ziggurat.zoo import Model
-
-
-def check_sharded(config: TrainConfig, *, is_alone: bool) -> None:
-    """Raise unless a run can be sharded.
-
-    Args:
-        config: The run.
-        is_alone: Whether it has one device.
-
-    Raises:
-        ZigguratError: If it is alone, or of a kind that cannot.
-    """
-    wanted = config.trainer
-    reasons = {
-        "a single device": is_alone,
-        # Its unused parameters differ by device, and all devices add up gradients together.
-        "a detector": config.task in get_args(DetectorTask),
-        "trainer.ema_decay": wanted.ema_decay is not None,
-        "trainer.sync_batch_norm": wanted.sync_batch_norm,
-        "trainer.precision fp16": wanted.precision == "fp16",
-        # What is compiled does not put the parts of the whole model's parameters together.
-        "trainer.compile": wanted.compile,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise ZigguratError(f"trainer.strategy must be auto or ddp with {reason}, got 'fsdp'")
 
 
 class FullySharded(ModelParallelStrategy):

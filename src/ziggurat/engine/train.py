@@ -36,7 +36,13 @@ from ziggurat.engine.endings import (
 )
 from ziggurat.engine.interrupts import Interrupted, SignalWatch
 from ziggurat.engine.labelled_share import check_labelled, notes_of_labels
-from ziggurat.engine.length import as_many_images, unreached_limit
+from ziggurat.engine.largest_batch import check_largest_batches
+from ziggurat.engine.length import (
+    as_many_images,
+    unreached_limit,
+    what_was_scaled,
+    with_scaled_steps,
+)
 from ziggurat.engine.logs import CsvLog, tensorboard_log
 from ziggurat.engine.memory import keep_memory
 from ziggurat.engine.model import build_model, prepare_model
@@ -45,13 +51,14 @@ from ziggurat.engine.output import RunFolder, with_absolute_paths
 from ziggurat.engine.precision import faster_precision, products_in
 from ziggurat.engine.processes import (
     check_device,
+    check_sharded,
     devices_and_nodes,
     is_first_process,
     may_hang_when_begun_again,
 )
 from ziggurat.engine.progress import Progress
 from ziggurat.engine.same_data import DATA, check_same_data
-from ziggurat.engine.sharded import FullySharded, WholeModel, check_sharded
+from ziggurat.engine.sharded import FullySharded, WholeModel
 from ziggurat.engine.slurm import cluster_environment, requeue
 from ziggurat.engine.validation import Validation, in_words
 from ziggurat.errors import ZigguratError
@@ -196,6 +203,8 @@ class _Run:
             self.epochs_before = checkpoint["epoch"]
             if DATA in checkpoint:  # those of earlier versions do not say it
                 check_same_data(checkpoint[DATA], data, folder.path, config.data.root)
+        self.as_given = config
+        config = self.config = with_scaled_steps(config, data, _num_processes(config.trainer))
         model = build_model(config, data, say, use_weights=start is None)
         ledger = BadFileLedger(
             config.data.max_bad_files,
@@ -219,6 +228,7 @@ class _Run:
             resume=start is not None,
         )
         self.trainer = self._build_trainer(config.trainer)
+        check_largest_batches(model, config, data.divisor, self.trainer.strategy.root_device)
         self._introduce(data, model)
 
     def fit(self) -> RunResult:
@@ -272,7 +282,7 @@ class _Run:
         environment = cluster_environment()
         if environment is not None:
             plugins.append(environment)
-        strategy = _strategy(self.config, devices, nodes)
+        strategy = _strategy(self.config)
         epochs = wanted.max_epochs
         if epochs is not None:  # a run that has done more shall end at once
             epochs = max(epochs, self.epochs_before)
@@ -310,11 +320,12 @@ class _Run:
         self.folder.path.mkdir(parents=True, exist_ok=True)
         for path in (self.folder.path, self.folder.checkpoints):
             remove_leftovers(path)
-        self.folder.write_run(self.config)
+        self.folder.write_run(self.as_given)
         schedule, images = self.module.schedule, self.module.images_per_step
         has_own_length = self.start is not None or "trainer.max_steps" in self.given
         notes = (
             self.module.describe_lr(),
+            what_was_scaled(self.as_given, self.config),
             as_many_images(self.config, images) if self.is_recipe and not has_own_length else None,
             unreached_limit(self.config.trainer, schedule.steps_per_epoch, self.given),
             schedule.shortening,
@@ -344,16 +355,22 @@ class _Run:
             self.say(faster)
 
 
-def _strategy(config: TrainConfig, devices: int | None, nodes: int) -> Strategy | str:
+def _num_processes(wanted: TrainerConfig) -> int:
+    """Return how many processes train together, before there is a trainer."""
+    devices, nodes = devices_and_nodes(wanted)
+    on_gpus = wanted.accelerator in ("auto", "cuda")
+    here = devices or (torch.cuda.device_count() if on_gpus else 1)
+    return max(here, 1) * nodes
+
+
+def _strategy(config: TrainConfig) -> Strategy | str:
     """Choose how several processes share a step.
 
     A detector may leave parameters without gradients, always (PVTv2 normalises a map that RetinaNet
     does not read) or on one device (there is no mask to learn from), for which the other devices
     must not wait.
     """
-    on_gpus = config.trainer.accelerator in ("auto", "cuda")
-    here = devices or (torch.cuda.device_count() if on_gpus else 1)
-    is_alone = max(here, 1) * nodes == 1
+    is_alone = _num_processes(config.trainer) == 1
     if config.trainer.strategy == "fsdp":
         check_sharded(config, is_alone=is_alone)
         return FullySharded()

@@ -23,8 +23,9 @@ from ziggurat.engine.module import TrainingModule
 from ziggurat.engine.nonfinite import holds_nan
 from ziggurat.engine.samples import Samples
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.forward import seen_at_once
 from ziggurat.metrics.base import Metric, Report
-from ziggurat.types import Batch
+from ziggurat.types import Batch, Result
 from ziggurat.zoo import Model
 
 State = TypeVar("State")
@@ -208,13 +209,10 @@ class Validation(Callback):
                     self.module.ledger.add(batch.skipped)
                     if not batch.infos:
                         continue
-                    moved = batch_to(batch, trainer.strategy.root_device)
-                    raw = model(moved.images, moved.image_sizes)
-                    if holds_nan(raw):
+                    results = _find(model, batch_to(batch, trainer.strategy.root_device))
+                    if results is None:
                         bad = batch
                         break
-                    original = [info.original_size for info in batch.infos]
-                    results = model.decode(raw, batch.image_sizes, original)
                     metric.update(results, batch)
                     if trainer.is_global_zero:
                         self._samples.add(batch, results, model.preprocessing)
@@ -250,6 +248,17 @@ class Validation(Callback):
             return
         content = json.dumps(self.record, indent=2).encode()
         atomic_write(self.output / "metrics.json", lambda file: file.write(content))
+
+
+def _find(model: Model, batch: Batch) -> list[Result] | None:
+    """Return what a model says of each image of a batch, None where it says what is no number."""
+    found: list[Result] = []
+    for part in seen_at_once(model, batch):
+        raw = model(part.images, part.image_sizes)
+        if holds_nan(raw):
+            return None
+        found += model.decode(raw, part.image_sizes, [info.original_size for info in part.infos])
+    return found
 
 
 def in_words(value: float | None) -> str:

@@ -15,6 +15,7 @@ from ziggurat.losses.segmentation import SegmentationLoss
     ("fields", "message"),
     [
         ({"dice": -1.0}, "loss.dice must be at least 0, got -1.0"),
+        ({"auxiliary": -0.1}, "loss.auxiliary must be at least 0, got -0.1"),
         ({"pixels": 0.0}, "loss.pixels must be above 0 where no other loss is, got 0.0"),
         ({"hard_share": 1.5}, "loss.hard_share must be between 0 and 1, got 1.5"),
         ({"hard_below": 0.0}, "loss.hard_below must be above 0, at most 1, got 0.0"),

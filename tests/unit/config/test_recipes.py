@@ -73,6 +73,12 @@ def test_the_header_of_a_recipe_tells_how_to_run_it(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", PUBLISHED)
+def test_the_header_of_a_recipe_tells_where_it_starts_from_averaged_weights(recipe: str) -> None:
+    is_topformer = recipe.startswith("topformer_seg")
+    assert ("--model.use_ema true" in header_of(recipe)) == is_topformer
+
+
+@pytest.mark.parametrize("recipe", PUBLISHED)
 def test_the_header_of_a_recipe_tells_its_result(recipe: str) -> None:
     run, text = run_of(recipe), header_of(recipe)
     card = MODELS.get(run.model.name)

@@ -13,6 +13,7 @@ from ziggurat.engine.optimizer import build_optimizer
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.training import LeanBlock
 from ziggurat.fast.training_kernel import load_training_kernel
+from ziggurat.necks.fpt import find_transformer
 from ziggurat.zoo import TRUNKS, Model, create_model
 
 
@@ -222,3 +223,19 @@ def test_networks_of_timm_compute_their_blocks_again() -> None:
     assert any(getattr(part, "grad_checkpointing", False) for part in network.modules()) or getattr(
         network, "grad_checkpointing", False
     )
+
+
+def test_a_transformer_behind_a_network_of_timm_computes_its_blocks_again() -> None:
+    words = ["--data.root=/data", "--trainer.checkpoint_activations=true"]
+    config = load_run("retinanet_p2t_tiny_1x_coco", [*words, "--trainer.use_kernel=false"])
+    alone = (
+        "trainer.checkpoint_activations holds for the Feature Pyramid Transformer alone: "
+        "timm:hrnet_w18_small has no gradient checkpointing"
+    )
+    for network, said in (("resnet18", []), ("hrnet_w18_small", [alone])):
+        lines: list[str] = []
+        model = on_meta(f"retinanet_fpt_timm:{network}")
+        prepare_model(model, config, lines.append)
+        transformer = find_transformer(model)
+        assert transformer is not None and transformer.use_checkpointing
+        assert lines == said

@@ -22,6 +22,7 @@ from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.resize import resize_exact, resize_fast
 from ziggurat.engine.data import build_data
 from ziggurat.errors import ZigguratError
+from ziggurat.preprocessing import FitInside
 from ziggurat.types import Detections, Sample
 
 SQUARE = [2, 3, 30, 3, 30, 20, 2, 20]
@@ -82,6 +83,18 @@ def test_1x_is_the_default(root: Path) -> None:
     assert train.crop_first is None and train.max_side is None and train.jitter is None
     assert train.resize is resize_exact
     assert (val.scales, val.flip, val.resize) == ((800,), 0.0, resize_exact)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelConfig(name="retinanet_resnet50_caffe"),  # no published name
+        ModelConfig(name="retinanet", backbone="resnet50_caffe"),
+    ],
+)
+def test_pixels_are_those_of_the_backbone(root: Path, model: ModelConfig) -> None:
+    preprocessing = build_data(replace(run(DetectionData(str(root))), model=model)).preprocessing
+    assert isinstance(preprocessing, FitInside) and preprocessing.channel_order == "bgr"
 
 
 def test_options_of_training_do_not_reach_evaluation(root: Path) -> None:

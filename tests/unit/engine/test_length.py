@@ -1,9 +1,17 @@
 """What a run says of its length: steps for other batches, and limits that are never reached."""
 
+from dataclasses import replace
+
 import pytest
 
 from ziggurat.config import TrainerConfig, load_run
-from ziggurat.engine.length import as_many_images, unreached_limit
+from ziggurat.engine.length import (
+    as_many_images,
+    scale_steps,
+    unreached_limit,
+    what_was_scaled,
+)
+from ziggurat.errors import ZigguratError
 
 
 def test_steps_that_see_as_many_images() -> None:
@@ -11,8 +19,61 @@ def test_steps_that_see_as_many_images() -> None:
     assert as_many_images(config, 16) is None
     assert as_many_images(config, 4) == (
         "180000 steps of 4 images see 720000 images; as many as 180000 steps of 16 take "
-        "trainer.max_steps 720000 and schedule.milestone_steps [480000, 640000]"
+        "trainer.max_steps 720000, schedule.milestone_steps [480000, 640000], "
+        "trainer.val_every_steps 80000, which schedule.scale_steps true sets"
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "steps", "milestones", "validations"),
+    [
+        (16, 180_000, (120_000, 160_000), 20_000),
+        (4, 720_000, (480_000, 640_000), 80_000),
+        (12, 240_000, (160_000, 213_333), 26_667),
+        (2**20, 3, (2,), 1),
+    ],
+)
+def test_steps_are_scaled_as_in_detectron(
+    images: int, steps: int, milestones: tuple[int, ...], validations: int
+) -> None:
+    words = ["--data.root=/data", "--schedule.scale_steps=true"]
+    if len(milestones) == 1:  # both would fall on one step
+        words.append("--schedule.milestone_steps=[120000]")
+    given = load_run("mask_rcnn_fpt_resnet50_180k_coco", words)
+    scaled = scale_steps(given, images)
+    assert scaled.trainer == replace(given.trainer, max_steps=steps, val_every_steps=validations)
+    assert scaled.schedule == replace(given.schedule, milestone_steps=milestones)
+    line = what_was_scaled(given, scaled)
+    assert (line is None) == (images == 16)
+    if images == 4:
+        assert line == (
+            "schedule.scale_steps: trainer.max_steps 180000, schedule.milestone_steps "
+            "[120000, 160000], trainer.val_every_steps 20000, meant for 16 images a step, become "
+            "trainer.max_steps 720000, schedule.milestone_steps [480000, 640000], "
+            "trainer.val_every_steps 80000"
+        )
+        assert as_many_images(scaled, images) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "word", "message"),
+    [
+        (
+            "mask_rcnn_fpt_resnet50_180k_coco",
+            "--optimizer.reference_batch=null",
+            "schedule.scale_steps must be false where optimizer.reference_batch is null",
+        ),
+        (
+            "retinanet_p2t_tiny_1x_coco",
+            "--trainer.max_epochs=12",
+            "schedule.scale_steps must be false where a run counts in epochs",
+        ),
+    ],
+)
+def test_steps_that_cannot_be_scaled(recipe: str, word: str, message: str) -> None:
+    config = load_run(recipe, ["--data.root=/data", "--schedule.scale_steps=true", word])
+    with pytest.raises(ZigguratError, match=message):
+        scale_steps(config, 4)
 
 
 @pytest.mark.parametrize("word", ["--trainer.max_epochs=9", "--optimizer.reference_batch=null"])

@@ -39,7 +39,7 @@ def test_every_name_of_weights(
     model = zoo.create_model("p2t_mini", num_classes=3)
     said: list[str] = []
     config = _config(field, str(path) if text == "PATH" else text)
-    engine_model._load(model, config, said.append)
+    engine_model.start_from_weights(model, config, said.append)
     expected, loaded = source.backbone.state_dict(), model.backbone.state_dict()
     assert all(torch.equal(loaded[name], value) for name, value in expected.items())
     assert len(said) == 1
@@ -51,7 +51,7 @@ def test_a_network_of_timm(tmp_path: Path) -> None:
     model = zoo.create_model("retinanet", backbone="timm:test_resnet", num_classes=3)
     said: list[str] = []
     config = _config("backbone_weights", str(tmp_path / "timm.pth"))
-    engine_model._load(model, config, said.append)
+    engine_model.start_from_weights(model, config, said.append)
     name = "conv1.0.weight"
     assert torch.equal(model.backbone.state_dict()[f"model.{name}"], source.state_dict()[name])
     assert "classifier" in said[0]
