@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ziggurat.inference.reevaluation import evaluate_results
     from ziggurat.inference.tiles import Tiles
     from ziggurat.metrics.base import Report
+    from ziggurat.necks.fpt import FeaturePyramidTransformer
     from ziggurat.ops.box_voting import Voting
     from ziggurat.ops.nms import Suppression
     from ziggurat.pretrained import create_backbone, create_model, load_pretrained
@@ -47,6 +48,7 @@ _HOMES = {
     "Detections": "ziggurat.types",
     "Evaluation": "ziggurat.inference.evaluation_result",
     "EvaluationOptions": "ziggurat.inference.evaluation_options",
+    "FeaturePyramidTransformer": "ziggurat.necks.fpt",
     "LabelMap": "ziggurat.types",
     "LoadReport": "ziggurat.checkpoints.matching",
     "Prediction": "ziggurat.inference.predictor",
@@ -84,6 +86,7 @@ __all__ = [
     "Detections",
     "Evaluation",
     "EvaluationOptions",
+    "FeaturePyramidTransformer",
     "LabelMap",
     "LoadReport",
     "Prediction",

@@ -3,12 +3,15 @@
 Each object of a test image is a rectangle of its own colour, so that where it went can be seen.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ziggurat.data.copy_paste import paste_objects
 from ziggurat.data.detection import CropFirst, DetectionTransform, ScaleJitter
 from ziggurat.data.randomness import seeded
 from ziggurat.preprocessing import FitInside
@@ -120,3 +123,56 @@ def test_flipping_twice_is_nothing(scene: tuple[Image.Image, Detections], seed: 
     assert torch.equal(back.boxes, objects.boxes)
     assert back.masks is not None and objects.masks is not None
     assert torch.equal(back.masks.full(), objects.masks.full())
+
+
+@given(scenes(), scenes(), st.sampled_from(sorted(PIPELINES)), st.integers(0, 10**6))
+@settings(max_examples=200)
+def test_pasted_objects_take_their_pixels_along(
+    first: tuple[Image.Image, Detections],
+    second: tuple[Image.Image, Detections],
+    name: str,
+    seed: int,
+) -> None:
+    with seeded(seed):
+        image, objects = PIPELINES[name](*first)
+        other, others = PIPELINES[name](*second)
+        others = replace(others, labels=others.labels + 10)  # to be told apart
+        result, found = paste_objects(image, objects, other, others)
+    assert objects.masks is not None and others.masks is not None and found.masks is not None
+    size, labels = (image.shape[1], image.shape[2]), found.labels.tolist()
+    assert result.shape == image.shape and found.masks.size == size
+    assert len(found.masks) == len(found.scores) == len(labels) == len(set(labels))
+    assert (found.boxes[:, :2] >= 0).all()
+    assert (found.boxes[:, 2:] <= torch.tensor([size[1], size[0]])).all()
+    assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
+    full, is_pasted = found.masks.full(), found.labels >= 10
+    if not is_pasted.any():
+        assert torch.equal(result, image) and torch.equal(found.boxes, objects.boxes)
+        assert torch.equal(full, objects.masks.full())
+        return
+    covered = full[is_pasted].any(dim=0)
+    rows, columns = min(size[0], other.shape[1]), min(size[1], other.shape[2])
+    below = image.clone()
+    below[:, :rows, :columns] = other[:, :rows, :columns]
+    assert torch.equal(result, torch.where(covered, below, image))
+    for label, mask in zip(others.labels.tolist(), others.masks.full(), strict=True):
+        if label in labels:  # nothing of it is seen beyond its own image
+            moved = torch.zeros(size, dtype=torch.bool)
+            moved[:rows, :columns] = mask[:rows, :columns]
+            assert torch.equal(full[labels.index(label)], moved)
+    for label, box, mask in zip(
+        objects.labels.tolist(), objects.boxes, objects.masks.full(), strict=True
+    ):
+        rest = mask & ~covered
+        assert (label in labels) == bool(rest.any())
+        if label not in labels:
+            continue
+        place = labels.index(label)
+        assert torch.equal(full[place], rest)
+        if torch.equal(rest, mask):
+            assert torch.equal(found.boxes[place], box)
+            continue
+        y, x = rest.any(1).nonzero().flatten(), rest.any(0).nonzero().flatten()
+        seen = torch.stack([x[0], y[0], x[-1] + 1, y[-1] + 1])
+        # Every side is as annotated, or where what is left ends.
+        assert ((found.boxes[place] == box) | (found.boxes[place] == seen)).all()

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
-from ziggurat.cli.views import add_view_arguments, views_of
+from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
 from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import evaluate
@@ -113,6 +113,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--device",
         help="auto (the default), cpu, cuda, cuda:<number> or mps",
     )
+    add_precision_argument(parser)
 
 
 def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
@@ -158,6 +159,7 @@ def run(args: argparse.Namespace) -> None:
             batch_size=args.batch_size,
             workers=args.workers or 0,
             device=args.device or "auto",
+            precision=args.precision or "32",
             rules=args.rules or "coco",
             options=options,
             on_progress=_Progress(),
@@ -188,12 +190,15 @@ def _evaluate_results(args: argparse.Namespace, options: EvaluationOptions) -> E
     Raises:
         ZigguratError: If an option is for a model, or for results of the other kind.
     """
-    for_model = (options.suppression, options.save_to, args.batch_size, args.workers, args.device)
+    for_model = (
+        *(options.suppression, options.save_to, args.batch_size, args.workers),
+        *(args.device, args.precision),
+    )
     if options.has_views or any(value is not None for value in for_model):
         raise ZigguratError(
-            "--save_labels, --tile_size, --flip, --scales, --nms, --voting, --batch_size, "
-            "--workers and --device are for a model, and --results has been predicted; leave them "
-            "out"
+            "--save_labels, --tile_size, --window, --flip, --scales, --nms, --voting, "
+            "--batch_size, --workers, --device and --precision are for a model, and --results has "
+            "been predicted; leave them out"
         )
     if args.results.is_dir():
         if options.places is not None:

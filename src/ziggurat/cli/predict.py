@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
-from ziggurat.cli.views import add_view_arguments, views_of
+from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
 from ziggurat.data.decode import ImageDecodeError, allow_megapixels, decode_image, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.explanation import MIDDLE, check_place, explain, transformer_of
@@ -84,6 +84,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the objects of these classes only; give it after the files",
     )
     parser.add_argument(
+        "--max_detections",
+        type=int,
+        metavar="N",
+        help="keep the N best objects of an image, by default the 100 best of each look at it",
+    )
+    parser.add_argument(
         "--max_megapixels",
         type=float,
         metavar="N",
@@ -101,6 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
     )
+    add_precision_argument(parser)
     parser.add_argument(
         "--fast",
         action="store_true",
@@ -132,7 +139,9 @@ def run(args: argparse.Namespace) -> None:
     (tiles, augmentation), suppression = views_of(args), suppression_of(args)
     if videos:
         import_av()  # else it is missed only when all images are done
-    predictor = load(args.weights, device=args.device, fast=args.fast)
+    predictor = load(
+        args.weights, device=args.device, precision=args.precision or "32", fast=args.fast
+    )
     identity = predictor.model.identity
     chosen = choose_format(args.format, identity, videos[0] if videos else None)
     place = _place(args)
@@ -149,6 +158,7 @@ def run(args: argparse.Namespace) -> None:
             images,
             score_threshold=args.score_threshold,
             classes=args.classes,
+            max_detections=args.max_detections,
             tiles=tiles,
             augmentation=augmentation,
             suppression=suppression,

@@ -1,9 +1,12 @@
-"""How `ziggurat predict` and `ziggurat evaluate` are told what parts and views a model sees."""
+"""How `ziggurat predict` and `evaluate` are told what a model sees, and how finely it computes."""
 
 import argparse
+from typing import get_args
 
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.predictor import Precision
+from ziggurat.inference.sliding import SlidingWindows
 from ziggurat.inference.tiles import Tiles
 
 
@@ -30,6 +33,20 @@ def add_view_arguments(parser: argparse.ArgumentParser, *, after: str) -> None:
         "the objects",
     )
     parser.add_argument(
+        "--window",
+        type=int,
+        metavar="PIXELS",
+        help="show a segmenter the photo through sliding windows of this side, in pixels of the "
+        "photo after it is resized for the model, and average what they overlap in; best the side "
+        "of the crops in training",
+    )
+    parser.add_argument(
+        "--window_overlap",
+        type=int,
+        metavar="PIXELS",
+        help="what neighbouring windows share, a third of their size by default",
+    )
+    parser.add_argument(
         "--flip",
         action="store_true",
         help="test-time augmentation: see every image mirrored, too",
@@ -44,23 +61,62 @@ def add_view_arguments(parser: argparse.ArgumentParser, *, after: str) -> None:
     )
 
 
-def views_of(args: argparse.Namespace) -> tuple[Tiles | None, Augmentation | None]:
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare how finely a model computes.
+
+    Args:
+        parser: Gets the argument.
+    """
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        help="32 (the default), or bf16 for products in bfloat16: sooner where the processor or "
+        "the GPU has instructions for it",
+    )
+
+
+def views_of(
+    args: argparse.Namespace,
+) -> tuple[Tiles | SlidingWindows | None, Augmentation | None]:
     """Return how images are cut and which views there are, each None where nothing was asked for.
+
+    A number that is out of range, and an option that does not go with the others, raise
+    `ZigguratError`.
 
     Args:
         args: What the command line says.
+    """
+    augmentation = None
+    if args.flip or args.scales is not None:
+        augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
+    return _parts_of(args), augmentation
+
+
+def _parts_of(args: argparse.Namespace) -> Tiles | SlidingWindows | None:
+    """Return how images are cut.
 
     Raises:
-        ZigguratError: If tiles overlap that are not there, or a number is out of range.
+        ZigguratError: If it is said twice, or what overlaps is not there.
     """
-    tiles, augmentation = None, None
-    if args.tile_size is not None:
-        overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
-        tiles = Tiles(args.tile_size, overlap)
-    elif args.tile_overlap is not None:
+    if args.tile_size is not None and args.window is not None:
+        raise ZigguratError(
+            "--tile_size cuts photos before they are resized and --window after it; give one"
+        )
+    if args.tile_overlap is not None and args.tile_size is None:
         raise ZigguratError(
             "--tile_overlap says how tiles overlap, but without --tile_size there are none"
         )
-    if args.flip or args.scales is not None:
-        augmentation = Augmentation(args.flip, tuple(args.scales or (1.0,)))
-    return tiles, augmentation
+    if args.window_overlap is not None and args.window is None:
+        raise ZigguratError(
+            "--window_overlap says how windows overlap, but without --window there are none"
+        )
+    if args.tile_size is not None:
+        overlap = args.tile_size // 4 if args.tile_overlap is None else args.tile_overlap
+        return Tiles(args.tile_size, overlap)
+    if args.window is None:
+        return None
+    # In MMSegmentation two windows begin two thirds of their size apart.
+    overlap = args.window - args.window * 2 // 3
+    return SlidingWindows(
+        args.window, overlap if args.window_overlap is None else args.window_overlap
+    )

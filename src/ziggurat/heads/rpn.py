@@ -160,8 +160,12 @@ class RPN(nn.Module):
             counted_anchors(raw.objectness, self.strides, self.settings.anchors, size)
         )
         if self.settings.is_inside_only:
-            counted &= (anchors[:, :2] >= 0).all(dim=1)
-            counted &= (anchors[:, 2] < size[1]) & (anchors[:, 3] < size[0])
+            right, bottom = anchors[:, 2], anchors[:, 3]
+            if self.settings.anchors.is_rounded:
+                # Detectron's end at their last pixel, one before ours: those that touch the border
+                # of the image are inside. In MMDetection they are not.
+                right, bottom = right - 1, bottom - 1
+            counted &= (anchors[:, :2] >= 0).all(dim=1) & (right < size[1]) & (bottom < size[0])
         return counted
 
     @torch.no_grad()

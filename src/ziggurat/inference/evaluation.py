@@ -28,7 +28,7 @@ from ziggurat.inference.forward import infer
 from ziggurat.inference.gallery import EvaluatedObjects, image_paths
 from ziggurat.inference.label_evaluation import LabelObserver, layout_of_run, open_pixels
 from ziggurat.inference.object_data import open_objects
-from ziggurat.inference.predictor import Predictor, find_weights, load
+from ziggurat.inference.predictor import Precision, Predictor, find_weights, load
 from ziggurat.inference.rules import Rules, check_rules, report_by
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
@@ -72,6 +72,7 @@ def evaluate(
     batch_size: int | None = None,
     workers: int = 0,
     device: str = "auto",
+    precision: Precision = "32",
     rules: Rules = "coco",
     options: EvaluationOptions | None = None,
     on_progress: Progress | None = None,
@@ -88,6 +89,7 @@ def evaluate(
             classifier and 1 for other models.
         workers: Processes that decode; 0 decodes in this one.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "32", or "bf16" for products in bfloat16.
         rules: Whose average precision a detector's is; COCO's comes with a breakdown of mistakes.
         options: What else is asked for; what the model does not do is an error.
         on_progress: Is told of every batch.
@@ -100,7 +102,7 @@ def evaluate(
         if value is not None and value < least:
             raise ZigguratError(f"{name} must be at least {least}, got {value}")
     options = options or EvaluationOptions()
-    predictor, weights, run = _open_model(source, device)
+    predictor, weights, run = _open_model(source, device, precision)
     model = predictor.model
     options.check(model)
     root = None if data_root is None else Path(data_root)
@@ -141,13 +143,14 @@ def evaluate(
 
 
 def _open_model(
-    source: str | Path | Model, device: str
+    source: str | Path | Model, device: str, precision: Precision
 ) -> tuple[Predictor, Path | None, TrainConfig | None]:
     """Return what predicts, and the file and the run that it comes from, as far as there are."""
     if isinstance(source, Model):
-        return Predictor(source, device=device), None, None
+        return Predictor(source, device=device, precision=precision), None, None
     weights = find_weights(Path(source))
-    return load(weights, device=device), weights, find_run(weights)
+    predictor = load(weights, device=device, precision=precision)
+    return predictor, weights, find_run(weights)
 
 
 def _usual_batch_size(model: Model, run: TrainConfig | None) -> int:
@@ -171,7 +174,8 @@ def _predict(
 ) -> list[Result]:
     if options.has_views:
         return options.predict(predictor, batch, data.dataset)
-    return infer(predictor.model, batch, predictor.device, options.rule, keep_pixels=True)
+    with predictor.computing():
+        return infer(predictor.model, batch, predictor.device, options.rule, keep_pixels=True)
 
 
 def _with_objects(evaluation: Evaluation, data: EvaluationData, rules: Rules) -> Evaluation:

@@ -10,6 +10,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Predictor
+from ziggurat.inference.sliding import SlidingWindows
 from ziggurat.inference.tiles import Tiles
 from ziggurat.models.detector import Detector
 from ziggurat.ops.nms import HARD, Suppression
@@ -22,7 +23,8 @@ class EvaluationOptions:
     """What an evaluation can be asked for besides its numbers.
 
     Attributes:
-        tiles: How a detector or segmenter has images cut; None shows them whole.
+        tiles: How a detector or segmenter has images cut, a segmenter also after they are resized;
+            None shows them whole.
         augmentation: Views of an image, or of each tile; None is the image as it is.
         suppression: What a detector does about duplicates; None does as published.
         save_to: Folder for the label maps that a segmenter predicts, or None.
@@ -30,7 +32,7 @@ class EvaluationOptions:
         places: COCO annotation file and folder of its images, in place of a split of a data set.
     """
 
-    tiles: Tiles | None = None
+    tiles: Tiles | SlidingWindows | None = None
     augmentation: Augmentation | None = None
     suppression: Suppression | None = None
     save_to: str | Path | None = None
@@ -74,6 +76,11 @@ class EvaluationOptions:
             raise ZigguratError(
                 "tiles are for the evaluation of detectors and segmenters, and "
                 f"{identity.name} is neither; leave them out"
+            )
+        if isinstance(self.tiles, SlidingWindows) and identity.task != "semantic_segmentation":
+            raise ZigguratError(
+                f"sliding windows are for segmenters, and {identity.name} is none; leave them out, "
+                "or cut images into tiles"
             )
 
     def predict(self, predictor: Predictor, batch: Batch, images: KeyedDataset) -> list[Result]:

@@ -1,6 +1,7 @@
 """A batch through a model to results: the same for prediction and evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
@@ -56,18 +57,44 @@ def infer(
     """
     if not batch.infos:
         return []
-    images = batch.images.to(device, memory_format=torch.channels_last)
-    raw = model(images, batch.image_sizes)
-    original_sizes = [info.original_size for info in batch.infos]
-    if isinstance(model, Detector):
-        return [
-            found.to("cpu")
-            for found in model.decode(raw, batch.image_sizes, original_sizes, suppression)
-        ]
-    results: Sequence[Result] = model.decode(raw, batch.image_sizes, original_sizes)
+    found: list[Result] = []
+    for part in seen_at_once(model, batch):
+        images = part.images.to(device, memory_format=torch.channels_last)
+        raw = model(images, part.image_sizes)
+        original_sizes = [info.original_size for info in part.infos]
+        if isinstance(model, Detector):
+            found += model.decode(raw, part.image_sizes, original_sizes, suppression)
+        else:
+            found += model.decode(raw, part.image_sizes, original_sizes)
     if keep_pixels and isinstance(model, SemanticSegmenter):
-        return list(results)
+        return found
     return [
         ClassScores(result.scores.cpu()) if isinstance(result, ClassScores) else result.to("cpu")
-        for result in results
+        for result in found
     ]
+
+
+def seen_at_once(model: Model, batch: Batch) -> Iterator[Batch]:
+    """Divide a batch into parts that a model is shown one after the other, without targets.
+
+    Images of different sizes are padded where they are put together. A segmenter would look at the
+    padding, with its pooling and its attention, so that what it says of an image would depend on
+    the others: it gets each of them by itself. Others get the batch as it is.
+
+    Args:
+        model: Says whether padding changes what it finds.
+        batch: Images, prepared as the model expects.
+
+    Yields:
+        The parts, in order.
+    """
+    if not isinstance(model, SemanticSegmenter) or len(set(batch.image_sizes)) == 1:
+        yield replace(batch, targets=None)
+        return
+    for image, (height, width), info in zip(
+        batch.images.split(1), batch.image_sizes, batch.infos, strict=True
+    ):
+        alone = image[:, :, :height, :width].contiguous(memory_format=torch.channels_last)
+        yield replace(
+            batch, images=alone, image_sizes=[(height, width)], targets=None, infos=[info]
+        )

@@ -10,7 +10,8 @@ logits of a row or two of tiles, and those of one block of pixels.
 A tile is cut out of the photo and resized as a photo of its size would be, so that what the model
 sees of a large photo is as fine as its tiles are small: at native scale with tiles as large as the
 model's short side, and with tiles as large as the photo's short side at the scale of the whole
-photo. The latter is what sliding windows are in MMSegmentation, which resizes first and cuts then.
+photo. Sliding windows (`sliding.py`) are cut out of the resized photo; their mean is one map, of as
+many cells as the resized photo has pixels.
 
 Shapes: K classes, h x w cells of the head.
 """
@@ -25,12 +26,16 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.segmentation import eval_image
+from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
+from ziggurat.inference.sliding import SlidingWindows, slide
 from ziggurat.inference.tiles import Tiles
 from ziggurat.inference.views import Region, View, whole
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
+from ziggurat.ops.memory import available_bytes
+from ziggurat.ops.precision import without_autocast
 from ziggurat.preprocessing import FitAligned, scaled_limits
-from ziggurat.types import ClassMasks, LabelMap
+from ziggurat.types import ClassMasks, ImageSize, LabelMap
 
 BLOCK = 256
 """Side of the squares of pixels that are worked on at once; they depend on few cells each."""
@@ -43,20 +48,21 @@ class Look:
     """How a segmenter looks at an image.
 
     Attributes:
-        tiles: How the image is cut; None shows it whole. Of `Tiles.whole`, which is for detectors,
-            nothing is taken: the average would be blurred by it.
+        tiles: How the image is cut, before it is resized or after; None shows it whole. Of
+            `Tiles.whole`, which is for detectors, nothing is taken: the average would be blurred
+            by it.
         augmentation: Views of the image, or of each tile.
-        batch_size: Tiles of one forward pass.
+        batch_size: Tiles or windows of one forward pass.
     """
 
-    tiles: Tiles | None = None
+    tiles: Tiles | SlidingWindows | None = None
     augmentation: Augmentation = Augmentation(flip=False)
     batch_size: int = 1
 
     @property
     def is_plain(self) -> bool:
-        """Whether the whole image is seen once, as it is."""
-        return self.tiles is None and self.augmentation == Augmentation(flip=False)
+        """Whether the image is resized as a whole, once, as it is."""
+        return not isinstance(self.tiles, Tiles) and self.augmentation == Augmentation(flip=False)
 
 
 @torch.inference_mode()
@@ -72,13 +78,13 @@ def segment(
         device: Where to compute.
     """
     size = (image.height, image.width)
+    if model.overlapping:
+        _require_memory(len(model.classes), size)
     if look.is_plain:
-        pixels = eval_image(image, model.preprocessing)[None].to(device)
-        shown = (pixels.shape[2], pixels.shape[3])
-        raw = model(pixels.contiguous(memory_format=torch.channels_last))
-        assert isinstance(raw, Tensor)
-        return model.decode(raw, [shown], [size])[0].to("cpu")
-    plain = None if look.tiles is None else replace(look.tiles, whole=False)
+        pixels = eval_image(image, model.preprocessing)
+        shown = (pixels.shape[1], pixels.shape[2])
+        return model.decode(_logits(model, [pixels], look, device), [shown], [size])[0].to("cpu")
+    plain = replace(look.tiles, whole=False) if isinstance(look.tiles, Tiles) else None
     regions = [whole(size)] if plain is None else plain.regions(size)
     logits: dict[Region, list[Tensor]] = {}
     decide = _likely_classes if model.overlapping else _best_class
@@ -93,10 +99,27 @@ def segment(
             # Tiles of a row are computed together, from left to right.
             row = [r for r in regions if r[1] == missing[0][1] and r not in logits]
             logits |= _look_at(model, image, row, look, device)
-        _fill(found, piece, {region: logits[region] for region in above}, decide)
+        with without_autocast(device):  # what was said is weighed in float32
+            _fill(found, piece, {region: logits[region] for region in above}, decide)
     if model.overlapping:
         return ClassMasks(found, torch.zeros(size, dtype=torch.bool))
     return LabelMap(found)
+
+
+def _require_memory(num_classes: int, size: ImageSize) -> None:
+    """Raise unless masks of all classes fit into memory.
+
+    Raises:
+        ZigguratError: If they do not.
+    """
+    needed = num_classes * size[0] * size[1]
+    left = available_bytes(torch.device("cpu"))
+    if left is not None and needed > left:
+        raise ZigguratError(
+            f"masks of {num_classes} classes that may overlap, of a photo of {size[1]} x {size[0]} "
+            f"pixels, take {needed / 1e9:.1f} GB, one byte a pixel and class, and "
+            f"{left / 1e9:.1f} GB of memory are left; predict parts of the photo"
+        )
 
 
 def _pieces(
@@ -133,11 +156,26 @@ def _look_at(
         for start in range(0, len(views), look.batch_size):
             batch = views[start : start + look.batch_size]
             tensors = [_show(image, view, model.preprocessing) for view in batch]
-            raw = model(torch.stack(tensors).to(device, memory_format=torch.channels_last))
-            assert isinstance(raw, Tensor)
-            for view, logits in zip(batch, raw.float(), strict=True):
+            raw = _logits(model, tensors, look, device).float()
+            for view, logits in zip(batch, raw, strict=True):
                 found[view.region].append(logits.flip(2) if view.is_mirrored else logits)
     return found
+
+
+def _logits(
+    model: SemanticSegmenter,
+    shown: Sequence[Float[Tensor, "3 H W"]],
+    look: Look,
+    device: torch.device,
+) -> Float[Tensor, "B K h w"]:
+    """Return what the model says of views of one size, through windows if it looks so."""
+    if isinstance(look.tiles, SlidingWindows):
+        size, windows = look.batch_size, look.tiles
+        through = [slide(model, x, windows, batch_size=size, device=device) for x in shown]
+        return torch.stack(through)
+    raw = model(torch.stack(list(shown)).to(device, memory_format=torch.channels_last))
+    assert isinstance(raw, Tensor)
+    return raw
 
 
 def _show(image: Image.Image, view: View, preprocessing: FitAligned) -> Float[Tensor, "3 H W"]:

@@ -1,10 +1,9 @@
 """From trained weights and any image to a prediction that can be looked at and saved."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
-from typing import overload
+from typing import Literal, get_args, overload
 
 import torch
 from PIL import Image
@@ -13,6 +12,7 @@ from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.checkpoints.native import load_weights
 from ziggurat.class_lists import Colour, imagenet_classes
 from ziggurat.data.loading import collate
+from ziggurat.data.resize import fit_size
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.fast.inference import optimize_for_inference
 from ziggurat.inference.augmented import Augmentation, fuse
@@ -21,19 +21,24 @@ from ziggurat.inference.forward import choose_device, infer
 from ziggurat.inference.images import ImageLike, to_image
 from ziggurat.inference.label_inference import Look, segment
 from ziggurat.inference.prediction import Prediction
+from ziggurat.inference.sliding import SlidingWindows
 from ziggurat.inference.tiles import Tiles, merge_tiles
 from ziggurat.inference.united import detect_united
-from ziggurat.inference.views import View, whole
+from ziggurat.inference.views import View
+from ziggurat.inference.wish import Wish, labels_of
 from ziggurat.models.classifier import Classifier
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.ops.nms import HARD, Suppression
+from ziggurat.ops.nms import Suppression
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Preprocessing
 from ziggurat.types import Detections, Result, Sample
 from ziggurat.weights.hub import HUB_PREFIX, pull
 from ziggurat.zoo import Model
 
 __all__ = ["WEIGHT_FILES", "Prediction", "Predictor", "find_weights", "load"]
+
+Precision = Literal["32", "bf16"]
+"""Of products and convolutions, by the names of `trainer.precision`."""
 
 WEIGHT_FILES = ("best.safetensors", "last.safetensors")
 """Weights in the folder of a run, the better ones first."""
@@ -47,50 +52,29 @@ CLASSIFIED_AT_ONCE = 16
 _NO_AUGMENTATION = Augmentation(flip=False)
 
 
-@dataclass(frozen=True)
-class _Wish:
-    """What a user asked for, checked.
-
-    Attributes:
-        threshold: Objects below this score are left out.
-        labels: Classes whose objects are wanted; None wants all.
-        tiles: How images are cut; None shows them whole.
-        augmentation: Views of an image, or of each tile.
-        suppression: What is done about duplicates; None does as published.
-        batch_size: Images, or views, of one forward pass.
-    """
-
-    threshold: float
-    labels: tuple[int, ...] | None
-    tiles: Tiles | None
-    augmentation: Augmentation
-    suppression: Suppression | None
-    batch_size: int
-
-    def views(self, image: Image.Image) -> list[list[View]]:
-        """Return the views of each tile of an image."""
-        size = (image.height, image.width)
-        regions = [whole(size)] if self.tiles is None else self.tiles.regions(size)
-        return [self.augmentation.views(region) for region in regions]
-
-    def select(self, found: Detections) -> Detections:
-        """Keep the objects that are wanted."""
-        if self.labels is None:
-            return found
-        return found.select(torch.isin(found.labels, torch.tensor(self.labels)))
-
-
 class Predictor:
     """Applies a model to images of any kind and size.
 
     Args:
         model: The model; it is moved to the device and set to eval mode.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "32", or "bf16" for products in bfloat16, as autocast makes them.
+
+    Raises:
+        ZigguratError: If this machine has no such device, or there is no such precision.
     """
 
-    def __init__(self, model: Model, *, device: str = "auto") -> None:
+    def __init__(self, model: Model, *, device: str = "auto", precision: Precision = "32") -> None:
+        check_known("precision", precision, get_args(Precision))
         self.device = choose_device(device)
+        self.precision = precision
         self.model = model.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def computing(self) -> torch.autocast:
+        """Return the context that gives products their precision."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,7 +102,8 @@ class Predictor:
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
-        tiles: Tiles | None = None,
+        max_detections: int | None = None,
+        tiles: Tiles | SlidingWindows | None = None,
         augmentation: Augmentation | None = None,
         suppression: Suppression | None = None,
         batch_size: int | None = None,
@@ -131,7 +116,8 @@ class Predictor:
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
-        tiles: Tiles | None = None,
+        max_detections: int | None = None,
+        tiles: Tiles | SlidingWindows | None = None,
         augmentation: Augmentation | None = None,
         suppression: Suppression | None = None,
         batch_size: int | None = None,
@@ -144,7 +130,8 @@ class Predictor:
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
-        tiles: Tiles | None = None,
+        max_detections: int | None = None,
+        tiles: Tiles | SlidingWindows | None = None,
         augmentation: Augmentation | None = None,
         suppression: Suppression | None = None,
         batch_size: int | None = None,
@@ -156,7 +143,8 @@ class Predictor:
         *,
         score_threshold: float | None = None,
         classes: Sequence[str] | None = None,
-        tiles: Tiles | None = None,
+        max_detections: int | None = None,
+        tiles: Tiles | SlidingWindows | None = None,
         augmentation: Augmentation | None = None,
         suppression: Suppression | None = None,
         batch_size: int | None = None,
@@ -170,19 +158,24 @@ class Predictor:
                 computes.
             score_threshold: A detector's objects below this score are left out, 0.3 by default.
             classes: Names of the classes whose objects are wanted; by default all.
-            tiles: Cut images that are too large for a detector or segmenter into tiles.
+            max_detections: Most objects of an image that a detector gives; by default the 100 best
+                of each view of it, as published.
+            tiles: Cut images that are too large for a detector or segmenter into tiles; with
+                `SlidingWindows` a segmenter's are cut after they are resized.
             augmentation: Show the model several views of each image and put together what it says.
             suppression: What a detector does about duplicates, by default what was published: soft
                 rules, box voting. Given, the candidates of all views of an image go through it
                 together; else each view has its own, and what is left is fused.
-            batch_size: Images, tiles or views of one forward pass, 16 for a classifier and 1 for
-                the others by default. Neighbours that a detector sees in different sizes are never
-                put together, since padding would change what it finds.
+            batch_size: Images, tiles, windows or views of one forward pass, 16 for a classifier and
+                1 for the others by default. Of these, a detector sees together what has one size
+                after resizing, since padding would change what it finds.
 
         An image that cannot be read, and options that the model has no use for, raise
         `ZigguratError`.
         """
-        wish = self._wish(score_threshold, classes, tiles, augmentation, suppression, batch_size)
+        wish = self._wish(
+            score_threshold, classes, max_detections, tiles, augmentation, suppression, batch_size
+        )
         if isinstance(images, (list, tuple)):
             return list(self._predict(images, wish))
         if isinstance(images, ImageLike) or not isinstance(images, Iterable):
@@ -193,16 +186,18 @@ class Predictor:
         self,
         score_threshold: float | None,
         classes: Sequence[str] | None,
-        tiles: Tiles | None,
+        max_detections: int | None,
+        tiles: Tiles | SlidingWindows | None,
         augmentation: Augmentation | None,
         suppression: Suppression | None,
         batch_size: int | None,
-    ) -> _Wish:
+    ) -> Wish:
         is_classifier = isinstance(self.preprocessing, CenterCrop)
         is_detector = isinstance(self.preprocessing, FitInside)
         options = {
             "score_threshold": (score_threshold, is_detector),
             "classes": (classes, is_detector),
+            "max_detections": (max_detections, is_detector),
             "suppression": (suppression, is_detector),
             "tiles": (tiles, not is_classifier),
         }
@@ -214,45 +209,64 @@ class Predictor:
                     f"this model is a {'classifier' if is_classifier else 'segmenter'}, which "
                     f"{does}; leave it out"
                 )
-        if suppression is not None and isinstance(self.model, Detector):
+        if isinstance(tiles, SlidingWindows) and is_detector:
+            raise ZigguratError(
+                "sliding windows are for segmenters, and this model is a detector; give Tiles"
+            )
+        if isinstance(self.model, Detector) and (suppression, max_detections) != (None, None):
             self.model.require_duplicates()
         if score_threshold is not None and not 0 <= score_threshold <= 1:
             raise ZigguratError(f"score_threshold must lie in 0..1, got {score_threshold}")
-        if batch_size is not None and batch_size < 1:
-            raise ZigguratError(f"batch_size must be at least 1, got {batch_size}")
-        return _Wish(
+        for name, count in (("batch_size", batch_size), ("max_detections", max_detections)):
+            if count is not None and count < 1:
+                raise ZigguratError(f"{name} must be at least 1, got {count}")
+        return Wish(
             DEFAULT_SCORE_THRESHOLD if score_threshold is None else score_threshold,
             None if classes is None else labels_of(classes, self.classes),
+            max_detections,
             tiles,
             augmentation or _NO_AUGMENTATION,
             suppression,
             batch_size or (CLASSIFIED_AT_ONCE if is_classifier else 1),
         )
 
-    def _predict(self, sources: Iterable[ImageLike], wish: _Wish) -> Iterator[Prediction]:
+    def _predict(self, sources: Iterable[ImageLike], wish: Wish) -> Iterator[Prediction]:
         remaining = iter(sources)
         while images := [to_image(source) for source in islice(remaining, wish.batch_size)]:
             for image, result in zip(images, self._results(images, wish), strict=True):
                 yield Prediction(image, result, self.classes, self.palette)
 
-    def _results(self, images: Sequence[Image.Image], wish: _Wish) -> Iterable[Result]:
+    def _results(self, images: Sequence[Image.Image], wish: Wish) -> Iterable[Result]:
         match self.preprocessing:
             case CenterCrop():
                 assert isinstance(self.model, Classifier)
-                return classify(self.model, images, wish.augmentation, self.device)
+                with self.computing():
+                    return classify(self.model, images, wish.augmentation, self.device)
             case FitInside() as preprocessing:
-                return self._detect(images, preprocessing, wish)
+                return self._detect_by_size(images, preprocessing, wish)
             case FitAligned():
                 assert isinstance(self.model, SemanticSegmenter)
                 look = Look(wish.tiles, wish.augmentation, wish.batch_size)
-                return [segment(self.model, image, look, self.device) for image in images]
+                with self.computing():
+                    return [segment(self.model, image, look, self.device) for image in images]
+
+    def _detect_by_size(
+        self, images: Sequence[Image.Image], preprocessing: FitInside, wish: Wish
+    ) -> list[Detections]:
+        """Detect in images, one after the other by the size in which the model sees them."""
+        limits = preprocessing.short_side, preprocessing.long_side
+        sizes = [fit_size((image.height, image.width), *limits) for image in images]
+        order = sorted(range(len(images)), key=sizes.__getitem__)
+        results = self._detect([images[place] for place in order], preprocessing, wish)
+        found = dict(zip(order, results, strict=True))
+        return [found[place] for place in range(len(images))]
 
     def _detect(
-        self, images: Sequence[Image.Image], preprocessing: FitInside, wish: _Wish
+        self, images: Sequence[Image.Image], preprocessing: FitInside, wish: Wish
     ) -> Iterator[Detections]:
         plans = [wish.views(image) for image in images]
         if wish.suppression is not None and wish.augmentation.has_views:
-            yield from self._detect_united(images, plans, wish, wish.suppression)
+            yield from self._detect_united(images, plans, wish)
             return
         samples = (
             view.sample(image, preprocessing)
@@ -267,32 +281,33 @@ class Predictor:
                 of_views = [wish.select(view.undo(next(found), size)) for view in views]
                 objects.append(fuse(of_views).above(wish.threshold))
                 regions.append(views[0].region)
-            yield merge_tiles(regions, objects, size)
+            yield wish.best(merge_tiles(regions, objects, size))
 
     def _detect_united(
         self,
         images: Sequence[Image.Image],
         plans: Sequence[list[list[View]]],
-        wish: _Wish,
-        suppression: Suppression,
+        wish: Wish,
     ) -> Iterator[Detections]:
         assert isinstance(self.model, Detector)
         for image, tiles in zip(images, plans, strict=True):
-            found = [
-                detect_united(
-                    self.model,
-                    image,
-                    views,
-                    suppression,
-                    device=self.device,
-                    batch_size=wish.batch_size,
-                )
-                for views in tiles
-            ]
+            with self.computing():
+                found = [
+                    detect_united(
+                        self.model,
+                        image,
+                        views,
+                        wish.rule,
+                        device=self.device,
+                        batch_size=wish.batch_size,
+                    )
+                    for views in tiles
+                ]
             objects = [wish.select(one).above(wish.threshold) for one in found]
-            yield merge_tiles([views[0].region for views in tiles], objects, image.size[::-1])
+            regions = [views[0].region for views in tiles]
+            yield wish.best(merge_tiles(regions, objects, image.size[::-1]))
 
-    def _infer(self, samples: Iterable[Sample], divisor: int, wish: _Wish) -> Iterator[Detections]:
+    def _infer(self, samples: Iterable[Sample], divisor: int, wish: Wish) -> Iterator[Detections]:
         """Detect in one sample after the other, neighbours of one size together.
 
         Yields:
@@ -301,33 +316,16 @@ class Predictor:
         for _, alike in groupby(samples, lambda sample: tuple(sample.image.shape)):
             while batch := list(islice(alike, wish.batch_size)):
                 together = collate(batch, divisor)
-                suppression = wish.suppression or HARD
-                for result in infer(self.model, together, self.device, suppression):
+                with self.computing():
+                    results = infer(self.model, together, self.device, wish.rule)
+                for result in results:
                     assert isinstance(result, Detections)  # the model is no classifier
                     yield result
 
 
-def labels_of(names: Sequence[str], classes: Sequence[str]) -> tuple[int, ...]:
-    """Return the labels of classes that are given by name.
-
-    Args:
-        names: Names of the wanted classes.
-        classes: Name of each label.
-
-    Raises:
-        ZigguratError: If there is no name, or one that the model does not know.
-    """
-    if isinstance(names, str) or not names:
-        raise ZigguratError(
-            f"classes must be a list of at least one name, got {names!r}; leave it out to get the "
-            "objects of all classes"
-        )
-    for name in names:
-        check_known("class", name, classes)
-    return tuple(label for label, name in enumerate(classes) if name in names)
-
-
-def load(path: str | Path, *, device: str = "auto", fast: bool = False) -> Predictor:
+def load(
+    path: str | Path, *, device: str = "auto", precision: Precision = "32", fast: bool = False
+) -> Predictor:
     """Load trained weights, ready to predict.
 
     Args:
@@ -335,12 +333,18 @@ def load(path: str | Path, *, device: str = "auto", fast: bool = False) -> Predi
             folder of a run, of which the best weights are taken, or the last where none were the
             best yet.
         device: Where to compute: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "32", or "bf16" for products in bfloat16.
         fast: Predict with `optimize_for_inference`, which may compile a kernel at its first use.
 
     Where there are no weights or they cannot be read, `ZigguratError` is raised.
     """
-    predictor = Predictor(load_weights(find_weights(Path(path))), device=device)
-    return Predictor(optimize_for_inference(predictor.model), device=device) if fast else predictor
+    model = load_weights(find_weights(Path(path)))
+    predictor = Predictor(model, device=device, precision=precision)
+    if not fast:
+        return predictor
+    autocast = torch.bfloat16 if precision == "bf16" else None
+    quick = optimize_for_inference(predictor.model, autocast=autocast)
+    return Predictor(quick, device=device, precision=precision)
 
 
 def find_weights(path: Path) -> Path:

@@ -39,6 +39,7 @@ class SegmentationLoss:
         lovasz: Weight of the Lovász loss.
         boundary: Weight of the loss of contours.
         boundary_width: Odd side of the square in which contours count as near, in pixels.
+        auxiliary: Weight of the cross entropy of an auxiliary head; None as published.
     """
 
     pixels: float = 1.0
@@ -50,6 +51,7 @@ class SegmentationLoss:
     lovasz: float = 0.0
     boundary: float = 0.0
     boundary_width: int = 5
+    auxiliary: float | None = None
 
     def check(self, num_classes: int, *, overlapping: bool) -> None:
         """Raise unless the options suit a model.

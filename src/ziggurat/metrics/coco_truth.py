@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float, Int64
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Skeleton
 from ziggurat.ops.flags import read_flag
+from ziggurat.ops.image_names import with_file_name
 from ziggurat.ops.run_lengths import read_counts
 from ziggurat.ops.skeletons import read_points, read_sigmas, read_skeleton
 
@@ -119,9 +120,9 @@ def read_truth(
 
 def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN401  any JSON
     needed = ("id", "height", "width") if with_masks else ("id",)
-    images = [
+    images: Table = [
         {key: entry[key] for key in _OF_IMAGE if key in entry or key in needed}
-        for entry in content["images"]
+        for entry in map(with_file_name, content["images"])
     ]
     image_of = {entry["id"]: entry for entry in images}
     # Ids are counted anew from 1: the evaluation takes an object with the id 0 for "not matched",

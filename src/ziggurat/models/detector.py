@@ -192,5 +192,6 @@ class Detector(nn.Module):
         if isinstance(self.head, SetHead):
             raise ZigguratError(
                 f"{self.identity.name} predicts a set of objects, in which there are no duplicates "
-                "to suppress and no candidates to vote; leave suppression and voting out"
+                "to suppress, no candidates to vote and no more objects to take; leave out "
+                "suppression, voting and max_detections"
             )

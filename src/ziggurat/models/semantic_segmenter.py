@@ -16,7 +16,7 @@ from ziggurat.preprocessing import FitAligned
 from ziggurat.types import ClassMasks, ImageSize, LabelMap, ModelIdentity, full_sizes
 
 AUXILIARY_WEIGHT = 0.4
-"""Weight of the loss of an auxiliary head (Zhao et al., arXiv:1612.01105, section 4)."""
+"""Published weight of the loss of an auxiliary head (Zhao et al., arXiv:1612.01105, section 4)."""
 
 
 class TrainingLogits(NamedTuple):
@@ -39,7 +39,6 @@ class SemanticSegmenter(nn.Module):
     overlap.
 
     Attributes:
-        training_loss: What `loss` computes; a training run sets it, and weights do not carry it.
         palette: Colour of each class as the data have it, which weights carry; None where they have
             none, and pictures take the usual ones.
 
@@ -76,7 +75,24 @@ class SemanticSegmenter(nn.Module):
         self.classes = classes
         self.palette: tuple[Colour, ...] | None = None
         self.preprocessing = preprocessing
-        self.training_loss = SegmentationLoss()
+        self._training_loss = SegmentationLoss()
+
+    @property
+    def training_loss(self) -> SegmentationLoss:
+        """What `loss` computes; a training run sets it, and weights do not carry it.
+
+        One that weighs an auxiliary head is refused by a model without.
+        """
+        return self._training_loss
+
+    @training_loss.setter
+    def training_loss(self, loss: SegmentationLoss) -> None:
+        if loss.auxiliary is not None and self.auxiliary_head is None:
+            raise ZigguratError(
+                f"loss.auxiliary = {loss.auxiliary:g} is the weight of an auxiliary head, which "
+                f"UPerNet has, and {self.identity.name} has none; leave it out"
+            )
+        self._training_loss = loss
 
     @property
     def overlapping(self) -> bool:
@@ -107,7 +123,7 @@ class SemanticSegmenter(nn.Module):
         check_images_fit(self.neck, images)
         maps = self.pyramid(self.backbone(images))
         logits: Tensor = self.head(self.neck(maps))
-        if self.training and self.auxiliary_head is not None:
+        if self.training and self.auxiliary_head is not None and self.training_loss.auxiliary != 0:
             return TrainingLogits(logits, self.auxiliary_head(maps))
         return logits
 
@@ -133,7 +149,8 @@ class SemanticSegmenter(nn.Module):
         if not isinstance(raw, TrainingLogits):
             return options(raw, targets, overlapping=self.overlapping)
         losses = options(raw.main, targets, overlapping=self.overlapping)
-        helping = options.of_pixels(AUXILIARY_WEIGHT)
+        weight = AUXILIARY_WEIGHT if options.auxiliary is None else options.auxiliary
+        helping = options.of_pixels(weight)
         auxiliary = helping(raw.auxiliary, targets, overlapping=self.overlapping)
         return losses | {"auxiliary": auxiliary["pixels"]}
 

@@ -25,6 +25,7 @@ class Suppression:
         sigma: Width of the Gaussian rule, of no other.
         floor: Soft rules drop a box whose score falls below this.
         voting: How the candidates move the boxes that are kept; None leaves them where they are.
+        max_detections: Number of detections that are kept; None keeps as many as the head says.
 
     Raises:
         ZigguratError: If the method is unknown, or a number out of range or without effect.
@@ -34,6 +35,7 @@ class Suppression:
     sigma: float = 0.5
     floor: float = 1e-4
     voting: Voting | None = None
+    max_detections: int | None = None
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -44,6 +46,8 @@ class Suppression:
             raise ZigguratError(f"sigma of a suppression must be above 0, got {self.sigma}")
         if not 0 <= self.floor < 1:
             raise ZigguratError(f"floor of a suppression must lie in [0, 1), got {self.floor}")
+        if self.max_detections is not None and self.max_detections < 1:
+            raise ZigguratError(f"max_detections must be at least 1, got {self.max_detections}")
         if self.method != "soft-gaussian" and self.sigma != Suppression.sigma:
             raise ZigguratError(
                 f"sigma has no effect on the suppression {self.method!r}, got {self.sigma}; leave "
@@ -69,7 +73,7 @@ class BoxCandidates:
         scores: Their scores.
         labels: Their classes.
         iou: Overlap from which on a better box does something to another one.
-        max_detections: Number of detections that are kept.
+        max_detections: Number of detections that are kept unless a suppression says another one.
     """
 
     boxes: Float[Tensor, "N 4"]
@@ -111,9 +115,10 @@ def suppress(
         labels: Their classes; boxes of different classes never suppress each other.
         iou: Overlap from which on a better box does something to another one; the Gaussian rule
             knows no such limit.
-        max_detections: Number of detections that are kept.
+        max_detections: Number of detections that are kept unless `suppression` says another one.
         suppression: What it does.
     """
+    max_detections = suppression.max_detections or max_detections
     voting = suppression.voting
     # Where a vote changes scores, the best are known after it only.
     has_new_scores = voting is not None and voting.score != "id"

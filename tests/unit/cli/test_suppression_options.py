@@ -52,6 +52,5 @@ def test_what_does_not_go_together(words: list[str], message: str) -> None:
 
 def test_results_have_been_predicted(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "--results", "found.json", "--nms", "soft-linear"]) != 0
-    assert (
-        "--voting, --batch_size, --workers and --device are for a model" in capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert "--voting, --batch_size, --workers, --device and --precision are for a model" in said

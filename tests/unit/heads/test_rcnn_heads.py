@@ -17,6 +17,8 @@ from ziggurat.heads.roi_mask import MaskHead, mask_targets
 from ziggurat.heads.roi_samples import RegionSampler
 from ziggurat.heads.rpn import RPN, RPNSettings
 from ziggurat.layers.roi_pooling import RoIPooling
+from ziggurat.ops.anchors import AnchorGrid
+from ziggurat.ops.matching import BACKGROUND, IGNORED
 from ziggurat.systems.panet import BOX_BETA, panet_boxes, panet_masks
 from ziggurat.systems.plan import Plan
 from ziggurat.types import Detections, ObjectMasks
@@ -106,6 +108,21 @@ def test_an_untrained_head_decodes(
         assert (one.boxes[:, 2] <= width + 1e-3).all()
         assert (one.boxes[:, 3] <= height + 1e-3).all()
         assert (one.scores[:-1] >= one.scores[1:]).all()
+
+
+@pytest.mark.parametrize("is_rounded", [False, True])
+def test_anchors_that_touch_the_border_are_inside_in_detectron_only(is_rounded: bool) -> None:
+    grid = AnchorGrid((8.0,), (1.0,), is_rounded=is_rounded)
+    rpn = RPN(CHANNELS, (4,), RPNSettings(is_inside_only=True, anchors=grid))
+    raw, anchors = rpn([torch.zeros(1, CHANNELS, 24, 32)]), grid.level((24, 32), 4)
+    corner = 12 * 32 + 20
+    width, height = anchors[corner, 2:].int().tolist()
+    one = torch.ones(1)
+    target = Detections(anchors[corner : corner + 1], one, one.long())
+    matches = rpn.match(raw, anchors, target, (height, width))
+    assert int(matches[corner]) == (0 if is_rounded else IGNORED)
+    assert int(matches[corner - 8 * 33]) == BACKGROUND  # within the border
+    assert matches[corner + 1] == matches[corner + 32] == IGNORED  # beyond it
 
 
 def test_masks_are_needed_to_train_masks() -> None:

@@ -105,6 +105,16 @@ def test_equals_decoding_by_hand(segmenter_file: Path, data: Path) -> None:
     assert [gallery.title for gallery in page.galleries] == ["Worst images"]
 
 
+def test_photos_of_other_sizes_change_nothing(segmenter_file: Path, data: Path) -> None:
+    alone, together = (
+        evaluate(segmenter_file, data_root=data, device="cpu", batch_size=size).report
+        for size in (1, 3)
+    )
+    assert alone.confusion is not None and together.confusion is not None
+    np.testing.assert_array_equal(alone.confusion, together.confusion)
+    assert alone.numbers == together.numbers
+
+
 def test_saved_label_maps_give_the_same_numbers(
     segmenter_file: Path, data: Path, tmp_path: Path
 ) -> None:

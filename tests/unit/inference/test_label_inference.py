@@ -15,6 +15,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.label_inference import Look, _Part, segment
 from ziggurat.inference.predictor import Predictor
+from ziggurat.inference.sliding import SlidingWindows
 from ziggurat.inference.tiles import Tiles
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.preprocessing import FitAligned
@@ -162,6 +163,74 @@ def test_scale_at_which_tiles_are_seen(
     hook.remove()
     height, width = (128, 192) if size is None else (size, size)
     assert set(shown) == {(scale * height, scale * width)}
+
+
+def slid(model: SemanticSegmenter, pixels: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Logits as MMSegmentation's `mode='slide'` gives them: windows of 64, 42 pixels apart."""
+    height, width = pixels.shape[2:]
+    total, count = torch.zeros(5, height, width), torch.zeros(height, width)
+    for row in range(max(height - 64 + 41, 0) // 42 + 1):
+        for column in range(max(width - 64 + 41, 0) // 42 + 1):
+            bottom, right = min(42 * row + 64, height), min(42 * column + 64, width)
+            top, left = max(bottom - 64, 0), max(right - 64, 0)
+            with torch.inference_mode():
+                logits = model(pixels[:, :, top:bottom, left:right])
+            of_pixels = F.interpolate(logits, size=(bottom - top, right - left), mode="bilinear")
+            total[:, top:bottom, left:right] += of_pixels[0]
+            count[top:bottom, left:right] += 1
+    return F.interpolate((total / count)[None], size=size, mode="bilinear")[0]
+
+
+@pytest.mark.parametrize("size", [(192, 128), (150, 600), (70, 40)])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sliding_windows_are_cut_out_of_the_resized_photo(
+    model: SemanticSegmenter, photo: Image.Image, size: tuple[int, int], batch_size: int
+) -> None:
+    image = photo.resize(size)
+    found = labels_of(model, image, Look(SlidingWindows(64, 22), batch_size=batch_size))
+    expected = slid(model, _shown(image), size[::-1]).argmax(dim=0)
+    assert found.shape == expected.shape
+    assert (found == expected).float().mean() > 0.999
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_views_through_sliding_windows(
+    model: SemanticSegmenter, photo: Image.Image, overlapping: bool
+) -> None:
+    asked = copy.deepcopy(model)
+    asked.identity = replace(model.identity, overlapping=overlapping)
+    look = Look(SlidingWindows(64, 22), Augmentation(flip=True, scales=(1.0, 2.0)))
+    found = segment(asked, photo, look, CPU)
+    total = torch.zeros(5, 128, 192)
+    for side in (64, 128):
+        pixels = eval_image(photo, FitAligned(short_side=side, long_side=4 * side))[None]
+        for mirrored in (False, True):
+            logits = slid(model, pixels.flip(3) if mirrored else pixels, (128, 192))
+            logits = logits.flip(2) if mirrored else logits
+            total += logits.sigmoid() if overlapping else logits.softmax(dim=0)
+    if overlapping:
+        assert isinstance(found, ClassMasks)
+        assert (found.masks == (total >= 2)).float().mean() > 0.999
+    else:
+        assert isinstance(found, LabelMap)
+        assert (found.labels == total.argmax(dim=0)).float().mean() > 0.999
+
+
+def test_masks_that_do_not_fit_into_memory_are_refused(
+    model: SemanticSegmenter, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = copy.deepcopy(model)
+    several.identity = replace(model.identity, overlapping=True)
+    needed = 5 * 128 * 192
+    for left, fits in ((needed, True), (needed - 1, False), (None, True)):
+        monkeypatch.setattr(
+            "ziggurat.inference.label_inference.available_bytes", lambda _, left=left: left
+        )
+        if fits:
+            assert isinstance(segment(several, photo, Look(), CPU), ClassMasks)
+            continue
+        with pytest.raises(ZigguratError, match=r"masks of 5 classes .* 192 x 128 pixels, take"):
+            segment(several, photo, Look(), CPU)
 
 
 def test_batches_of_tiles_change_nothing(model: SemanticSegmenter, photo: Image.Image) -> None:

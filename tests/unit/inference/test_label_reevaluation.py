@@ -167,6 +167,7 @@ def test_classes_of_other_data(data: Path, found: Path) -> None:
         (("--batch_size", "2"), "are for a model, and --results has been predicted"),
         (("--workers", "0"), "are for a model, and --results has been predicted"),
         (("--device", "cpu"), "are for a model, and --results has been predicted"),
+        (("--precision", "bf16"), "are for a model, and --results has been predicted"),
         (("--rules", "coco"), "--rules coco is for detections, and --results is a folder"),
         (("--tile_overlap", "3"), "without --tile_size there are none"),
     ],

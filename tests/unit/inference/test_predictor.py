@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from ziggurat.fast import inference as fast_inference
 from ziggurat.inference import forward, predictor
 from ziggurat.inference.augmented import Augmentation
 from ziggurat.inference.classify import at_scale
+from ziggurat.inference.evaluation_options import EvaluationOptions
 from ziggurat.inference.images import ImageLike
 from ziggurat.inference.predictor import Prediction, Predictor, find_weights, load
+from ziggurat.inference.sliding import SlidingWindows
 from ziggurat.inference.tiles import Tiles
 from ziggurat.ops.nms import HARD, Suppression
 from ziggurat.preprocessing import CenterCrop
@@ -133,6 +136,46 @@ def test_classes_by_name(detector: Predictor, photo: Image.Image) -> None:
         detector(photo, classes="tree")
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"classes": ["tree"]},
+        {"tiles": Tiles(size=150, overlap=60)},
+        {"augmentation": Augmentation(flip=True)},
+        {"augmentation": Augmentation(flip=True), "suppression": HARD},
+    ],
+)
+def test_the_best_objects_of_an_image(
+    detector: Predictor, photo: Image.Image, options: dict[str, Any]
+) -> None:
+    every = objects_of(detector(photo, score_threshold=0.05, **options))
+    best = objects_of(detector(photo, score_threshold=0.05, max_detections=3, **options))
+    assert len(every) > 3
+    assert torch.equal(best.scores, every.scores[:3]) and torch.equal(best.boxes, every.boxes[:3])
+
+
+def test_more_objects_than_published_are_asked_of_the_head(
+    detector: Predictor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Suppression] = []
+
+    def infer(
+        model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+    ) -> list[Result]:
+        rules.append(suppression)
+        return forward.infer(model, batch, device, suppression)
+
+    monkeypatch.setattr(predictor, "infer", infer)
+    soft = Suppression("soft-linear")
+    detector(photo, max_detections=300)
+    detector(photo, max_detections=300, suppression=soft)
+    detector(photo, max_detections=50)  # the best of 100
+    assert rules == [replace(HARD, max_detections=300), replace(soft, max_detections=300), HARD]
+    with pytest.raises(ZigguratError, match="max_detections must be at least 1, got 0"):
+        detector(photo, max_detections=0)
+
+
 def test_a_generator_gives_predictions_as_they_are_asked_for(
     detector: Predictor, photo: Image.Image
 ) -> None:
@@ -164,7 +207,7 @@ def test_images_of_one_size_go_together(
     monkeypatch.setattr(predictor, "infer", infer)
     images = [photo, photo.rotate(180), photo.resize((90, 200)), photo, photo, photo]
     together = detector(images, batch_size=4, score_threshold=0.2)
-    assert sizes == [2, 1, 1, 2]
+    assert sizes == [3, 1, 2]  # of the first four, three have one size
     alone = [detector(image, score_threshold=0.2) for image in images]
     for one, other in zip(together, alone, strict=True):
         first, second = objects_of(one), objects_of(other)
@@ -208,9 +251,16 @@ def test_tiles_of_a_small_image_change_nothing(detector: Predictor, photo: Image
     assert detector(photo, augmentation=Augmentation(flip=False)).to_dict() == plain
 
 
+def test_sliding_windows_are_for_segmenters(detector: Predictor, photo: Image.Image) -> None:
+    with pytest.raises(ZigguratError, match="for segmenters, and this model is a detector"):
+        detector(photo, tiles=SlidingWindows())
+    with pytest.raises(ZigguratError, match="for segmenters, and retinanet_p2t_mini is none"):
+        EvaluationOptions(tiles=SlidingWindows()).check(detector.model)
+
+
 @pytest.mark.parametrize(
     "options",
-    [{"classes": ["cell"]}, {"tiles": Tiles()}, {"suppression": HARD}],
+    [{"classes": ["cell"]}, {"max_detections": 5}, {"tiles": Tiles()}, {"suppression": HARD}],
 )
 def test_a_classifier_takes_no_options_of_detectors(
     classifier: Predictor, photo: Image.Image, options: dict[str, Any]

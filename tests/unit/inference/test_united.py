@@ -177,6 +177,8 @@ def test_sets_have_no_duplicates(coco_root: Path, detector_file: Path) -> None:
     assert isinstance(model, Detector)
     with pytest.raises(ZigguratError, match="sparse_rcnn_p2t_mini predicts a set of objects"):
         Predictor(model, device="cpu")(PHOTO, suppression=SOFT)
+    with pytest.raises(ZigguratError, match="no more objects to take; .* and max_detections"):
+        Predictor(model, device="cpu")(PHOTO, max_detections=300)
     with torch.inference_mode():
         raw = model(torch.zeros(1, 3, 64, 64))
         assert len(model.decode(raw, [(64, 64)])) == 1

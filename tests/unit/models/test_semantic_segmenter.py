@@ -16,12 +16,14 @@ from ziggurat.types import ClassMasks, LabelMap, ModelIdentity
 K = 3
 
 
-def segmenter(*, overlapping: bool = False, num_classes: int = K) -> SemanticSegmenter:
+def segmenter(
+    *, overlapping: bool = False, num_classes: int = K, auxiliary_head: nn.Module | None = None
+) -> SemanticSegmenter:
     return SemanticSegmenter(
         nn.Identity(),
         nn.Identity(),
         nn.Identity(),
-        None,
+        auxiliary_head,
         pyramid=nn.Identity(),
         identity=ModelIdentity(
             "semantic_segmentation", "segformer", "p2t_tiny", num_classes, overlapping=overlapping
@@ -47,6 +49,22 @@ def test_the_auxiliary_head_learns_from_pixels_alone() -> None:
     torch.testing.assert_close(found["auxiliary"], plain["auxiliary"])
     alone = SegmentationLoss()(auxiliary, targets)["pixels"]
     torch.testing.assert_close(found["auxiliary"], 0.4 * alone)
+
+
+def test_the_auxiliary_head_has_a_weight() -> None:
+    model, targets = segmenter(auxiliary_head=nn.AvgPool2d(2)), labels()
+    images = torch.randn(2, K, 4, 4)
+    published = model.loss(model(images), targets)
+    model.training_loss = SegmentationLoss(auxiliary=0.1)
+    found = model.loss(model(images), targets)
+    torch.testing.assert_close(4 * found["auxiliary"], published["auxiliary"])
+    torch.testing.assert_close(found["pixels"], published["pixels"])
+    model.training_loss = SegmentationLoss(auxiliary=0.0)
+    assert list(model.loss(model(images), targets)) == ["pixels"]
+    with pytest.raises(
+        ZigguratError, match=r"auxiliary = 0\.1 is the weight .* segformer_p2t_tiny has none"
+    ):
+        segmenter().training_loss = SegmentationLoss(auxiliary=0.1)
 
 
 def random_masks(size: tuple[int, int]) -> ClassMasks:

@@ -1,5 +1,6 @@
 """Boxes that say the same lose score or vote, class by class."""
 
+from dataclasses import replace
 from math import exp
 
 import pytest
@@ -46,6 +47,20 @@ def test_other_classes_take_nothing(method: str) -> None:
 def test_what_falls_below_the_floor_is_dropped() -> None:
     assert len(found(Suppression("soft-linear", floor=0.27))) == 3
     assert len(found(Suppression("soft-linear", floor=0.26))) == 4
+
+
+def test_a_suppression_may_keep_another_number_of_detections() -> None:
+    boxes = torch.arange(30.0)[:, None] * 20 + torch.tensor([0.0, 0, 10, 10])
+    candidates = BoxCandidates(boxes, torch.rand(30), torch.zeros(30).long(), 0.5, 20)
+    assert len(candidates.suppress()) == 20
+    for rule in (Suppression(), Suppression("soft-linear"), Suppression(voting=Voting(0.8, "avg"))):
+        for count in (3, 25):
+            kept = candidates.suppress(replace(rule, max_detections=count))
+            assert len(kept) == count
+            best = candidates.scores.sort(descending=True).values[:count]
+            torch.testing.assert_close(kept.scores, best)
+    with pytest.raises(ZigguratError, match="max_detections must be at least 1, got 0"):
+        Suppression(max_detections=0)
 
 
 def scattered(count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
