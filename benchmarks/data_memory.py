@@ -8,8 +8,9 @@ mask in each image, "label_maps" a folder of images and one of label maps; a num
 out. They are written into a temporary folder, label maps and their images as empty files, the other
 images not at all, and opened as a run does. Then workers share the images of an epoch in random
 order and look at all that a data set keeps of each. "unique" is what a worker has for itself (USS
-in /proc, Linux only): it must not grow with the number of images. The list of Python objects that
-many data sets keep is measured beside it.
+in /proc, Linux only): it must not grow with the number of images; up to ten MB are Python's own,
+which keeps the parts of the paths that it has seen. The list of Python objects that many data sets
+keep is measured beside it.
 """
 
 import argparse

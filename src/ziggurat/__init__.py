@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ziggurat.inference.label_reevaluation import evaluate_label_files
     from ziggurat.inference.predictor import Prediction, Predictor, load
     from ziggurat.inference.reevaluation import evaluate_results
+    from ziggurat.inference.sliding import SlidingWindows
     from ziggurat.inference.tiles import Tiles
     from ziggurat.metrics.base import Report
     from ziggurat.necks.fpt import FeaturePyramidTransformer
@@ -55,6 +56,7 @@ _HOMES = {
     "Predictor": "ziggurat.inference.predictor",
     "Report": "ziggurat.metrics.base",
     "RunResult": "ziggurat.engine.train",
+    "SlidingWindows": "ziggurat.inference.sliding",
     "Suppression": "ziggurat.ops.nms",
     "Tiles": "ziggurat.inference.tiles",
     "Voting": "ziggurat.ops.box_voting",
@@ -93,6 +95,7 @@ __all__ = [
     "Predictor",
     "Report",
     "RunResult",
+    "SlidingWindows",
     "Suppression",
     "Tiles",
     "Voting",

@@ -66,15 +66,7 @@ CASES = {
 """System and backbone of each case."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        "det_retinanet_pvt_small",
-        pytest.param("det_retinanet_gpvit_l1", marks=pytest.mark.slow),
-        "det_atss_pvt_v2_b2",
-        "det_gfl_pvt_v2_b2",
-    ],
-)
+@pytest.fixture(scope="module", params=CASES)
 def loaded(
     request: pytest.FixtureRequest,
     golden: Callable[[str], Any],

@@ -68,14 +68,11 @@ def official_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ziggurat.heads.rpn.best_indices", unstable_best)
 
 
-QUICK = ("det_maskrcnn_pvt_small", "det_cascade_maskrcnn_pvt_v2_b2")
-"""Each head once; the other backbones have tests of their own, and run here among the slow ones."""
+QUICK = ("det_maskrcnn_pvt_small", "det_maskrcnn_gpvit_l1")
+"""Whose detections take a few seconds; they are of the two editions of the official rules."""
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CASES],
-)
+@pytest.fixture(scope="module", params=CASES)
 def system(
     request: pytest.FixtureRequest,
     golden: Callable[[str], Any],
@@ -156,7 +153,7 @@ def _numbered(rois: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(
     "system",
-    [pytest.param(name, marks=[] if name == QUICK[0] else pytest.mark.slow) for name in CASES],
+    [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in CASES],
     indirect=True,
 )
 @pytest.mark.usefixtures("official_order")

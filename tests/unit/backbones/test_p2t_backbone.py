@@ -122,20 +122,3 @@ def test_checkpointing_computes_blocks_again_and_changes_nothing() -> None:
     assert counts == [5, 10]
     for a, b in zip(*gradients, strict=True):
         torch.testing.assert_close(a, b)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")
-def test_it_exports_with_variable_sizes() -> None:
-    backbone, side = mini().eval(), torch.export.Dim.DYNAMIC
-    with torch.no_grad():
-        # Sides of which no level of the pyramid is a single cell, which a graph would keep.
-        program = torch.export.export(
-            backbone,
-            (torch.randn(2, 3, 224, 256),),
-            dynamic_shapes=({0: side, 2: side, 3: side},),
-        )
-        for size in ((3, 3, 256, 320), (1, 3, 193, 330)):
-            images = torch.randn(size)
-            for a, b in zip(program.module()(images), backbone(images), strict=True):
-                torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
