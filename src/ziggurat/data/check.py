@@ -47,8 +47,8 @@ _EXPECTED = (
     "<split>/data.mdb (LMDB), <split>/*.tar (WebDataset), annotations/instances_<split>.json with "
     "<split>/*.jpg or <split>/_annotations.coco.json (COCO), Annotations/*.xml with "
     "ImageSets/Main/<split>.txt or <split>/*.xml (Pascal VOC), labels/<split>/*.txt with "
-    "images/<split>/*.jpg (YOLO), <split>/*.json (LabelMe), images/<split>/*.jpg with "
-    "annotations/<split>/*.png (label maps) or the layout of "
+    "images/<split>/*.jpg or obj.names beside obj_<split>_data/*.txt (YOLO), <split>/*.json "
+    "(LabelMe), images/<split>/*.jpg with annotations/<split>/*.png (label maps) or the layout of "
     "Cityscapes, Pascal Context, COCO-Stuff or CamVid, in it or in folders directly below it"
 )
 

@@ -204,7 +204,7 @@ def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:
     if size is None:
         split.add(
             f"image {number} has the width {entry.get('width')!r} and the height "
-            f"{entry.get('height')!r}; expected whole pixels, at least 1"
+            f"{entry.get('height')!r}; expected whole pixels, at least 1 and below 100 million"
         )
     return size
 
