@@ -137,18 +137,21 @@ def _status(key: str) -> int:
     return 1024 * int(values[key].split()[0])
 
 
-def predicted_memory(model: nn.Module, setting: Setting) -> int | None:
+def predicted_memory(model: nn.Module, setting: Setting, device: torch.device) -> int | None:
     """Return the bytes that a Feature Pyramid Transformer will take, or None where there is none.
 
     Args:
         model: The model.
         setting: What it does.
+        device: Where it runs.
     """
     transformer = find_transformer(model)
     if transformer is None:
         return None
     sizes = transformer.sizes_for(setting.image_size)
-    return transformer.predicted_bytes(sizes, batch=setting.batch, learns=setting.is_training)
+    return transformer.predicted_bytes(
+        sizes, batch=setting.batch, learns=setting.is_training, on_cuda=device.type == "cuda"
+    )
 
 
 def check_memory_is_left(needed: int, device: torch.device) -> None:

@@ -141,7 +141,8 @@ def _foresee(result: Result, conditions: Conditions, say: Callable[[str], None])
         return result
     try:
         with torch.device("meta"):
-            predicted = predicted_memory(find_subject(contestant.name)(), setting)
+            model = find_subject(contestant.name)()
+        predicted = predicted_memory(model, setting, conditions.device)
         if predicted is None:
             return result
         result = replace(result, predicted=predicted)

@@ -107,17 +107,22 @@ def test_larger_images_take_more() -> None:
 
 
 def test_memory_of_a_feature_pyramid_transformer_is_predicted() -> None:
+    cpu = torch.device("cpu")
     with torch.device("meta"):
         plain = ziggurat.create_model("retinanet_pvt_v2_b0")
         with_fpt = ziggurat.create_model("retinanet", backbone="pvt_v2_b0", neck="fpt")
     inference = Setting("fp32", 2, (96, 130))
-    assert predicted_memory(plain, inference) is None
-    predicted = predicted_memory(with_fpt, inference)
+    assert predicted_memory(plain, inference, cpu) is None
+    predicted = predicted_memory(with_fpt, inference, cpu)
     cells = 12 * 17 + 6 * 9 + 3 * 5  # strides 8, 16, 32
     assert predicted == BUFFERS + 4 * 2 * 256 * (cells + MAPS_AT_A_TIME * 12 * 17)
-    training = predicted_memory(with_fpt, Setting("fp32", 2, (96, 130), is_training=True))
+    learning = Setting("fp32", 2, (96, 130), is_training=True)
+    training = predicted_memory(with_fpt, learning, cpu)
     assert training is not None
     assert training > predicted
+    on_gpu = predicted_memory(with_fpt, inference, torch.device("cuda"))
+    assert on_gpu is not None
+    assert on_gpu > predicted
 
 
 def test_what_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
