@@ -12,6 +12,7 @@ from ziggurat.data.coco_file import SOURCE
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.foreign import stop_at
 from ziggurat.errors import ZigguratError
+from ziggurat.ops.image_names import unused_name
 
 _UNFINISHED = ".unfinished-"
 """The data set grows in a hidden folder of this name beside its final place."""
@@ -114,18 +115,10 @@ def _names_of_copies(names: list[str]) -> list[str]:
         names: Files relative to the folder; no two alike.
     """
     taken = {name.lower() for name in names if not _is_outside(name)}
-    copies = []
-    for name in names:
-        if not _is_outside(name):
-            copies.append(name)
-            continue
-        copy, number = Path(name).name, 1
-        while copy.lower() in taken:
-            number += 1
-            copy = f"{Path(name).stem}_{number}{Path(name).suffix}"
-        taken.add(copy.lower())
-        copies.append(copy)
-    return copies
+    return [
+        unused_name(Path(name).stem, Path(name).suffix, taken) if _is_outside(name) else name
+        for name in names
+    ]
 
 
 def _is_outside(name: str) -> bool:

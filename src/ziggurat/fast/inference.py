@@ -173,27 +173,21 @@ class _Replacement:
             chain = describe(module)
             if chain is not None:
                 return pack(chain, self.dtype, self.kernel)
-            if type(module) is nn.Linear and self.dtype != torch.float32:
-                return self._linear(module)
-        if type(module) not in self._folded():
-            return None
-        weights = fold(module)
+        weights = fold(module) if type(module) in self._folded else None
         if weights is None:
             return None
+        if isinstance(module, nn.Linear):
+            return OneDnnLinear(weights.weight.flatten(1), weights.bias, self.dtype)
         if isinstance(module, Mixing):
             return FoldedMixing(weights, self._conv)
         return self._conv(weights)
 
+    @property
     def _folded(self) -> tuple[type[nn.Module], ...]:
         if self.is_cpu and self.dtype != torch.float32:
             # Autocast would convert the weights of each of them in every call.
-            return (ConvNorm, Mixing, nn.Conv2d, PointwiseConv)
+            return (ConvNorm, Mixing, nn.Conv2d, PointwiseConv, nn.Linear)
         return (ConvNorm, Mixing)
-
-    def _linear(self, layer: nn.Linear) -> OneDnnLinear:
-        weight = layer.weight.detach()
-        none = weight.new_zeros(len(weight))
-        return OneDnnLinear(weight, none if layer.bias is None else layer.bias.detach(), self.dtype)
 
     def _conv(self, weights: Weights) -> Callable[..., Tensor]:
         return (OneDnnConv if self.is_cpu else FoldedConv)(weights, self.dtype)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.ops.image_names import unused_name
 
 
 def write_json(path: Path, content: Any) -> Path:  # noqa: ANN401  whatever JSON can say
@@ -46,12 +47,4 @@ def picture_names(files: Sequence[Path]) -> list[str]:
         files: The images.
     """
     taken: set[str] = set()
-    names = []
-    for file in files:
-        name, number = f"{file.stem}.jpg", 1
-        while name.lower() in taken:
-            number += 1
-            name = f"{file.stem}_{number}.jpg"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    return [unused_name(file.stem, ".jpg", taken) for file in files]

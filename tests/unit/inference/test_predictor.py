@@ -44,6 +44,21 @@ def photo() -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (150, 240, 3), dtype=np.uint8))
 
 
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Batch, Suppression]]:
+    """What goes through a detector, and how its objects are to be chosen, call by call."""
+    calls = []
+
+    def infer(
+        model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
+    ) -> list[Result]:
+        calls.append((batch, suppression))
+        return forward.infer(model, batch, device, suppression)
+
+    monkeypatch.setattr(predictor, "infer", infer)
+    return calls
+
+
 def objects_of(prediction: Prediction) -> Detections:
     assert isinstance(prediction.result, Detections)
     return prediction.result
@@ -156,21 +171,13 @@ def test_the_best_objects_of_an_image(
 
 
 def test_more_objects_than_published_are_asked_of_the_head(
-    detector: Predictor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+    detector: Predictor, photo: Image.Image, asked: list[tuple[Batch, Suppression]]
 ) -> None:
-    rules: list[Suppression] = []
-
-    def infer(
-        model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
-    ) -> list[Result]:
-        rules.append(suppression)
-        return forward.infer(model, batch, device, suppression)
-
-    monkeypatch.setattr(predictor, "infer", infer)
     soft = Suppression("soft-linear")
     detector(photo, max_detections=300)
     detector(photo, max_detections=300, suppression=soft)
     detector(photo, max_detections=50)  # the best of 100
+    rules = [rule for _, rule in asked]
     assert rules == [replace(HARD, max_detections=300), replace(soft, max_detections=300), HARD]
     with pytest.raises(ZigguratError, match="max_detections must be at least 1, got 0"):
         detector(photo, max_detections=0)
@@ -194,20 +201,15 @@ def test_a_generator_gives_predictions_as_they_are_asked_for(
 
 
 def test_images_of_one_size_go_together(
-    detector: Predictor, photo: Image.Image, monkeypatch: pytest.MonkeyPatch
+    detector: Predictor, photo: Image.Image, asked: list[tuple[Batch, Suppression]]
 ) -> None:
-    sizes: list[int] = []
-
-    def infer(
-        model: Model, batch: Batch, device: torch.device, suppression: Suppression = HARD
-    ) -> list[Result]:
-        sizes.append(len(batch.infos))
-        return forward.infer(model, batch, device, suppression)
-
-    monkeypatch.setattr(predictor, "infer", infer)
     images = [photo, photo.rotate(180), photo.resize((90, 200)), photo, photo, photo]
     together = detector(images, batch_size=4, score_threshold=0.2)
-    assert sizes == [3, 1, 2]  # of the first four, three have one size
+    assert [len(batch.infos) for batch, _ in asked] == [
+        3,
+        1,
+        2,
+    ]  # of the first four, three have one size
     alone = [detector(image, score_threshold=0.2) for image in images]
     for one, other in zip(together, alone, strict=True):
         first, second = objects_of(one), objects_of(other)
