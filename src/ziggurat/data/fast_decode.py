@@ -9,7 +9,8 @@ flip and augmentation, and pixels differ by few levels of 255:
     resizing      PyTorch's bicubic on bytes, Pillow's algorithm with shorter numbers: by a level,
                   in a few of a thousand values when shrinking and in a quarter of them when
                   enlarging; at hard edges by up to four
-    augmentation  shears and shifts along one axis (`fast_shift`): one level off at most
+    augmentation  timm's operations by OpenCV (`fast_augment`): a level off at most, except turns
+                  and shears, which are half a level off on average and more at edges
     normalising   in the memory layout of the batch, by one product and one sum: a rounding off
 
 A file that is anything but an intact JPEG in colour or grey is decoded by Pillow, which also says
@@ -28,9 +29,7 @@ from timm.data.transforms import MaybeToTensor, RandomResizedCropAndInterpolatio
 from torch import Tensor
 from torchvision import transforms
 
-from ziggurat.data.classification import operations_of
 from ziggurat.data.decode import decode_image, orientation, without_pillow_warnings
-from ziggurat.data.fast_shift import use_fast_shifts
 from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
@@ -49,18 +48,21 @@ class FastTrainTransform:
     """From the bytes of an image to a normalised training tensor.
 
     Args:
-        exact: What `train_transform` made; its parts are taken over, and its shears replaced.
+        exact: What `train_transform` made; its parts are taken over, the operations
+            of its policy replaced.
 
     Raises:
-        ZigguratError: If simplejpeg is not installed.
+        ZigguratError: If simplejpeg or OpenCV is not installed.
     """
 
     def __init__(self, exact: transforms.Compose) -> None:
         try:
             import simplejpeg
-        except ImportError:
+
+            from ziggurat.data.fast_augment import on_pixels
+        except ImportError as error:
             raise ZigguratError(
-                "data.decoder fast needs the package simplejpeg, which is not installed; run "
+                f"data.decoder fast needs the package {error.name}, which is not installed; run "
                 "`pip install 'ziggurat[data]'` or set data.decoder to exact"
             ) from None
         self.decode_jpeg = simplejpeg.decode_jpeg
@@ -72,14 +74,12 @@ class FastTrainTransform:
         self.crop = crop
         is_flipping = kinds[0] is transforms.RandomHorizontalFlip
         self.flip_probability = steps[0].p if is_flipping else 0.0
-        self.on_pictures = steps[is_flipping:bound]
+        self.on_pixels = [on_pixels(step) for step in steps[is_flipping:bound]]
         normalize, *self.on_tensors = steps[bound + 1 :]
         width = crop.size[1]
         # Of a row of pixels, channels last.
         self.scale = (1 / (255 * normalize.std)).repeat(width)
         self.shift = (-normalize.mean / normalize.std).repeat(width)
-        for step in self.on_pictures:
-            use_fast_shifts(operations_of(step))
 
     def __call__(self, data: bytes, name: str) -> tuple[Float[Tensor, "3 h w"], ImageSize]:
         """Return the tensor, and the height and width of the upright image.
@@ -141,11 +141,8 @@ class FastTrainTransform:
         # torchvision draws for its flip in the same way.
         is_flipped = self.flip_probability > 0 and bool(torch.rand(1) < self.flip_probability)
         pixels = _resize(part, self.crop.size, is_flipped=is_flipped)
-        if self.on_pictures:
-            picture = Image.fromarray(pixels)
-            for step in self.on_pictures:
-                picture = step(picture)
-            pixels = np.array(picture)
+        for change in self.on_pixels:
+            pixels = change(pixels)
         height, width, _ = pixels.shape
         rows = torch.from_numpy(pixels).view(height, -1).float()
         torch.addcmul(self.shift, rows, self.scale, out=rows)

@@ -9,6 +9,7 @@ import os
 import time
 from functools import cache
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from ziggurat.errors import ZigguratError
 
@@ -111,7 +112,8 @@ def _ask(url: str, start: int, length: int | None) -> "requests.Response":
     for wait in (0.0, *WAITS_S):
         time.sleep(wait)
         try:
-            answer = _session(os.getpid()).get(url, headers=headers, timeout=TIMEOUT_S)
+            session = _session(os.getpid(), urljoin(url, "/"))
+            answer = session.get(url, headers=headers, timeout=TIMEOUT_S)
         except OSError as error:  # whatever requests raises is one
             failure = str(error) or type(error).__name__
             continue
@@ -138,13 +140,13 @@ def _ask(url: str, start: int, length: int | None) -> "requests.Response":
 
 
 @cache
-def _session(process: int) -> "requests.Session":
-    """Return the connections of a process, which must not share those of its parent.
+def _session(process: int, server: str) -> "requests.Session":
+    """Return the connections of a process to a server; it must not share those of its parent.
 
     Raises:
         ZigguratError: If requests is not installed.
     """
-    del process  # the key of the cache
+    del process  # a key of the cache
     try:
         import requests
     except ImportError:
@@ -156,4 +158,10 @@ def _session(process: int) -> "requests.Session":
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
     session.mount("http://", adapter)
     session.mount("https://", adapter)
+    # Proxy, certificates and password of the server are looked up once; for every request they
+    # would take longer than the request.
+    found = session.merge_environment_settings(server, {}, None, None, None)
+    session.proxies, session.verify, session.cert = found["proxies"], found["verify"], found["cert"]
+    session.auth = requests.utils.get_netrc_auth(server)
+    session.trust_env = False
     return session
