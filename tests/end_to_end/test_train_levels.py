@@ -28,6 +28,7 @@ def tiny_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
         num_frozen_stages=1,
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
+        sees_levels=True,
     )
 
 

@@ -136,10 +136,9 @@ class ResNet(nn.Module):
             and the stage of C2, as in detectors.
         drop_path_rate: Must be 0: ResNets are trained without stochastic depth.
         in_channels: Channels of the images.
-
-    Attributes:
         sees_levels: Whether its weights want BGR levels from 0 to 255 (Caffe) or, if False,
-            normalised RGB (torchvision, timm); None where there are weights of both kinds.
+            normalised RGB (torchvision, timm). By default False where batch norms learn and the
+            3x3 strides, as in torchvision and timm alone, else None: weights may be of either.
 
     An option out of its range is a `ZigguratError`.
     """
@@ -156,6 +155,7 @@ class ResNet(nn.Module):
         num_frozen_stages: int,
         drop_path_rate: float,
         in_channels: int,
+        sees_levels: bool | None = None,
     ) -> None:
         super().__init__()
         check_options(norm, output_stride, num_frozen_stages, drop_path_rate)
@@ -187,9 +187,9 @@ class ResNet(nn.Module):
             )
         self.out_channels = tuple(channels[1:])
         self.out_strides = tuple(strides[1:])
-        # Norms that learn and a stride in the 3x3 are those of torchvision and timm alone.
-        is_torchvision = norm == "batch" and not stride_in_1x1
-        self.sees_levels: bool | None = False if is_torchvision else None
+        if sees_levels is None and norm == "batch" and not stride_in_1x1:
+            sees_levels = False
+        self.sees_levels = sees_levels
         init_convolutions(self)
         self._frozen = [self.stem, *self.stages][:num_frozen_stages]
         for part in self._frozen:
@@ -264,6 +264,7 @@ def resnet50(
     norm: Norm = "batch",
     output_stride: int = 32,
     num_frozen_stages: int = 0,
+    sees_levels: bool | None = None,
 ) -> ResNet:
     """Build ResNet-50: 23.5 M parameters without its classifier."""
     return ResNet(
@@ -276,6 +277,7 @@ def resnet50(
         num_frozen_stages=num_frozen_stages,
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
+        sees_levels=sees_levels,
     )
 
 
@@ -287,6 +289,7 @@ def resnet101(
     norm: Norm = "batch",
     output_stride: int = 32,
     num_frozen_stages: int = 0,
+    sees_levels: bool | None = None,
 ) -> ResNet:
     """Build ResNet-101: 42.5 M parameters without its classifier."""
     return ResNet(
@@ -299,6 +302,7 @@ def resnet101(
         num_frozen_stages=num_frozen_stages,
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
+        sees_levels=sees_levels,
     )
 
 
@@ -310,6 +314,7 @@ def resnet152(
     norm: Norm = "batch",
     output_stride: int = 32,
     num_frozen_stages: int = 0,
+    sees_levels: bool | None = None,
 ) -> ResNet:
     """Build ResNet-152: 58.1 M parameters without its classifier."""
     return ResNet(
@@ -322,6 +327,7 @@ def resnet152(
         num_frozen_stages=num_frozen_stages,
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
+        sees_levels=sees_levels,
     )
 
 
@@ -333,6 +339,7 @@ def resnext101_32x8d(
     norm: Norm = "batch",
     output_stride: int = 32,
     num_frozen_stages: int = 0,
+    sees_levels: bool | None = None,
 ) -> ResNet:
     """Build ResNeXt-101 32x8d: 86.7 M parameters without its classifier."""
     return ResNet(
@@ -345,43 +352,41 @@ def resnext101_32x8d(
         num_frozen_stages=num_frozen_stages,
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
+        sees_levels=sees_levels,
     )
 
 
 def resnet50_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-50 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    backbone = resnet50(
+    return resnet50(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=True,
     )
-    backbone.sees_levels = True
-    return backbone
 
 
 def resnet101_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-101 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    backbone = resnet101(
+    return resnet101(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=True,
     )
-    backbone.sees_levels = True
-    return backbone
 
 
 def resnet152_caffe(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
     """Build ResNet-152 as detectors take it from Caffe: fixed norms, a stem and C2 that stay."""
-    backbone = resnet152(
+    return resnet152(
         drop_path_rate=drop_path_rate,
         in_channels=in_channels,
         stride_in_1x1=True,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=True,
     )
-    backbone.sees_levels = True
-    return backbone

@@ -15,6 +15,7 @@ def resnet50_frozen(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> Res
         in_channels=in_channels,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=False,
     )
 
 
@@ -25,6 +26,7 @@ def resnet101_frozen(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> Re
         in_channels=in_channels,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=False,
     )
 
 
@@ -35,6 +37,7 @@ def resnet152_frozen(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> Re
         in_channels=in_channels,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=False,
     )
 
 
@@ -57,6 +60,7 @@ def resnet50_caffe_dc5(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> 
         norm="frozen",
         output_stride=16,
         num_frozen_stages=2,
+        sees_levels=True,
     )
 
 
@@ -69,6 +73,7 @@ def resnet101_caffe_dc5(*, drop_path_rate: float = 0.0, in_channels: int = 3) ->
         norm="frozen",
         output_stride=16,
         num_frozen_stages=2,
+        sees_levels=True,
     )
 
 

@@ -14,6 +14,7 @@ def resnet50_gn(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet:
         in_channels=in_channels,
         norm="group",
         num_frozen_stages=2,
+        sees_levels=True,
     )
 
 
@@ -24,6 +25,7 @@ def resnet101_gn(*, drop_path_rate: float = 0.0, in_channels: int = 3) -> ResNet
         in_channels=in_channels,
         norm="group",
         num_frozen_stages=2,
+        sees_levels=True,
     )
 
 
@@ -34,4 +36,5 @@ def resnext101_32x8d_caffe2(*, drop_path_rate: float = 0.0, in_channels: int = 3
         in_channels=in_channels,
         norm="frozen",
         num_frozen_stages=2,
+        sees_levels=True,
     )

@@ -31,7 +31,12 @@ def pyramid_average_pool(
     by_rows = _averages(height, heights, x) @ x.permute(0, 2, 3, 1).flatten(2)
     pooled = []
     for part, (h, w) in zip(by_rows.split(heights, dim=1), sizes, strict=True):
-        level = _averages(width, (w,), x) @ part.unflatten(2, (width, -1)).flatten(0, 1)
+        rows = part.unflatten(2, (width, -1))
+        if torch.compiler.is_exporting():
+            # Of one image the next line makes a view and of several a copy, so that a program made
+            # with two images would refuse one.
+            rows = rows.clone(memory_format=torch.contiguous_format)
+        level = _averages(width, (w,), x) @ rows.flatten(0, 1)
         pooled.append(level.unflatten(0, (-1, h)).permute(0, 3, 1, 2))
     return pooled
 

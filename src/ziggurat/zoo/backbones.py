@@ -1,9 +1,10 @@
 """Backbones by name, and classifiers' parts: a backbone, how it is pooled, a linear head."""
 
 from collections.abc import Callable
-from functools import partial
-from typing import Protocol
+from functools import cache, partial
+from typing import Protocol, runtime_checkable
 
+import torch
 from torch import nn
 
 from ziggurat.backbones import (
@@ -32,6 +33,7 @@ from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, Pixels
 Backbone = Trunk | gpvit_adapter.GPViTAdapter | resnet.ResNet | TimmBackbone
 
 
+@runtime_checkable
 class BackboneBuilder(Protocol):
     """Builds a variant of a family."""
 
@@ -115,26 +117,24 @@ SINGLE_STAGE_ADAPTERS = {
 """GPViT's adapters without the map of stride 4, which dense heads do not read."""
 
 
-ON_CAFFE_PIXELS = frozenset(
-    (
-        "resnet50_caffe",
-        "resnet101_caffe",
-        "resnet152_caffe",
-        "resnet50_gn",
-        "resnet101_gn",
-        "resnext101_32x8d_caffe2",
-    )
-)
-"""Backbones whose published weights were trained by Caffe, Caffe2 or Detectron."""
-
-
 def pixels_of(backbone: str) -> Pixels:
     """Return the numbers that the published weights of a backbone want images in.
+
+    Only ResNets have weights of more than one kind, and each says itself which it is for.
 
     Args:
         backbone: Name of the backbone.
     """
-    return CAFFE_PIXELS if weights_of(backbone) in ON_CAFFE_PIXELS else IMAGENET_PIXELS
+    is_resnet = any(backbone == build.__name__ for build in RESNETS)
+    return CAFFE_PIXELS if is_resnet and _sees_levels(BACKBONES[backbone]) else IMAGENET_PIXELS
+
+
+@cache
+def _sees_levels(build: BackboneBuilder) -> bool:
+    """Say whether the weights of a ResNet want BGR levels from 0 to 255."""
+    with torch.device("meta"):  # where it costs no memory and draws no random number
+        backbone = build()
+    return isinstance(backbone, resnet.ResNet) and backbone.sees_levels is True
 
 
 def weights_of(backbone: str) -> str:

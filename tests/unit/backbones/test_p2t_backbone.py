@@ -104,6 +104,26 @@ def test_drop_path_grows_linearly_to_the_last_block() -> None:
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4])
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+def test_it_exports_with_variable_sizes() -> None:
+    backbone = mini().eval()
+    dynamic = torch.export.Dim.DYNAMIC
+    with torch.no_grad():
+        program = torch.export.export(
+            backbone,
+            (torch.randn(2, 3, 224, 256),),
+            dynamic_shapes=({0: dynamic, 2: dynamic, 3: dynamic},),
+        ).module()
+        for shape in ((1, 3, 161, 161), (2, 3, 161, 320), (3, 3, 301, 170)):
+            images = torch.randn(shape)
+            for a, b in zip(program(images), backbone(images), strict=True):
+                torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+        # As docs/p2t.md says: here the coarsest level is one cell high.
+        with pytest.raises(AssertionError, match="Guard failed"):
+            program(torch.randn(1, 3, 160, 224))
+
+
 def test_checkpointing_computes_blocks_again_and_changes_nothing() -> None:
     backbone: Any = mini()
     images = torch.randn(1, 3, 64, 64)

@@ -16,7 +16,32 @@ from ziggurat.data.channels import normalize_levels
 from ziggurat.errors import ZigguratError
 from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, FitAligned, FitInside, Pixels
 from ziggurat.pretrained import create_backbone
-from ziggurat.zoo.backbones import RESNETS
+from ziggurat.weights.catalogue import files_for
+from ziggurat.zoo.backbones import RESNETS, BackboneBuilder
+
+PIXELS = {
+    # Trained by torchvision, on RGB less its mean and divided by its deviation.
+    "resnet50": IMAGENET_PIXELS,
+    "resnet101": IMAGENET_PIXELS,
+    "resnet152": IMAGENET_PIXELS,
+    "resnext101_32x8d": IMAGENET_PIXELS,
+    "resnet50_frozen": IMAGENET_PIXELS,
+    "resnet101_frozen": IMAGENET_PIXELS,
+    "resnet152_frozen": IMAGENET_PIXELS,
+    "resnet50_d8": IMAGENET_PIXELS,
+    "resnet101_d8": IMAGENET_PIXELS,
+    # Trained in Caffe by the authors, on BGR levels less their mean; FPT begins with them.
+    "resnet50_caffe": CAFFE_PIXELS,
+    "resnet101_caffe": CAFFE_PIXELS,
+    "resnet152_caffe": CAFFE_PIXELS,
+    "resnet50_caffe_dc5": CAFFE_PIXELS,
+    "resnet101_caffe_dc5": CAFFE_PIXELS,
+    # Trained in Caffe2, and read by Detectron, which feeds all its networks as Caffe did.
+    "resnet50_gn": CAFFE_PIXELS,
+    "resnet101_gn": CAFFE_PIXELS,
+    "resnext101_32x8d_caffe2": CAFFE_PIXELS,
+}
+"""What the published weights of each ResNet were trained on, and why."""
 
 
 def photos() -> np.ndarray:
@@ -106,16 +131,39 @@ def test_a_bare_resnet_refuses_files_of_the_other_kind() -> None:
             load_official(body, weights)
 
 
-@pytest.mark.parametrize("name", [build.__name__ for build in RESNETS])
-def test_a_bare_resnet_and_its_name_say_the_same(name: str) -> None:
+@pytest.mark.parametrize("build", RESNETS)
+def test_every_listed_resnet_refuses_files_of_the_other_kind(build: BackboneBuilder) -> None:
+    with torch.device("meta"):
+        backbone = build()
+    assert isinstance(backbone, ResNet)
+    file = first_layer(
+        torch.randn(64, 3, 7, 7), IMAGENET_PIXELS if backbone.sees_levels else CAFFE_PIXELS
+    )
+    with pytest.raises(ZigguratError, match="and this ResNet is for weights trained on"):
+        load_official(backbone, file)
+
+
+def test_the_weights_of_every_listed_resnet_are_known() -> None:
+    assert sorted(PIXELS) == sorted(build.__name__ for build in RESNETS)
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_a_resnet_its_name_and_its_files_say_the_same(name: str) -> None:
     with torch.device("meta"):
         backbone = zoo.create_backbone(name)
     assert isinstance(backbone, ResNet)
-    wants_levels = zoo.pixels_of(name) == CAFFE_PIXELS
-    if name in ("resnet50", "resnet101_d8", "resnet50_caffe", "resnet152_caffe"):
-        assert backbone.sees_levels is wants_levels
-    else:
-        assert backbone.sees_levels in (None, wants_levels)
+    assert backbone.sees_levels is (PIXELS[name] == CAFFE_PIXELS)
+    assert zoo.pixels_of(name) == zoo.pixels_of(zoo.weights_of(name)) == PIXELS[name]
+    published = {"from 0 to 255" in file.preprocessing for file in files_for(name)}
+    assert published == {backbone.sees_levels}
+
+
+def test_what_is_built_says_the_pixels_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert zoo.pixels_of("timm:resnet18") == zoo.pixels_of("") == IMAGENET_PIXELS
+    monkeypatch.setitem(zoo.BACKBONES, "resnet50", lambda **options: resnet50_caffe(**options))
+    before = torch.get_rng_state()
+    assert zoo.pixels_of("resnet50") == CAFFE_PIXELS
+    assert torch.equal(torch.get_rng_state(), before)  # a seeded run goes on as it would have
 
 
 def test_weights_of_caffe_are_loaded(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim
 
 from ziggurat.ops.pooling import pyramid_average_pool, round_half_even
 
@@ -31,6 +33,21 @@ def test_averages_made_on_meta_do_not_serve_the_cpu() -> None:
         pyramid_average_pool(torch.empty(1, 2, 17, 19), [(4, 5)])
     pooled = pyramid_average_pool(torch.ones(1, 2, 17, 19), [(4, 5)])[0]
     torch.testing.assert_close(pooled, torch.ones(1, 2, 4, 5))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_program_made_with_two_images_takes_one() -> None:
+    class Pool(nn.Module):
+        def forward(self, x: Tensor) -> list[Tensor]:
+            return pyramid_average_pool(x, [(3, 2), (2, 4)])
+
+    x = torch.randn(2, 4, 7, 8).contiguous(memory_format=torch.channels_last)
+    left_open = {0: Dim.DYNAMIC, 3: Dim.DYNAMIC}
+    program = torch.export.export(Pool(), (x,), dynamic_shapes=(left_open,)).module()
+    for shape in ((1, 4, 7, 8), (3, 4, 7, 11)):
+        x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        for ours, expected in zip(program(x), Pool()(x), strict=True):
+            torch.testing.assert_close(ours, expected)
 
 
 def test_rounding_is_pythons() -> None:
