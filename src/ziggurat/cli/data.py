@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from PIL import Image
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.table import Table
 from ziggurat.data.check import check_layout, find_datasets
 from ziggurat.data.check_coco import check_annotations
 from ziggurat.data.convert import convert_to_coco
+from ziggurat.data.convert_labels import ConvertFormat, convert_labels, natural_format
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.findings import DatasetCheck, SplitCount, evenly, plural
 from ziggurat.data.pack import pack
@@ -107,14 +109,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     turn = actions.add_parser(
         "convert",
-        help="convert Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO",
-        description="Convert a data set in the layout of Pascal VOC, SBD, Cityscapes, YOLO or "
-        "LabelMe to another layout; images are copied.",
+        help="convert Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO; COCO-Stuff 10k and "
+        "Pascal Context, as downloaded, to label maps",
+        description="Convert a data set to a layout that is trained on: boxes or masks of objects "
+        "of Pascal VOC, SBD, Cityscapes, YOLO or LabelMe to COCO, the labels of COCO-Stuff 10k or "
+        "Pascal Context, as they are downloaded, to PNG files; images are copied.",
     )
     turn.add_argument("dir", type=Path, help="folder of the data set")
     turn.add_argument("-o", "--output", type=Path, required=True, help="folder to write to")
     turn.add_argument(
-        "--format", choices=["coco"], default="coco", help="layout to convert to (default coco)"
+        "--format",
+        choices=get_args(ConvertFormat),
+        help="what to write: objects as COCO, or label maps (default: COCO where the folder has "
+        "objects, as Pascal VOC 2010 beside Pascal Context)",
     )
     turn.add_argument(
         "--masks",
@@ -185,14 +192,26 @@ def _synthesize(args: argparse.Namespace) -> None:
 
 
 def _convert(args: argparse.Namespace) -> None:
+    kind = args.format or natural_format(args.dir)
+    if kind == "labels" and args.masks:
+        raise ZigguratError(
+            "--masks has no effect on label maps; leave it out or choose --format coco"
+        )
     ticker = _Ticker()
-    counts = convert_to_coco(
-        args.dir,
-        args.output,
-        with_masks=args.masks,
-        on_progress=lambda done, total: ticker.show(f"image {done} of {total}"),
-    )
-    for split, (num_images, num_objects) in counts.items():
+
+    def show(done: int, total: int) -> None:
+        ticker.show(f"image {done} of {total}")
+
+    if kind == "labels":
+        labels = convert_labels(args.dir, args.output, on_progress=show)
+        for split, num_images in labels.num_images.items():
+            print(f"{split}: {plural(num_images, 'image')}")
+        for what, count in labels.left_out.items():
+            print(f"left out: {count} x {what}")
+        print(f"{args.output}  ({_LAYOUT_NAMES[labels.layout]})")
+        return
+    objects = convert_to_coco(args.dir, args.output, with_masks=args.masks, on_progress=show)
+    for split, (num_images, num_objects) in objects.items():
         print(f"{split}: {plural(num_images, 'image')}, {plural(num_objects, 'object')}")
     print(f"{args.output}  (COCO)")
 

@@ -130,7 +130,7 @@ def read_coco_file(
         with_keypoints: Whether to read the keypoints too; an object without has none labelled.
     """
     path = source if isinstance(source, Path) else source.path
-    tables = _tables(path, _read_json(path) if isinstance(source, Path) else source.content)
+    tables = _tables(path, read_json(path) if isinstance(source, Path) else source.content)
     categories = sorted(_by_id(path, "categories", tables["categories"]).items())
     names = _class_names(path, [category for _, category in categories])
     images = _by_id(path, "images", tables["images"])
@@ -185,7 +185,15 @@ def read_coco_file(
     )
 
 
-def _read_json(path: Path) -> object:
+def read_json(path: Path) -> object:
+    """Read an annotation file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ZigguratError: If there is none, it cannot be read, or is no JSON.
+    """
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:

@@ -3,19 +3,15 @@
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ziggurat.data.check import find_datasets
 from ziggurat.data.coco_file import SOURCE
 from ziggurat.data.detection_layouts import FOREIGN
 from ziggurat.data.foreign import stop_at
+from ziggurat.data.output_folder import whole_folder
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.image_names import unused_name
-
-_UNFINISHED = ".unfinished-"
-"""The data set grows in a hidden folder of this name beside its final place."""
 
 _COCO_NAMES = {"training": "train", "valid": "val", "validation": "val"}
 """Names of splits that training does not look for."""
@@ -57,28 +53,14 @@ def convert_to_coco(
         raise ZigguratError(
             f"{root} ({FOREIGN[name].title}) has no masks beside its boxes; leave out --masks"
         )
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ZigguratError(f"{output} is not empty; name a new folder with -o")
     layout = FOREIGN[name]
-    splits = {
-        _COCO_NAMES.get(split, split): layout.read(path, split, stop_at(path))
-        for split in layout.checked_splits(path)
-    }
-    is_ours = not output.exists()
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=_UNFINISHED, dir=output) as unfinished:
-            counts = _write(Path(unfinished), splits, on_progress)
-            for part in sorted(Path(unfinished).iterdir()):
-                part.rename(output / part.name)
-    except OSError as error:
-        if is_ours:
-            with suppress(OSError):
-                output.rmdir()
-        raise ZigguratError(
-            f"cannot convert {root} to {output}: {error} (nothing unfinished was left there)"
-        ) from error
-    return counts
+    names = layout.checked_splits(path)
+    with whole_folder(root, output) as unfinished:
+        splits = {
+            _COCO_NAMES.get(split, split): layout.read(path, split, stop_at(path))
+            for split in names
+        }
+        return _write(unfinished, splits, on_progress)
 
 
 def _write(

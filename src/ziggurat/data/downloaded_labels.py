@@ -1,11 +1,12 @@
 """Published label maps as they are downloaded, where they are trained on in another form.
 
-    COCO-Stuff 10k   images/*.jpg, annotations/*.mat, imageLists/{train,test}.txt; recognised
-    Pascal Context   trainval_merged.json beside Pascal VOC 2010's JPEGImages; recognised
+    COCO-Stuff 10k   images/*.jpg, annotations/*.mat, imageLists/{train,test}.txt; converted
+    Pascal Context   trainval_merged.json beside Pascal VOC 2010's JPEGImages; converted
     CamVid           label_colors.txt, a folder of *.png and one of *_L.png, whose colours are those
                      of the list; read, as one split
 
-What is only recognised is refused with what to do. None was tried on published files.
+What `convert_labels` converts is refused by whoever would read it, with the command that does it.
+None was tried on published files.
 """
 
 from pathlib import Path
@@ -17,7 +18,8 @@ from ziggurat.errors import ZigguratError
 
 CAMVID_ENDING = "_L"
 """What the names of CamVid's label files have behind those of the images."""
-_CONTEXT_FILE = "trainval_merged.json"
+CONTEXT_FILE = "trainval_merged.json"
+STUFF_10K_FILES = "images/*.jpg, annotations/*.mat and imageLists/train.txt and test.txt"
 _COLOUR_FILE = "label_colors.txt"
 _VOID = "void"
 """Name of the pixels of no class."""
@@ -33,15 +35,15 @@ def stuff_10k_splits(root: Path) -> tuple[str, ...]:
     return ("train2014", "test2014") if is_here else ()
 
 
-def about_matlab_files(folder: Path) -> str:
+def about_matlab_files(root: Path) -> str:
     """Say what to do with COCO-Stuff's MATLAB files.
 
     Args:
-        folder: Where they are.
+        root: Folder of the data set.
     """
     return (
-        f"{folder} has MATLAB files, which are not read; convert them to PNG with the lines of "
-        "Python in docs/data.md, or with MMSegmentation's coco_stuff10k.py"
+        f"{root} has its labels in MATLAB files, which are not trained on; write PNG files of "
+        f"COCO-Stuff 10k as downloaded ({STUFF_10K_FILES}) with {_command(root)}"
     )
 
 
@@ -51,7 +53,7 @@ def context_splits_to_make(root: Path) -> tuple[str, ...]:
     Args:
         root: Folder of the data set.
     """
-    is_here = (root / _CONTEXT_FILE).is_file() and (root / "JPEGImages").is_dir()
+    is_here = (root / CONTEXT_FILE).is_file() and (root / "JPEGImages").is_dir()
     return ("train", "val") if is_here else ()
 
 
@@ -62,10 +64,13 @@ def about_context_file(root: Path) -> str:
         root: Folder of the data set.
     """
     return (
-        f"{root / _CONTEXT_FILE} has the labels of Pascal Context as published, which are not "
-        "read; make SegmentationClassContext/*.png and ImageSets/SegmentationContext/*.txt of it "
-        "with MMSegmentation's pascal_context.py"
+        f"{root / CONTEXT_FILE} has the labels of Pascal Context as published, which are not "
+        f"trained on; write PNG files of them with {_command(root)}"
     )
+
+
+def _command(root: Path) -> str:
+    return f"`ziggurat data convert {root} --format labels -o NEW_FOLDER`"
 
 
 def camvid_places(root: Path) -> tuple[str, str] | None:

@@ -7,11 +7,12 @@
     Pascal VOC       JPEGImages, SegmentationClass, ImageSets/Segmentation/<split>.txt; 0..20,
                      255 = border
     Pascal Context   JPEGImages, SegmentationClassContext, ImageSets/SegmentationContext/<split>.txt
-                     as MMSegmentation makes them; 0 = background, 1..59
+                     as `convert_labels` and MMSegmentation make them; 0 = background, 1..59
     COCO-Stuff 164k  images/{train,val}2017 and annotations or stuffthingmaps/{train,val}2017;
                      *_labelTrainIds.png (0..170), or *.png as published (171 of 0..181)
-    COCO-Stuff 10k   images/{train,test}2014 and annotations/{train,test}2014/*_labelTrainIds.png as
-                     MMSegmentation makes them of the published MATLAB files; 0 = unlabelled, 1..171
+    COCO-Stuff 10k   images/{train,test}2014 and annotations/{train,test}2014; *.png as
+                     `convert_labels` makes them of the published MATLAB files (171 of 0..181), or
+                     *_labelTrainIds.png as MMSegmentation does; 0 = unlabelled, 1..171
     CamVid           <split>/*.png and <split>annot/*.png, as SegNet has it; 0..10, 11 = unlabelled;
                      or as downloaded, see `downloaded_labels`
     a data set of    images/<split>/* and annotations, labels or masks/<split>/*, classes.json;
@@ -58,6 +59,7 @@ _COCO_GONE = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 _COCO_SPLITS = ("train2017", "val2017", "train2014", "test2014")
 _CAMVID_UNLABELLED = 11
 CONTEXT_LABELS = "SegmentationClassContext"
+CONTEXT_LISTS = "SegmentationContext"
 
 
 # A data set of one's own, and ADE20K, whose folders are the same
@@ -242,7 +244,7 @@ def context_splits(root: Path) -> tuple[str, ...]:
 
 def made_context_splits(root: Path) -> tuple[str, ...]:
     """Name the lists of images with label maps."""
-    return listed_splits(root, CONTEXT_LABELS, "SegmentationContext")
+    return listed_splits(root, CONTEXT_LABELS, CONTEXT_LISTS)
 
 
 def context_files(root: Path, split: str) -> SplitFiles:
@@ -261,7 +263,7 @@ def context_59_files(root: Path, split: str) -> SplitFiles:
 def _listed_context(root: Path, split: str, rule: LabelRule) -> SplitFiles:
     if not made_context_splits(root):
         raise ZigguratError(about_context_file(root))
-    return _listed(root, "SegmentationContext", split, CONTEXT_LABELS, rule)
+    return _listed(root, CONTEXT_LISTS, split, CONTEXT_LABELS, rule)
 
 
 def listed_splits(root: Path, labels: str, lists: str) -> tuple[str, ...]:
@@ -337,20 +339,24 @@ def coco_stuff_files(root: Path, split: str) -> SplitFiles:
     """
     image_place, label_place = _coco_place(root, split, ("images", "")), _coco_labels(root, split)
     if image_place is None or label_place is None:  # it is one of `stuff_10k_splits`
-        raise ZigguratError(about_matlab_files(root / "annotations"))
-    known = class_list("coco_stuff")
-    values = tuple(value for value in range(_COCO_VALUES) if value not in _COCO_GONE)
-    rule = LabelRule(known.classes, known.palette, values)
-    ending = "_labelTrainIds"
+        raise ZigguratError(about_matlab_files(root))
+    rule, ending = coco_stuff_rule(), "_labelTrainIds"
     if any((root / label_place).glob(f"*{ending}.png")):
         is_10k = split.endswith("2014")
         first, ignored = (1, frozenset({0})) if is_10k else (0, frozenset())
-        rule = counted_rule(known.classes, known.palette, first=first, ignored=ignored)
+        rule = counted_rule(rule.classes, rule.palette, first=first, ignored=ignored)
     elif any((root / label_place).glob("*.mat")):
-        raise ZigguratError(about_matlab_files(root / label_place))
+        raise ZigguratError(about_matlab_files(root))
     else:
         ending = ""
     return same_names(root, image_place, label_place, rule, ending)
+
+
+def coco_stuff_rule() -> LabelRule:
+    """Say what the values of the published PNG files mean."""
+    known = class_list("coco_stuff")
+    values = tuple(value for value in range(_COCO_VALUES) if value not in _COCO_GONE)
+    return LabelRule(known.classes, known.palette, values)
 
 
 # CamVid

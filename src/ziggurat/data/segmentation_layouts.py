@@ -230,19 +230,17 @@ def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
     Raises:
         ZigguratError: If there is none.
     """
-    if not root.is_dir():
-        what = "is a file" if root.exists() else "does not exist"
-        raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")
+    places = folders_of(root)
     if layout is not None:
         check_known("layout", layout, SEGMENTATION)
-        places = [place for place in (root, *_below(root)) if SEGMENTATION[layout].splits(place)]
-        if not places:
+        found = [place for place in places if SEGMENTATION[layout].splits(place)]
+        if not found:
             raise ZigguratError(f"{root} has not the layout of {SEGMENTATION[layout].title}")
-        return places[0], layout
+        return found[0], layout
     name = segmentation_layout(root)
     if name is not None:
         return root, name
-    below = [(path, name) for path in _below(root) if (name := segmentation_layout(path))]
+    below = [(path, name) for path in places[1:] if (name := segmentation_layout(path))]
     if len(below) == 1:
         return below[0]
     if below:
@@ -255,5 +253,16 @@ def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
     )
 
 
-def _below(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir())
+def folders_of(root: Path) -> list[Path]:
+    """Name a folder and those directly below it, where a data set may be.
+
+    Args:
+        root: The folder.
+
+    Raises:
+        ZigguratError: If it is none.
+    """
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise ZigguratError(f"data folder {root} {what}; name the folder of a data set")
+    return [root, *sorted(path for path in root.iterdir() if path.is_dir())]

@@ -66,6 +66,37 @@ def test_yolo_is_checked_and_converted(tmp_path: Path, capsys: pytest.CaptureFix
     assert "(COCO): train 1 image, 2 objects" in capsys.readouterr().out
 
 
+def test_downloaded_labels_are_converted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "VOC2010"
+    (root / "JPEGImages").mkdir(parents=True)
+    images: list[dict[str, object]] = []
+    for number, phase in enumerate(("train", "val", "test"), start=1):
+        Image.new("RGB", (4, 3)).save(root / "JPEGImages" / f"{number}.jpg")
+        name, size = f"{number}.jpg", {"height": 3, "width": 4}
+        images.append({"image_id": number, "file_name": name, "phase": phase, **size})
+    mask = {"size": [3, 4], "counts": [3, 9]}
+    region = {"id": 1, "image_id": 1, "category_id": 2, "segmentation": mask}
+    content = {"images": images, "annos_segmentation": [region]}
+    (root / "trainval_merged.json").write_text(json.dumps(content))
+    with pytest.raises(ZigguratError, match="--masks has no effect on label maps; leave it out"):
+        _run("convert", root, "--masks", "-o", tmp_path / "labels")
+    with pytest.raises(ZigguratError, match="has the layout 'pascal_context'; what is converted"):
+        _run("convert", root, "--format", "coco", "-o", tmp_path / "labels")
+    _run("convert", root, "-o", tmp_path / "labels")
+    assert capsys.readouterr().out.splitlines() == [
+        "train: 1 image",
+        "val: 1 image",
+        "left out: 1 x image of the phase 'test'",
+        f"{tmp_path / 'labels'}  (Pascal Context)",
+    ]
+    _run("check", tmp_path / "labels", "--contact_sheet", tmp_path / "sheet.png")
+    assert "(Pascal Context): train 1 image; val 1 image" in capsys.readouterr().out
+    _run("convert", root, "--format", "labels", "-o", tmp_path / "again")
+    assert "(Pascal Context)" in capsys.readouterr().out
+
+
 @pytest.fixture
 def scattered(tmp_path: Path) -> Path:
     """COCO files and images where no layout has them."""
