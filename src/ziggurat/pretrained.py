@@ -66,6 +66,7 @@ def create_model(
     grounding_window: int | None = None,
     drop_block: float = 0.0,
     num_keypoints: int | None = None,
+    auxiliary_head: bool | None = None,
 ) -> Model:
     """Build a model, with fresh or with trained weights.
 
@@ -95,6 +96,9 @@ def create_model(
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
         num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
+        auxiliary_head: Whether a segmenter has a head on a map of its backbone that helps it in
+            training alone; by default as published, UPerNet with one and the others without. Where
+            it is asked for and the file of `pretrained` has none, it keeps its fresh weights.
 
     An unknown name, an option out of range, or weights that cannot be had or do not fit are a
     `ZigguratError`.
@@ -113,6 +117,7 @@ def create_model(
         grounding_window=grounding_window,
         drop_block=drop_block,
         num_keypoints=num_keypoints,
+        auxiliary_head=auxiliary_head,
     )
     if _is_wanted(pretrained, use_ema):
         asked = num_classes is not None

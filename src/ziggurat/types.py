@@ -317,6 +317,8 @@ class ModelIdentity:
         self_levels: How many of the coarsest maps look at themselves there; None likewise.
         grounding_window: Side of the square that its grounding reads; None as published.
         num_keypoints: Points of each object; None for a model that finds none.
+        auxiliary_head: Whether a segmenter has an auxiliary head, which only training needs; None
+            where it is as its system was published, and for other models.
     """
 
     task: Task
@@ -331,6 +333,7 @@ class ModelIdentity:
     self_levels: int | None = None
     grounding_window: int | None = None
     num_keypoints: int | None = None
+    auxiliary_head: bool | None = None
 
     @property
     def name(self) -> str:

@@ -9,7 +9,9 @@ import yaml
 from PIL import Image
 
 import ziggurat
+from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
+from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import ClassMasks, LabelMap
 
 SMALL = [
@@ -149,6 +151,22 @@ def test_weights_of_other_classes(
     assert "only the classes differ, `--model.reset_classes true`" in capsys.readouterr().err
     again = [*words, "--output", str(tmp_path / "third"), "--model.reset_classes=true"]
     assert main(again) == 0
+
+
+def test_an_auxiliary_head_is_trained_and_kept(label_folder: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    steps = ["--trainer.max_steps=1", "--trainer.log_every_steps=1"]
+    train(label_folder, run, *steps, "--model.auxiliary_head=true")
+    assert "train/auxiliary" in (run / "metrics.csv").read_text().splitlines()[0]
+    assert main(["train", "--output", str(run), "--resume", "--trainer.max_steps=2"]) == 0
+    model = load_weights(run / "last.safetensors")
+    assert isinstance(model, SemanticSegmenter) and model.auxiliary_head is not None
+    one = ziggurat.load(run, device="cpu")(label_folder / "images/val/0.png")
+    assert isinstance(one.result, LabelMap)
+    weights = f"--model.weights={run / 'last.safetensors'}"
+    train(label_folder, tmp_path / "without", *steps, weights)
+    model = load_weights(tmp_path / "without" / "last.safetensors")
+    assert isinstance(model, SemanticSegmenter) and model.auxiliary_head is None
 
 
 def test_a_batch_norm_that_sees_one_value_is_named(

@@ -1,6 +1,7 @@
 """The five published segmenters give what the official ones give, from maps to gradients."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,18 @@ def test_every_entry_is_accounted_for(system: System) -> None:
     parameters = sum(parameter.numel() for parameter in system.model.parameters())
     unused = 513_000 if is_p2t else 0
     assert parameters + unused == facts["params"]
+
+
+def test_an_auxiliary_head_that_was_added_begins_anew(
+    golden: Callable[[str], Any], tmp_path: Path
+) -> None:
+    case = golden("dense/seg_semfpn_pvt_small")
+    model = ziggurat.create_model("semantic_fpn_pvt_small", auxiliary_head=True)
+    report = ziggurat.load_official(model, case.file(tmp_path))
+    assert len(report.matched) == len(case.facts["entries"])
+    assert {name for name, _ in report.absent} == {
+        name for name in model.state_dict() if name.startswith("auxiliary_head.")
+    }
 
 
 def test_logits_and_labels(system: System) -> None:

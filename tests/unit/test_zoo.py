@@ -24,6 +24,12 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
         ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
+        (
+            "p2t_tiny",
+            {"auxiliary_head": True},
+            "auxiliary_head is for semantic_segmentation, and p2t_tiny does classification; leave",
+        ),
+        ("retinanet_p2t_tiny", {"auxiliary_head": False}, "retinanet_p2t_tiny does detection"),
         ("p2t_tiny", {"key_budget": 9}, "without the neck fpt or .* and has no key_budget"),
         ("retinanet_p2t_tiny", {"drop_block": 0.1}, "and has no drop_block"),
         ("p2t_tiny", {"self_levels": 2, "grounding_window": 5}, "no self_levels, grounding_window"),

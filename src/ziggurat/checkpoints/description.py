@@ -24,6 +24,7 @@ ADDED_TO_IDENTITY: dict[str, Any] = {
     "self_levels": None,
     "grounding_window": None,
     "num_keypoints": None,
+    "auxiliary_head": None,
 }
 """What files of this version from before lack, and what that means."""
 
@@ -183,6 +184,9 @@ def _identity_from_dict(values: object, where: str) -> ModelIdentity:
             values["grounding_window"] is None or _is_count(values["grounding_window"])
         ),
         "num_keypoints": values["num_keypoints"] is None or _is_count(values["num_keypoints"]),
+        "auxiliary_head": (
+            values["auxiliary_head"] is None or isinstance(values["auxiliary_head"], bool)
+        ),
     }
     for name, is_right in checks.items():
         if not is_right:

@@ -13,6 +13,7 @@ from ziggurat import zoo
 from ziggurat.backbones.gpvit_adapter import GPViTAdapter
 from ziggurat.checkpoints import gpvit
 from ziggurat.checkpoints.atomic import atomic_write
+from ziggurat.checkpoints.auxiliary import one_sided_auxiliary
 from ziggurat.checkpoints.class_rows import (
     CARRIED_OVER,
     ClassChange,
@@ -178,10 +179,14 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
     differ = before != now and has_names(before) and has_names(now)
     if differ and not reset_classes and len(before) == len(now):
         require_same_order(str(path), before, now)
+    names = SAME_NAMES
+    if isinstance(model, SemanticSegmenter):
+        file_without = description.identity.auxiliary_head is False
+        names += one_sided_auxiliary(model, file_without=file_without)
     return load_entries(
         model,
         stored,
-        SAME_NAMES,
+        names,
         source=f"{path}, which holds {description.identity.name},",
         label=model.identity.name,
         hint="choose the model that the file was made for; if only the classes differ, "

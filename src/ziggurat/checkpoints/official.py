@@ -11,7 +11,6 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ziggurat import zoo
 from ziggurat.backbones.gpvit import GPViT
 from ziggurat.backbones.gpvit_adapter import GPViTAdapter
 from ziggurat.backbones.p2t import P2T
@@ -34,6 +33,7 @@ from ziggurat.checkpoints import (
     resnet,
     topformer,
 )
+from ziggurat.checkpoints.auxiliary import one_sided_auxiliary
 from ziggurat.checkpoints.class_names import published_classes
 from ziggurat.checkpoints.class_rows import ClassChange, has_names, require_same_order
 from ziggurat.checkpoints.matching import (
@@ -68,7 +68,6 @@ from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.necks.coarsest import Coarsest
 from ziggurat.necks.fpn import FPN
 from ziggurat.necks.fpt import FeaturePyramidTransformer, find_transformer
-from ziggurat.preprocessing import CAFFE_PIXELS
 
 Names = TypeVar("Names")
 
@@ -152,8 +151,7 @@ def load_official(
                 "is: `ziggurat.load`, or `ziggurat.load_pretrained` into a model that exists"
             )
         stored = read_stored(source, use_ema=use_ema)
-    if isinstance(model, ResNet):
-        _check_pixels(stored, where, "this ResNet", model.sees_levels)
+    _check_pixels(model, stored, where, "this ResNet")
     return _load(model, stored, where, reset_classes=reset_classes)
 
 
@@ -166,37 +164,37 @@ def load_official_backbone(
 
     Args:
         backbone: Receives the weights; unchanged if they do not fit.
-        name: Name of the backbone in the zoo.
+        name: Name of the backbone, for messages.
         path: A .pth, .pt, .safetensors, .pdparams or .pkl file.
         use_ema: Load the weights that were averaged over the training, where a file has both.
     """
     stored = read_stored(path, use_ema=use_ema)
-    _check_pixels(stored, str(path), name, zoo.pixels_of(name) == CAFFE_PIXELS)
+    _check_pixels(backbone, stored, str(path), name)
     return _load(backbone, stored, str(path), reset_classes=False)
 
 
-def _check_pixels(
-    stored: StoredWeights, where: str, backbone: str, sees_levels: bool | None
-) -> None:
-    """Raise if a ResNet file was trained on pixels in other numbers than a backbone's weights.
+def _check_pixels(model: nn.Module, stored: StoredWeights, where: str, label: str) -> None:
+    """Raise if a bare ResNet is for weights trained on pixels in other numbers than a file's.
 
     Args:
+        model: What the file is loaded into; anything but a bare ResNet passes.
         stored: What is in the file.
         where: How the message calls it.
-        backbone: How the message calls the backbone.
-        sees_levels: Whether that is for weights that saw BGR levels; None where it may be for any.
+        label: How the message calls the ResNet.
 
     Raises:
-        ZigguratError: If it was.
+        ZigguratError: If it is.
     """
+    if not isinstance(model, ResNet):
+        return
     levels = resnet.saw_levels(stored.tensors)
-    if None in (levels, sees_levels) or levels == sees_levels:
+    if None in (levels, model.sees_levels) or levels == model.sees_levels:
         return
     normalized, raw = "normalised RGB, as of torchvision", "BGR levels from 0 to 255, as of Caffe"
     theirs, ours = (raw, normalized) if levels else (normalized, raw)
     fitting = "resnet50_caffe or resnet50_gn" if levels else "resnet50"
     raise ZigguratError(
-        f"{where} was trained on {theirs}, and {backbone} is for weights trained on {ours}; choose "
+        f"{where} was trained on {theirs}, and {label} is for weights trained on {ours}; choose "
         f"another file, or a backbone such as {fitting}"
     )
 
@@ -288,8 +286,10 @@ def _layouts(model: nn.Module) -> Layouts:
         return fpt_detector.whole(*PANET_HEADS[type(model.head)])
     if isinstance(model, Detector | SemanticSegmenter):
         rest = _neck_names(model.neck) + _lookup(HEADS, model.head)
-        if isinstance(model, SemanticSegmenter) and model.auxiliary_head is not None:
-            rest += _lookup(HEADS, model.auxiliary_head)
+        if isinstance(model, SemanticSegmenter):
+            rest += one_sided_auxiliary(model)
+            if model.auxiliary_head is not None:
+                rest += _lookup(HEADS, model.auxiliary_head)
         backbones = _lookup(BACKBONES, model.backbone)
         return tuple(names.under("backbone.", "backbone.") + rest for names in backbones)
     if isinstance(model, FeaturePyramidTransformer):

@@ -3,6 +3,7 @@
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.distillation import DistillationConfig
 from ziggurat.config.files import list_recipes, load_run, recipe_path, run_to_yaml
+from ziggurat.config.optimizer import OptimizerConfig
 from ziggurat.config.schedule import ScheduleConfig
 from ziggurat.config.tree import (
     ClassificationRun,
@@ -10,7 +11,6 @@ from ziggurat.config.tree import (
     InstanceSegmentationRun,
     KeypointDetectionRun,
     ModelConfig,
-    OptimizerConfig,
     SemanticSegmentationRun,
     TrainConfig,
     TrainerConfig,

@@ -32,8 +32,8 @@ class LossConfig:
     """Side of the square in which two contours count as near each other, in pixels, odd; for
     loss.boundary."""
     auxiliary: float | None = None
-    """Weight of the cross entropy of an auxiliary head, as UPerNet has one; null for the published
-    0.4, 0 leaves the head out of the training."""
+    """Weight of the cross entropy of an auxiliary head, which UPerNet has and model.auxiliary_head
+    gives to others; null for the published 0.4, 0 leaves the head out of the training."""
 
     def __post_init__(self) -> None:
         weights = {name: getattr(self, name) for name in ("pixels", "dice", "lovasz", "boundary")}

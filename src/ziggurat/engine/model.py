@@ -80,6 +80,7 @@ def build_model(
         grounding_window=wanted.grounding_window,
         drop_block=wanted.drop_block,
         num_keypoints=None if data.skeleton is None else len(data.skeleton),
+        auxiliary_head=wanted.auxiliary_head,
     )
     model.classes = data.classes + tuple(
         f"class_{number}" for number in range(len(data.classes), num_classes)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from ziggurat.config.tree import NoDecay, OptimizerConfig
+from ziggurat.config.optimizer import NoDecay, OptimizerConfig
 from ziggurat.engine.depth import layer_factors
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.segformer import Mixing

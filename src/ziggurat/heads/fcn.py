@@ -15,13 +15,14 @@ from ziggurat.layers.initialization import init_convolutions
 
 
 class FCNHead(nn.Module):
-    """One 3x3 convolution and a classifier on the coarsest map.
+    """One 3x3 convolution and a classifier on one map.
 
     Args:
         in_channels: Channels of each map, fine to coarse.
         num_classes: Number of classes K.
         channels: Width of the head.
         dropout: Probability that a channel is left out in training.
+        index: Which map it reads; by default the coarsest.
     """
 
     def __init__(
@@ -31,13 +32,15 @@ class FCNHead(nn.Module):
         *,
         channels: int = 256,
         dropout: float = 0.1,
+        index: int = -1,
     ) -> None:
         super().__init__()
-        self.conv = ConvNorm(in_channels[-1], channels, 3)
+        self.index = index
+        self.conv = ConvNorm(in_channels[index], channels, 3)
         init_convolutions(self)
         self.classifier = PixelClassifier(channels, num_classes, dropout=dropout)
 
     def forward(self, features: Sequence[Float[Tensor, "B _ _ _"]]) -> Float[Tensor, "B K H W"]:
-        """Return logits at the stride of the coarsest map."""
-        logits: Tensor = self.classifier(self.conv(features[-1]).relu_())
+        """Return logits at the stride of the map that it reads."""
+        logits: Tensor = self.classifier(self.conv(features[self.index]).relu_())
         return logits

@@ -89,8 +89,10 @@ class SemanticSegmenter(nn.Module):
     def training_loss(self, loss: SegmentationLoss) -> None:
         if loss.auxiliary is not None and self.auxiliary_head is None:
             raise ZigguratError(
-                f"loss.auxiliary = {loss.auxiliary:g} is the weight of an auxiliary head, which "
-                f"UPerNet has, and {self.identity.name} has none; leave it out"
+                f"loss.auxiliary = {loss.auxiliary:g} is the weight of an auxiliary head, and "
+                f"{self.identity.name} has none; give it one with `--model.auxiliary_head true`, "
+                "in Python with `create_model(..., auxiliary_head=True)`, or leave loss.auxiliary "
+                "out"
             )
         self._training_loss = loss
 

@@ -35,7 +35,7 @@ class StridePyramid(nn.Module):
         if len(set(in_strides)) == 1 and len(in_strides) == len(strides):
             self.sources = tuple(range(len(strides)))
         else:
-            self.sources = tuple(_nearest(in_strides, stride) for stride in strides)
+            self.sources = tuple(nearest_map(in_strides, stride) for stride in strides)
         self.out_channels = tuple(in_channels[source] for source in self.sources)
 
     def forward(
@@ -52,7 +52,12 @@ class StridePyramid(nn.Module):
         return maps
 
 
-def _nearest(in_strides: Sequence[int], stride: int) -> int:
-    """Return the index of the map of the nearest stride, the deepest of equally near ones."""
+def nearest_map(in_strides: Sequence[int], stride: int) -> int:
+    """Return the index of the map of the nearest stride, the deepest of equally near ones.
+
+    Args:
+        in_strides: Strides of the maps, fine to coarse.
+        stride: The stride that is looked for.
+    """
     distances = [abs(log2(given / stride)) for given in in_strides]
     return max(i for i, distance in enumerate(distances) if distance == min(distances))

@@ -14,6 +14,7 @@ from ziggurat.heads.topformer import TopFormerHead
 from ziggurat.heads.trans2seg import NUM_HEADS, Trans2SegHead
 from ziggurat.heads.upernet import UPerNetHead
 from ziggurat.necks.semantics_pyramid import SemanticsPyramid
+from ziggurat.necks.stride_pyramid import nearest_map
 from ziggurat.systems.necks import build_neck
 from ziggurat.systems.plan import Plan
 from ziggurat.systems.pyramid import Pyramid
@@ -21,17 +22,19 @@ from ziggurat.types import Task
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
 
+AUXILIARY_STRIDE = 16
+"""Stride of the map that an auxiliary head reads: of four maps the third, as OpenMMLab has it."""
+
 WINDOW = 5
 """Side of the square that the paper's Feature Pyramid Transformer grounds pixels in."""
 
 
 @dataclass(frozen=True)
 class SegmentationParts:
-    """What a system puts onto a pyramid of maps; an auxiliary head reads the pyramid itself."""
+    """What a system puts onto a pyramid of maps."""
 
     neck: nn.Module
     head: nn.Module
-    auxiliary_head: nn.Module | None = None
 
 
 @runtime_checkable
@@ -61,6 +64,7 @@ class SegmentationSystem:
         injects: Whether the maps are injected with TopFormer's semantics, at the system's width.
         task: What it does.
         has_depth: Whether its head has towers whose depth can be chosen.
+        has_auxiliary_head: Whether it was published with a head that helps it in training.
     """
 
     build: SegmentationBuilder
@@ -71,6 +75,7 @@ class SegmentationSystem:
     widths: Mapping[str, int] = field(default_factory=dict)
     task: Task = "semantic_segmentation"
     has_depth: Literal[False] = False
+    has_auxiliary_head: bool = False
 
 
 def semantic_fpn(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
@@ -89,8 +94,7 @@ def upernet(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
     """UPerNet (Xiao et al., arXiv:1807.10221), with GPViT."""
     between, maps = _enriched(pyramid, plan)
     head = UPerNetHead(maps.out_channels, plan.num_classes, channels=plan.channels)
-    auxiliary = FCNHead(pyramid.out_channels, plan.num_classes, channels=max(1, plan.channels // 2))
-    return SegmentationParts(between, head, auxiliary)
+    return SegmentationParts(between, head)
 
 
 def segformer(pyramid: Pyramid, plan: Plan) -> SegmentationParts:
@@ -147,9 +151,38 @@ def _topformer(pyramid: Pyramid, plan: Plan, *, is_depthwise: bool) -> Segmentat
     return SegmentationParts(neck, head)
 
 
+def build_auxiliary_head(
+    system: SegmentationSystem, pyramid: Pyramid, plan: Plan, *, wanted: bool | None
+) -> FCNHead | None:
+    """Build a head that classifies a map in front of the neck, of half the width of the plan.
+
+    It reads the map of stride 16, as configurations of OpenMMLab have it, or the one of the nearest
+    stride, the deepest of equally near ones:
+
+    - of the strides 4, 8, 16 and 32 the third of four maps;
+    - of a longer pyramid that begins at 2, the fourth of five;
+    - of GPViT's four maps of stride 8, where a head reads them as they are, the last;
+    - of the three maps that TopFormer's own backbone has injected already, the second.
+
+    The one of UPerNet reads the coarsest map on every backbone, as it was published with GPViT.
+
+    Args:
+        system: The system that it helps.
+        pyramid: Gives the maps.
+        plan: Number of classes, and the width of neck and head.
+        wanted: Whether there is to be one; None as the system was published.
+    """
+    if not (system.has_auxiliary_head if wanted is None else wanted):
+        return None
+    own = system.has_auxiliary_head
+    index = -1 if own else nearest_map(pyramid.out_strides, AUXILIARY_STRIDE)
+    channels = max(1, plan.channels // 2)
+    return FCNHead(pyramid.out_channels, plan.num_classes, channels=channels, index=index)
+
+
 SEGMENTATION_SYSTEMS: dict[str, SegmentationSystem] = {
     "semantic_fpn": SegmentationSystem(semantic_fpn, 256, PYRAMID_STRIDES, "fpn"),
-    "upernet": SegmentationSystem(upernet, 512),
+    "upernet": SegmentationSystem(upernet, 512, has_auxiliary_head=True),
     "segformer": SegmentationSystem(segformer, 256),
     "trans2seg": SegmentationSystem(trans2seg, 256, PYRAMID_STRIDES),
     "topformer_seg": SegmentationSystem(

@@ -17,7 +17,8 @@ from ziggurat.systems import SYSTEMS, DetectionSystem, SegmentationSystem
 from ziggurat.systems.detection import DENSE_STRIDES
 from ziggurat.systems.necks import FPT_FORMULAS
 from ziggurat.systems.plan import Plan
-from ziggurat.systems.segmentation import PYRAMID_STRIDES
+from ziggurat.systems.pyramid import Pyramid
+from ziggurat.systems.segmentation import PYRAMID_STRIDES, build_auxiliary_head
 from ziggurat.types import ModelIdentity, Task
 from ziggurat.zoo.backbones import (
     BACKBONES,
@@ -79,6 +80,7 @@ def create_model(
     grounding_window: int | None = None,
     drop_block: float = 0.0,
     num_keypoints: int | None = None,
+    auxiliary_head: bool | None = None,
 ) -> Model:
     """Build a model with fresh weights.
 
@@ -103,6 +105,8 @@ def create_model(
         drop_block: Share of what such a neck's transformers found that training sets to 0, in
             squares.
         num_keypoints: Points of each object that a keypoint detector finds; 17 as published.
+        auxiliary_head: Whether a segmenter has a head on a map of its backbone that helps it in
+            training alone; by default as published, UPerNet with one and the others without.
 
     Raises:
         ZigguratError: If a name is unknown, a number is out of range, or an option does not
@@ -159,6 +163,7 @@ def create_model(
         self_levels=self_levels,
         grounding_window=grounding_window,
         num_keypoints=num_keypoints,
+        auxiliary_head=auxiliary_head,
     )
     return build(identity, drop_path_rate=drop_path_rate, drop_block=drop_block)
 
@@ -199,6 +204,11 @@ def build(
     if identity.overlapping and identity.task != "semantic_segmentation":
         raise ZigguratError(
             f"overlapping classes are for semantic_segmentation, and {identity.name} does "
+            f"{identity.task}; leave it out"
+        )
+    if identity.auxiliary_head is not None and identity.task != "semantic_segmentation":
+        raise ZigguratError(
+            f"auxiliary_head is for semantic_segmentation, and {identity.name} does "
             f"{identity.task}; leave it out"
         )
     classes = tuple(f"class_{i}" for i in range(identity.num_classes))
@@ -292,12 +302,13 @@ def _segmenter(
         if wanted is None and backbone.out_strides[0] > FINE_ENOUGH:
             wanted = PYRAMID_STRIDES
         pyramid = None if wanted is None else _pyramid(backbone, wanted)
-    parts = system.build(backbone if pyramid is None else pyramid, plan)
+    maps: Pyramid = backbone if pyramid is None else pyramid
+    parts = system.build(maps, plan)
     return SemanticSegmenter(
         backbone,
         parts.neck,
         parts.head,
-        parts.auxiliary_head,
+        build_auxiliary_head(system, maps, plan, wanted=identity.auxiliary_head),
         pyramid=nn.Identity() if pyramid is None else pyramid,
         identity=identity,
         classes=classes,

@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from ziggurat.config.data import DetectionData
+from ziggurat.config.optimizer import OptimizerConfig
 from ziggurat.config.tree import (
     DetectionRun,
     InstanceSegmentationRun,
     ModelConfig,
-    OptimizerConfig,
     TrainerConfig,
 )
 from ziggurat.data.coco import CocoDetection

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from ziggurat.config.data import SegmentationData
-from ziggurat.config.tree import ModelConfig, OptimizerConfig, SemanticSegmentationRun
+from ziggurat.config.optimizer import OptimizerConfig
+from ziggurat.config.tree import ModelConfig, SemanticSegmentationRun
 from ziggurat.engine import labelled_share
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.labelled_share import check_labelled, notes_of_labels

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ziggurat.config import OptimizerConfig
-from ziggurat.config.tree import NoDecay
+from ziggurat.config.optimizer import NoDecay
 from ziggurat.engine.optimizer import build_optimizer, parameter_groups, scaled_lr
 from ziggurat.errors import ZigguratError
 from ziggurat.layers.conv_norm import ConvNorm

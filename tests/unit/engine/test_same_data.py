@@ -7,12 +7,8 @@ import pytest
 from PIL import Image
 
 from ziggurat.config.data import ClassificationData, DetectionData
-from ziggurat.config.tree import (
-    ClassificationRun,
-    KeypointDetectionRun,
-    ModelConfig,
-    OptimizerConfig,
-)
+from ziggurat.config.optimizer import OptimizerConfig
+from ziggurat.config.tree import ClassificationRun, KeypointDetectionRun, ModelConfig
 from ziggurat.engine.data import RunData, build_data
 from ziggurat.engine.same_data import check_same_data, describe_data
 from ziggurat.errors import ZigguratError

@@ -62,7 +62,9 @@ def test_the_auxiliary_head_has_a_weight() -> None:
     model.training_loss = SegmentationLoss(auxiliary=0.0)
     assert list(model.loss(model(images), targets)) == ["pixels"]
     with pytest.raises(
-        ZigguratError, match=r"auxiliary = 0\.1 is the weight .* segformer_p2t_tiny has none"
+        ZigguratError,
+        match=r"auxiliary = 0\.1 is the weight .* segformer_p2t_tiny has none; give it one with "
+        r"`--model.auxiliary_head true`, in Python with `create_model\(\.\.\., auxiliary_head=True",
     ):
         segmenter().training_loss = SegmentationLoss(auxiliary=0.1)
 
