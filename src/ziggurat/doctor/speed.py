@@ -15,6 +15,7 @@ from ziggurat.doctor.memory import OPTIMIZER_COPIES, step_memory
 from ziggurat.doctor.plain import plain_batch, some_indices, training_side
 from ziggurat.doctor.step import training_step
 from ziggurat.doctor.subject import Subject
+from ziggurat.engine.largest_batch import check_largest_batches
 from ziggurat.ops.memory import available_bytes
 
 CHECK = "speed and memory"
@@ -53,7 +54,11 @@ class _Measured:
 
 
 def check_speed(subject: Subject, clock: Clock) -> list[Finding]:
-    """Measure a training step as large as time allows, and how fast images are read."""
+    """Measure a training step as large as time allows, and how fast images are read.
+
+    The errors of images too large for the memory are those that training would raise.
+    """
+    check_largest_batches(subject.model, subject.config, subject.data.divisor, subject.device)
     seconds_an_image = _reading(subject, clock.part(0.3))
     step, times = _compute(subject, clock)
     size = (

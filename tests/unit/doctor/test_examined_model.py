@@ -12,6 +12,7 @@ from ziggurat.checkpoints.native import save_weights
 from ziggurat.doctor import overfit, speed
 from ziggurat.doctor.clock import Clock
 from ziggurat.doctor.colours import check_colours
+from ziggurat.doctor.examine import Check, _run
 from ziggurat.doctor.plain import plain_batch
 from ziggurat.doctor.speed import check_speed
 from ziggurat.doctor.step import compute_losses
@@ -19,6 +20,7 @@ from ziggurat.doctor.subject import Subject
 from ziggurat.doctor.weights import check_weights
 from ziggurat.engine import model as engine_model
 from ziggurat.errors import ZigguratError
+from ziggurat.necks import fpt
 from ziggurat.zoo import Model
 
 Opened = Callable[..., Subject]
@@ -43,6 +45,18 @@ def test_a_step_that_computes_blocks_again_keeps_less(opened: Opened) -> None:
         for words in ((), ("--trainer.checkpoint_activations=true",))
     )
     assert again < plain
+
+
+def test_the_largest_batch_of_a_transformer_of_pyramids_must_fit(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fpt, "available_bytes", lambda _: 2**20)
+    monkeypatch.setattr(fpt, "SMALL_ENOUGH", 0)
+    subject = opened(
+        "detection", "--model.neck=fpt", "--model.backbone=p2t_tiny", "--model.name=retinanet"
+    )
+    (finding,) = _run(Check("speed", check_speed, 1.0), subject, Clock(60))
+    assert finding.verdict == "error" and "needs about" in finding.evidence
 
 
 def test_the_kernel_is_used_where_training_uses_it(
