@@ -17,8 +17,8 @@ from ziggurat.class_lists import class_list
 from ziggurat.data.decode import read_many
 from ziggurat.data.foreign import ContentBuilder, Report, find_image
 from ziggurat.data.label_layouts import read_list
+from ziggurat.data.matlab_files import ReadMatlab, matlab_reader
 from ziggurat.data.object_maps import Region, find_regions
-from ziggurat.errors import ZigguratError
 from ziggurat.types import ImageSize
 
 _EXPECTED = "expected GTinst with Segmentation and Categories"
@@ -51,21 +51,14 @@ def read_sbd(root: Path, split: str, report: Report) -> tuple[dict[str, object],
     Returns:
         The content of the COCO file, and the folder that its file names are relative to.
 
-    Raises:
-        ZigguratError: If scipy is not installed, or the list cannot be read.
+    A missing scipy, or a list that cannot be read, is a `ZigguratError`.
     """
-    try:
-        import scipy.io  # noqa: F401  the threads that read load it
-    except ImportError as error:
-        raise ZigguratError(
-            f"{root} has MATLAB files, which are read with scipy, and it is not installed; "
-            "install it with: pip install 'ziggurat[train]'"
-        ) from error
+    read_file = matlab_reader(root)
     classes = class_list("pascal_voc").classes[1:]
     builder = ContentBuilder(classes, report)
     names = read_list(root / f"{split}.txt")
     images = root / "img"
-    read = partial(_read, root, len(classes))
+    read = partial(_read, read_file, root, len(classes))
     for name, found in zip(names, read_many(read, names), strict=True):
         source = f"inst/{name}.mat"
         if isinstance(found, str):
@@ -96,15 +89,13 @@ class _Found:
     categories: list[int]
 
 
-def _read(root: Path, num_classes: int, name: str) -> _Found | str:
+def _read(read_file: ReadMatlab, root: Path, num_classes: int, name: str) -> _Found | str:
     """Read the file of an image, or say why it cannot be used."""
-    import scipy.io
-
     path = root / "inst" / f"{name}.mat"
     if not path.is_file():
         return "there is no such file"
     try:
-        content = scipy.io.loadmat(path, variable_names=["GTinst"])["GTinst"][0, 0]
+        content = read_file(path, variable_names=["GTinst"])["GTinst"][0, 0]
         numbers, categories = content["Segmentation"], content["Categories"].ravel()
     except Exception as error:  # a damaged file makes its reader raise nearly anything
         return f"it cannot be read ({type(error).__name__}: {error}); {_EXPECTED}"

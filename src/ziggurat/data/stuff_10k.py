@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ziggurat.data.label_layouts import coco_stuff_rule, read_list
+from ziggurat.data.matlab_files import ReadMatlab, matlab_reader
 from ziggurat.data.photo_labels import DownloadedLabels, PhotoLabels
 from ziggurat.errors import ZigguratError
 from ziggurat.types import UNLABELLED
@@ -36,13 +37,7 @@ def read_stuff_10k(root: Path) -> DownloadedLabels:
     Raises:
         ZigguratError: If scipy is not installed, or the lists are not those of a data set.
     """
-    try:
-        import scipy.io  # noqa: F401  the threads that read load it
-    except ImportError as error:
-        raise ZigguratError(
-            f"{root} has MATLAB files, which are read with scipy, and it is not installed; "
-            "install it with: pip install 'ziggurat[train]'"
-        ) from error
+    read_file = matlab_reader(root)
     list_of: dict[str, Path] = {}
     photos = []
     for name_of_list, split in _SPLITS.items():
@@ -69,24 +64,22 @@ def read_stuff_10k(root: Path) -> DownloadedLabels:
                     f"images/{split}/{name}.jpg",
                     f"annotations/{split}/{name}.png",
                     f"annotations/{name}.mat",
-                    partial(_read, root / "annotations" / f"{name}.mat"),
+                    partial(_read, read_file, root / "annotations" / f"{name}.mat"),
                 )
             )
     return DownloadedLabels("coco_stuff", photos, lists={}, left_out={})
 
 
-def _read(path: Path) -> UInt8[np.ndarray, "H W"]:
+def _read(read_file: ReadMatlab, path: Path) -> UInt8[np.ndarray, "H W"]:
     """Read the values of a published PNG file out of a MATLAB file.
 
     Raises:
         ZigguratError: If there is none, or it has not what it should.
     """
-    import scipy.io
-
     if not path.is_file():
         raise ZigguratError(f"{path}: there is no such file, though a list names its image")
     try:
-        content = scipy.io.loadmat(path, variable_names=["S", "names"])
+        content = read_file(path, variable_names=["S", "names"])
         numbers = content["S"]
     except Exception as error:  # a damaged file makes its reader raise nearly anything
         raise ZigguratError(
