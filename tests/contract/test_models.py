@@ -4,7 +4,10 @@ What costs nothing on the meta device is tested on all of them. What computes is
 one listed of each family and system, which should be its smallest: larger ones run the same code.
 """
 
+import subprocess
+import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -218,6 +221,25 @@ def test_model_exports_and_gives_the_same(name: str) -> None:
         program = torch.export.export(model, (images,))
         for a, b in zip(flat(program.module()(images)), flat(model(images)), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param("p2t_tiny", marks=pytest.mark.slow), "topformer_seg_tiny"]
+)
+def test_a_program_of_a_tensor_runs_without_this_package(name: str, tmp_path: Path) -> None:
+    model = small(name).eval()
+    images = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.save((images, model(images)), tmp_path / "expected.pt")
+        torch.export.save(torch.export.export(model, (images,)), tmp_path / "model.pt2")
+    code = (
+        "import sys, torch\n"
+        "images, expected = torch.load('expected.pt')\n"
+        "found = torch.export.load('model.pt2').module()(images)\n"
+        "torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)\n"
+        "assert 'ziggurat' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
 
 
 @pytest.mark.parametrize("name", SMALLEST_BACKBONES)

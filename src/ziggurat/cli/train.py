@@ -9,7 +9,7 @@ import ziggurat
 from ziggurat.config.checks import nearest
 from ziggurat.config.fields import describe_fields, field_names
 from ziggurat.config.files import list_recipes, load_run, read_tree
-from ziggurat.config.tree import RUNS
+from ziggurat.config.tree import RUNS, TrainConfig
 from ziggurat.errors import ZigguratError, nearest_name
 
 
@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> None:
     output = args.output if args.output is not None else Path("runs") / Path(source).stem
     words = overrides(args)
     config = load_run(source, words)
+    if not args.resume:
+        _say_what_is_missing(source, config)
     ziggurat.train(
         config,
         output,
@@ -76,6 +78,20 @@ def run(args: argparse.Namespace) -> None:
         given=[word[2:].partition("=")[0] for word in words],
         say=_print_line,
     )
+
+
+def _say_what_is_missing(source: str | Path, config: TrainConfig) -> None:
+    """Say that a recipe begins without the weights that its published run starts from."""
+    from ziggurat.inference.recipes import published_weights
+
+    if source not in list_recipes() or config.model.weights or config.model.backbone_weights:
+        return
+    weights = published_weights(str(source))
+    if weights is not None:
+        _print_line(
+            f"{source} starts anew, and its published run starts from ImageNet weights: add "
+            f"--model.backbone_weights {weights} (`ziggurat list --weights` says where it is)"
+        )
 
 
 def _auto(word: str) -> str:

@@ -48,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", default="auto", help="auto (the default), cpu, cuda, cuda:<number> or mps"
     )
+    parser.add_argument("--batch_size", type=int, help="images at a time, with --data")
+    parser.add_argument(
+        "--workers", type=int, help="processes that read images, with --data (default 0)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
 
@@ -58,11 +62,14 @@ def run(args: argparse.Namespace) -> None:
         ZigguratError: If the file is not what it claims to be, which the certificate explains, or
             if the options do not fit each other.
     """
-    if args.split is not None and args.data is None:
-        raise ZigguratError(
-            f"--split {args.split} names a part of the data that --data gives; add it, or leave "
-            "--split out"
-        )
+    if args.data is None:
+        for name in ("split", "batch_size", "workers"):
+            value = getattr(args, name)
+            if value is not None:
+                raise ZigguratError(
+                    f"--{name} {value} is for the images that --data gives; add it, or leave "
+                    f"--{name} out"
+                )
     if args.data is not None and not args.data.is_dir() and remote_url(args.data) is None:
         raise ZigguratError(f"the data folder {args.data} does not exist; check --data")
     certificate = certify(
@@ -73,6 +80,8 @@ def run(args: argparse.Namespace) -> None:
         data_root=args.data,
         split=args.split or "val",
         device=args.device,
+        batch_size=args.batch_size,
+        workers=args.workers or 0,
         on_progress=_say_progress,
         on_bad_file=_say_bad_file,
     )

@@ -58,8 +58,8 @@ class ModelConfig:
     use_ema: bool = False
     """Whether to take the weights that were averaged over a training, where a file has both."""
     reset_classes: bool = False
-    """Whether model.weights may be of other classes: those of the same name are carried over from a
-    file of ours, and the others begin anew, instead of being refused."""
+    """Whether model.weights may be of other classes: those of the same name are carried over, from
+    a file of ours or an official one, and the others begin anew, instead of being refused."""
 
     def __post_init__(self) -> None:
         counts = {"head_channels": self.head_channels, "key_budget": self.key_budget}

@@ -18,6 +18,7 @@ from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
 from ziggurat.data.labelme_format import is_labelme, labelme_splits, read_labelme
 from ziggurat.data.sbd_format import is_sbd, read_sbd, sbd_splits
+from ziggurat.data.segmentation_layouts import no_split
 from ziggurat.data.voc_format import is_voc, read_voc, voc_splits
 from ziggurat.data.voc_instances import (
     is_voc_instances,
@@ -127,9 +128,8 @@ def find_split(
     splits = layout.splits(root)
     found = [one for one in (split, *OTHER_NAMES.get(split, ())) if one in splits]
     if not found:
-        raise ZigguratError(
-            f"{root} ({layout.title}) has no split {split!r}; it has {', '.join(splits)}"
-        )
+        where = "divide it as in docs/data.md"
+        raise ZigguratError(no_split(f"{root} ({layout.title})", split, splits, where))
     content, images = layout.read(root, found[0], stop_at(root))
     return Annotations(root, content), images
 

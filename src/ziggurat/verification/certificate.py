@@ -6,6 +6,7 @@ fixed input, and how good it is on data, with the published number beside it.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from ziggurat.checkpoints.official import load_official, load_official_backbone
 from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.evaluation import Progress, evaluate
+from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.inference.forward import choose_device
 from ziggurat.ops.tensors import tensors_in
 from ziggurat.preprocessing import CenterCrop
@@ -166,6 +168,8 @@ def certify(
     data_root: Path | None = None,
     split: str = "val",
     device: str = "auto",
+    batch_size: int | None = None,
+    workers: int = 0,
     on_progress: Progress | None = None,
     on_bad_file: Callable[[BadFile], None] | None = None,
 ) -> Certificate:
@@ -181,6 +185,8 @@ def certify(
         data_root: Folder of ImageNet, COCO or ADE20K, to measure the accuracy.
         split: Split to measure it on.
         device: Where to measure it: "auto", "cpu", "cuda", "cuda:1", "mps".
+        batch_size: Images that go through the model together there; None as `evaluate` has it.
+        workers: Processes that read images there; 0 reads in this one.
         on_progress: Is told of every batch of the measurement.
         on_bad_file: Is told of every image that cannot be decoded.
     """
@@ -205,7 +211,20 @@ def certify(
     if data_root is not None:
         # A file of ziggurat says itself how it wants to see images.
         published = None if is_own else catalogue
-        measured = _measure(model, data_root, split, device, published, on_progress, on_bad_file)
+        measured = _measure(
+            model,
+            published,
+            partial(
+                evaluate,
+                data_root=data_root,
+                split=split,
+                batch_size=batch_size,
+                workers=workers,
+                device=device,
+                on_progress=on_progress,
+                on_bad_file=on_bad_file,
+            ),
+        )
     return Certificate(
         model=name,
         file=file,
@@ -290,12 +309,8 @@ def _fingerprint(model: Model | Backbone) -> Fingerprint:
 
 def _measure(
     model: Model | Backbone,
-    root: Path,
-    split: str,
-    device: str,
     published: PublishedFile | None,
-    on_progress: Progress | None,
-    on_bad_file: Callable[[BadFile], None] | None,
+    evaluate_on_data: Callable[[Model], Evaluation],
 ) -> Measurement:
     """Evaluate the model as `ziggurat evaluate` does, on images of the size of the published file.
 
@@ -311,14 +326,7 @@ def _measure(
         assert not isinstance(usual, CenterCrop)  # no file of a classifier has limits
         short_side, long_side = published.limits
         model.preprocessing = replace(usual, short_side=short_side, long_side=long_side)
-    evaluation = evaluate(
-        model,
-        data_root=root,
-        split=split,
-        device=device,
-        on_progress=on_progress,
-        on_bad_file=on_bad_file,
-    )
+    evaluation = evaluate_on_data(model)
     report = evaluation.report
     metrics = {} if published is None else dict(published.metrics)
     stated = tuple(file for file in files_for(model.identity.name) if file.metrics)

@@ -247,7 +247,8 @@ def test_yolo_without_splits_is_for_training(tmp_path: Path, table: str) -> None
     assert torch.allclose(train.target(0).boxes, torch.tensor([CAT, DOG]).float(), atol=1e-4)
     (split,) = check_dataset(tmp_path).splits
     assert (split.name, split.num_images) == ("train", 2)
-    with pytest.raises(ZigguratError, match="YOLO. has no split 'val'; it has train"):
+    advice = "divide it as in docs/data.md, or validate on another one with --data.val_split train"
+    with pytest.raises(ZigguratError, match=f"YOLO. has no split 'val'; it has train; {advice}"):
         find_split(tmp_path, "val")
     for path in (*(tmp_path / "labels").iterdir(), tmp_path / "data.yaml"):
         path.unlink()

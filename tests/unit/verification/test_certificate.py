@@ -312,6 +312,10 @@ def test_command_measures_on_data(
     text = capsys.readouterr().out
     assert "measured, none published" in text
     assert "no number is published for this model" in text
+    assert main([*words, "--batch_size", "0"]) == 1
+    assert "batch_size" in capsys.readouterr().err
+    assert main([*words, "--workers", "-1"]) == 1
+    assert "workers" in capsys.readouterr().err
     listed = replace(FILES["p2t_tiny.pth"], name="listed.pth", model="p2t_mini")
     monkeypatch.setitem(FILES, listed.name, listed)
     assert main([*words, "--json"]) == 0
@@ -327,7 +331,9 @@ def test_command_measures_on_data(
         (["p2t_mini", "nowhere.pth"], "there is no file nowhere.pth"),
         (["p2t_tiny", "FILE"], "holds p2t_mini, expected p2t_tiny; name the model that it holds"),
         (["p2t_mini", "FILE", "--data", "nowhere"], "nowhere does not exist; check --data\n"),
-        (["p2t_mini", "FILE", "--split", "test"], "--split test names a part of the data"),
+        (["p2t_mini", "FILE", "--split", "test"], "--split test is for the images that --data"),
+        (["p2t_mini", "FILE", "--workers", "0"], "--workers 0 is for the images that --data"),
+        (["p2t_mini", "FILE", "--batch_size", "2"], "--batch_size 2 is for the images that"),
     ],
 )
 def test_command_fails_on_what_does_not_fit(
