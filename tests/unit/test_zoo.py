@@ -22,6 +22,7 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("retinanet_p2t_tiny", {"backbone": "p2t_small"}, "has its own backbone"),
         ("p2t_tiny", {"neck": "fpn"}, "is a classifier and has no neck"),
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
+        ("topformer_seg_tiny", {"num_classes": 256}, "at most 255 classes, got 256: label maps have"),
         ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
         (

@@ -27,6 +27,11 @@ AHEAD = 4096
 """Bytes that a file read piece by piece fetches at least: some headers of a tar file."""
 
 
+MISSING = (403, 404, 410)
+"""What servers answer for a file that is not there: 403 where nobody may ask what there is, as in a
+bucket of S3."""
+
+
 class MissingFileError(ZigguratError):
     """A server says that it does not have a file."""
 
@@ -113,30 +118,38 @@ def _ask(url: str, start: int, length: int | None) -> "requests.Response":
         time.sleep(wait)
         try:
             session = _session(os.getpid(), urljoin(url, "/"))
-            answer = session.get(url, headers=headers, timeout=TIMEOUT_S)
+            with session.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as answer:
+                failure = _refusal(answer, url, length)
+                if not failure and length in (None, len(answer.content)):
+                    return answer
         except OSError as error:  # whatever requests raises is one
             failure = str(error) or type(error).__name__
             continue
-        if answer.status_code >= 500 or answer.status_code == 429:
-            failure = f"it answers {answer.status_code} {answer.reason}"
-            continue
-        if answer.status_code >= 400:
-            kind = MissingFileError if answer.status_code == 404 else ZigguratError
-            raise kind(
-                f"{url} cannot be had: the server answers {answer.status_code} {answer.reason}"
-            )
-        if length is not None and answer.status_code != 206:
-            raise ZigguratError(
-                f"the server of {url} sends whole files only; shards are read by ranges of bytes, "
-                "put them on a server that has these"
-            )
-        if length is None or len(answer.content) == length:
-            return answer
-        failure = f"it sent {len(answer.content)} bytes, expected {length}"
+        failure = failure or f"it sent {len(answer.content)} bytes, expected {length}"
     raise ZigguratError(
         f"{url} cannot be had after {1 + len(WAITS_S)} tries: {failure}; check the network and the "
         "server"
     )
+
+
+def _refusal(answer: "requests.Response", url: str, length: int | None) -> str:
+    """Return what passes with time, "" if nothing is wrong; the content is not read.
+
+    Raises:
+        ZigguratError: If nothing else is to be expected.
+    """
+    status = f"{answer.status_code} {answer.reason}"
+    if answer.status_code >= 500 or answer.status_code == 429:
+        return f"it answers {status}"
+    if answer.status_code >= 400:
+        kind = MissingFileError if answer.status_code in MISSING else ZigguratError
+        raise kind(f"{url} cannot be had: the server answers {status}")
+    if length is not None and answer.status_code != 206:
+        raise ZigguratError(
+            f"the server of {url} sends whole files only; shards are read by ranges of bytes, "
+            "put them on a server that has these"
+        )
+    return ""
 
 
 @cache

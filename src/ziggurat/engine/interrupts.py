@@ -48,7 +48,8 @@ class SignalWatch:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
-            _set_handler(number, handler)
+            if handler is not None:  # None: one that was not set from Python, and cannot be
+                _set_handler(number, handler)
 
     def install(self) -> None:
         """Set the handlers; Lightning sets its own when it starts, so this is called again."""

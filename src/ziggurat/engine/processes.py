@@ -10,8 +10,8 @@ from ziggurat.config.tree import TrainConfig, TrainerConfig
 from ziggurat.errors import ZigguratError
 from ziggurat.types import DetectorTask
 
-RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-"""What launchers call the number of a process or of its machine."""
+LIGHTNING_RANKS = ("LOCAL_RANK", "NODE_RANK")
+"""What Lightning's own launcher calls the number of a process and that of its machine."""
 
 
 def devices_and_nodes(
@@ -59,10 +59,16 @@ def uses_srun(environment: Mapping[str, str] = os.environ) -> bool:
 def is_first_process(environment: Mapping[str, str] = os.environ) -> bool:
     """Say whether this process speaks and writes, before Lightning knows.
 
+    Whoever started it is asked alone: under srun torchrun may number machines otherwise than SLURM.
+
     Args:
         environment: Environment of this process.
     """
-    return all(environment.get(name, "0") == "0" for name in RANKS)
+    if uses_torchrun(environment):
+        return environment.get("RANK", "0") == "0"
+    if uses_srun(environment):
+        return environment["SLURM_PROCID"] == "0"
+    return all(environment.get(name, "0") == "0" for name in LIGHTNING_RANKS)
 
 
 def may_hang_when_begun_again(environment: Mapping[str, str] = os.environ) -> bool:

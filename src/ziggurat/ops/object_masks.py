@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 
+from ziggurat.ops.nearest import nearest_positions
 from ziggurat.types import ImageSize, ObjectMasks
 
 
@@ -50,7 +51,7 @@ def resize_masks(masks: ObjectMasks, size: ImageSize) -> ObjectMasks:
     """
     if size == masks.size:
         return masks
-    rows, columns = (_sources(old, new) for old, new in zip(masks.size, size, strict=True))
+    rows, columns = (nearest_positions(old, new) for old, new in zip(masks.size, size, strict=True))
     old = masks.windows.numpy()
     left, top = np.searchsorted(columns, old[:, 0]), np.searchsorted(rows, old[:, 1])
     right = np.searchsorted(columns, old[:, 0] + old[:, 2])
@@ -103,9 +104,3 @@ def _crops(masks: ObjectMasks) -> list[Bool[np.ndarray, "_ _"]]:
             (stops - areas).tolist(), stops.tolist(), sides.tolist(), strict=True
         )
     ]
-
-
-def _sources(old: int, new: int) -> Int64[np.ndarray, " n"]:
-    """Source position of every output position."""
-    step = 1.0 / (new / old)  # in this order: OpenCV inverts the rounded inverse
-    return np.minimum(np.floor(np.arange(new) * step).astype(np.int64), old - 1)

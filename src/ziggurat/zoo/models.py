@@ -19,7 +19,7 @@ from ziggurat.systems.necks import FPT_FORMULAS
 from ziggurat.systems.plan import Plan
 from ziggurat.systems.pyramid import Pyramid
 from ziggurat.systems.segmentation import PYRAMID_STRIDES, build_auxiliary_head
-from ziggurat.types import ModelIdentity, Task
+from ziggurat.types import UNLABELLED, ModelIdentity, Task
 from ziggurat.zoo.backbones import (
     BACKBONES,
     SINGLE_STAGE_ADAPTERS,
@@ -201,6 +201,11 @@ def build(
     if identity.num_classes < 1:
         raise ZigguratError(f"num_classes must be at least 1, got {identity.num_classes}")
     check_known("task", identity.task, NUM_CLASSES)
+    if identity.task == "semantic_segmentation" and identity.num_classes > UNLABELLED:
+        raise ZigguratError(
+            f"a segmenter has at most {UNLABELLED} classes, got {identity.num_classes}: label maps "
+            f"have a byte for each pixel, and {UNLABELLED} stands for unlabelled"
+        )
     if identity.overlapping and identity.task != "semantic_segmentation":
         raise ZigguratError(
             f"overlapping classes are for semantic_segmentation, and {identity.name} does "

@@ -26,6 +26,10 @@ from ziggurat.data.remote_shards import remote_url, shard_names
 from ziggurat.data.web import open_web_file
 from ziggurat.errors import ZigguratError
 
+PIECE = 1 << 16
+LARGE = 1 << 26
+"""Bytes, many times those that a connection holds."""
+
 
 @dataclass
 class Server:
@@ -37,7 +41,9 @@ class Server:
         url: Its address.
         ranges: Whether it knows ranges.
         says_size: Whether it says how large a file is that it sends a part of.
+        missing: Status for a file that is not there.
         asked: Path and range of each request.
+        sent: Bytes of files that were sent.
     """
 
     folder: Path
@@ -45,6 +51,8 @@ class Server:
     url: Path = Path()
     ranges: bool = True
     says_size: bool = True
+    missing: int = 404
+    sent: int = 0
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -53,7 +61,7 @@ class Server:
         if status == 0:
             time.sleep(0.5)
         if status > 200 or not path.is_file():
-            handler.send_error(status if status > 200 else 404)
+            handler.send_error(status if status > 200 else self.missing)
             return
         data = path.read_bytes()
         wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", handler.headers.get("Range", ""))
@@ -67,8 +75,10 @@ class Server:
             handler.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{size}")
         handler.send_header("Content-Length", str(len(data)))
         handler.end_headers()
-        with suppress(BrokenPipeError):  # of a client that waited no longer
-            handler.wfile.write(data[: len(data) // 2] if status == -1 else data)
+        with suppress(ConnectionError):  # of a client that waited no longer
+            whole = data[: len(data) // 2] if status == -1 else data
+            for start in range(0, len(whole), PIECE):
+                self.sent += handler.wfile.write(whole[start : start + PIECE])
 
 
 @pytest.fixture(autouse=True)
@@ -186,8 +196,11 @@ def test_a_server_that_does_not_answer(server: Server, monkeypatch: pytest.Monke
 def test_a_server_without_ranges(server: Server) -> None:
     storage = open_storage(server.url, "train")
     server.ranges = False
+    (server.folder / "train" / "train-000000.tar").write_bytes(bytes(LARGE))
+    server.sent = 0
     with pytest.raises(ZigguratError, match="sends whole files only; shards are read by ranges"):
         storage.read(0)
+    assert server.sent < LARGE  # it is not taken whole before it is refused
 
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -226,6 +239,15 @@ def test_foreign_shards_are_named_by_a_pattern(server: Server) -> None:
         images[index] for index in (4, 0, 3, 1, 2)
     ]
     assert re.fullmatch(r"http://127.*/my-train-001.tar/0003.jpg", storage.name(3))
+
+
+def test_class_names_may_be_missing(server: Server) -> None:
+    foreign_shards(server.folder)
+    (server.folder / "classes.txt").unlink()
+    server.missing = 403  # as a bucket whose files nobody may list
+    assert open_storage(server.url, PATTERN).classes == ("class_0", "class_1")
+    with pytest.raises(ZigguratError, match=r"my-train-003.tar cannot be had: .* answers 403"):
+        open_storage(server.url, "my-train-{000..003}.tar")
 
 
 def test_of_foreign_shards_only_headers_are_read_and_once(server: Server) -> None:

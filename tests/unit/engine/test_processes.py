@@ -56,8 +56,20 @@ def test_what_no_torchrun_would_say(local: str, world: str, part: str) -> None:
 
 def test_one_process_speaks() -> None:
     assert is_first_process({})
-    assert is_first_process({"RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
-    assert not is_first_process({"RANK": "8", "LOCAL_RANK": "0", "GROUP_RANK": "1"})
+    assert is_first_process({**TWO_NODES, "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0"})
+    assert not is_first_process({**TWO_NODES, "RANK": "8", "LOCAL_RANK": "0", "GROUP_RANK": "1"})
+    assert not is_first_process(SRUN)
+    assert is_first_process({**SRUN, "SLURM_PROCID": "0"})
+    assert not is_first_process({"LOCAL_RANK": "1"})
+    assert not is_first_process({"LOCAL_RANK": "0", "NODE_RANK": "1"})
+    assert is_first_process({"RANK": "1"})  # of a cluster, whose processes were not begun together
+
+
+def test_torchrun_may_number_machines_otherwise_than_slurm() -> None:
+    # torchrun sorts the names of the machines as text: node10 goes before node9.
+    for rank in (0, 1):
+        environment = {**SRUN, **TWO_NODES, "RANK": str(rank), "SLURM_PROCID": str(1 - rank)}
+        assert is_first_process(environment) == (rank == 0)
 
 
 def test_srun_says_how_many_there_are() -> None:
