@@ -113,7 +113,11 @@ class CocoMetric:
 
     def coco_results(self) -> list[dict[str, Any]]:
         """Return all detections in COCO's result format, by image id and falling score."""
-        return [entry for _, objects in sorted(self.found.items()) for entry in _to_json(objects)]
+        return [
+            entry
+            for image_id, objects in sorted(self.found.items())
+            for entry in _to_json(objects, image_id)
+        ]
 
     def compute(self) -> Report:
         """Return the numbers, one row a class and one row a size.
@@ -245,7 +249,7 @@ def to_coco_json(
         and, where there are masks, `segmentation` (compressed run lengths), where there are
         keypoints, `keypoints` (x, y, score of each).
     """
-    return _to_json(_to_objects(detections, image_id, category_ids))
+    return _to_json(_to_objects(detections, image_id, category_ids), image_id)
 
 
 def _to_objects(
@@ -262,8 +266,7 @@ def _to_objects(
         )
     categories = [category_ids[label] for label in detections.labels.tolist()]
     keep = [index for index, category in enumerate(categories) if category is not None]
-    rows = np.empty((len(keep), 7))
-    rows[:, 0] = image_id
+    rows = np.zeros((len(keep), 7))
     rows[:, 1:3] = boxes[keep, :2]
     rows[:, 3:5] = boxes[keep, 2:] - boxes[keep, :2]
     rows[:, 5] = scores[keep]
@@ -278,13 +281,13 @@ def _to_objects(
     return FoundObjects(rows, tuple(texts[index] for index in keep), detections.masks.size, points)
 
 
-def _to_json(objects: FoundObjects) -> list[dict[str, Any]]:
+def _to_json(objects: FoundObjects, image_id: int) -> list[dict[str, Any]]:
     rows, masks = objects.rows, objects.run_lengths()
     entries = []
     for number in np.argsort(-rows[:, 5], kind="stable").tolist():
         row = rows[number]
         entry: dict[str, Any] = {
-            "image_id": int(row[0]),
+            "image_id": image_id,
             "category_id": int(row[6]),
             "bbox": row[1:5].tolist(),
             "score": float(row[5]),

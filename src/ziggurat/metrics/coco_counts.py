@@ -8,9 +8,12 @@ that of the box around its points where keypoints are.
 Keypoints overlap by COCO's object keypoint similarity: the mean of exp(-d^2 / (2 s k^2)) over the
 labelled points, d being a point's distance from the truth, s the object's area and k twice the
 point's sigma. Objects without a labelled point need not be found, like crowds.
+
+Ids of images may be any whole numbers, those of categories any that a float64 holds. hotcoco reads
+neither negative ones nor long ones: it is given numbers from 1 on instead, in the order of the ids.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,7 +26,8 @@ from ziggurat.metrics.coco_truth import CocoTruth
 
 Kind = Literal["boxes", "masks", "keypoints"]
 Rows = Float[np.ndarray, "N 7"]
-"""Found objects: image id, x, y, width, height, score, category id."""
+"""Found objects as hotcoco lays them out: number of the image, which is 0 until those of all images
+are counted together, x, y, width, height, score, category id."""
 
 # Name -> (which array, IoU threshold or None for all ten, area range, detections an image);
 # the last two are positions in COCO's (all, small, medium, large) and (1, 10, 100).
@@ -132,20 +136,26 @@ def count(
         category_ids: The categories that count.
         kind: What is compared.
     """
-    true_objects = hotcoco.COCO(
-        {
-            "images": truth.images,
-            "annotations": truth.objects,
-            "categories": truth.categories,
-        }
+    images = _numbers(
+        (image["id"] for image in truth.images),
+        (entry["image_id"] for entry in truth.objects),
+        found,
     )
+    categories = _numbers(
+        (entry["id"] for entry in truth.categories),
+        (entry["category_id"] for entry in truth.objects),
+        category_ids,
+    )
+    true_objects = hotcoco.COCO(_numbered(truth, images, categories))
     rows = np.concatenate([objects.rows for objects in found.values()])
+    rows[:, 0] = np.repeat(
+        [images[image_id] for image_id in found], [len(objects.rows) for objects in found.values()]
+    )
+    rows[:, 6] = np.searchsorted(list(categories), rows[:, 6]) + 1  # their ids are in rising order
     if not len(rows):
         results = true_objects.load_res([])
     elif kind == "keypoints":
-        results = true_objects.load_res(
-            [entry for objects in found.values() for entry in _with_points(objects)]
-        )
+        results = true_objects.load_res(_with_points(rows, found.values()))
     elif kind == "boxes":
         results = true_objects.load_res(rows)
     else:
@@ -158,8 +168,8 @@ def count(
     evaluation = hotcoco.COCOeval(true_objects, results, names[kind])
     if kind == "keypoints":
         evaluation.params.kpt_oks_sigmas = list(truth.sigmas)
-    evaluation.params.img_ids = sorted(found)
-    evaluation.params.cat_ids = list(category_ids)
+    evaluation.params.img_ids = sorted(images[image_id] for image_id in found)
+    evaluation.params.cat_ids = [categories[category] for category in category_ids]
     evaluation.evaluate()
     evaluation.accumulate()
     arrays = evaluation.eval
@@ -169,10 +179,36 @@ def count(
     return CocoArrays(arrays["precision"], arrays["recall"], thresholds, numbers)
 
 
-def _with_points(objects: FoundObjects) -> list[dict[str, Any]]:
-    """Return what counts of the found objects of an image: their points, without their boxes."""
-    if objects.points is None:
-        return []
+def _numbers(*ids: Iterable[int]) -> dict[int, int]:
+    """Number ids from 1 on, in rising order."""
+    distinct = {one for part in ids for one in part}
+    return {one: number for number, one in enumerate(sorted(distinct), start=1)}
+
+
+def _numbered(
+    truth: CocoTruth, images: Mapping[int, int], categories: Mapping[int, int]
+) -> dict[str, Any]:
+    """Return the content of an annotation file with numbers in place of ids."""
+    objects = [
+        entry
+        | {
+            "image_id": images[entry["image_id"]],
+            "category_id": categories[entry["category_id"]],
+        }
+        for entry in truth.objects
+    ]
+    return {
+        "images": [image | {"id": images[image["id"]]} for image in truth.images],
+        "annotations": objects,
+        "categories": [entry | {"id": categories[entry["id"]]} for entry in truth.categories],
+    }
+
+
+def _with_points(rows: Rows, found: Iterable[FoundObjects]) -> list[dict[str, Any]]:
+    """Return what counts of the found objects of all images: their points, without their boxes."""
+    all_points = (
+        points for objects in found if objects.points is not None for points in objects.points
+    )
     return [
         {
             "image_id": int(row[0]),
@@ -180,5 +216,5 @@ def _with_points(objects: FoundObjects) -> list[dict[str, Any]]:
             "score": float(row[5]),
             "keypoints": points.ravel().tolist(),
         }
-        for row, points in zip(objects.rows, objects.points, strict=True)
+        for row, points in zip(rows, all_points, strict=True)
     ]

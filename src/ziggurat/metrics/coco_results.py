@@ -73,7 +73,7 @@ class CocoResults:
                 points[image_id].append(_points(what, entry, num_points))
                 box = _around(points[image_id][-1]) if box is None else box
             assert box is not None  # there is one kind at least
-            rows[image_id].append([image_id, *box, score, category])
+            rows[image_id].append([0, *box, score, category])
         return {
             image_id: FoundObjects(
                 np.array(table, dtype=np.float64).reshape(-1, 7),

@@ -25,6 +25,8 @@ from ziggurat.ops.skeletons import read_points, read_sigmas, read_skeleton
 Table = list[dict[str, Any]]
 
 _OF_IMAGE = ("id", "height", "width", "file_name")
+_MAX_CATEGORY_ID = 2**53
+"""Beyond it float64, in which categories stand beside boxes, takes two whole numbers for one."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,12 @@ def _keep(name: str, content: Any, with_masks: bool) -> CocoTruth:  # noqa: ANN4
             )
         objects.append(kept)
     categories = [{"id": entry["id"], "name": entry["name"]} for entry in content["categories"]]
+    for entry in categories:
+        if abs(entry["id"]) > _MAX_CATEGORY_ID:
+            raise ZigguratError(
+                f"{name}: category {entry['name']!r} has the id {entry['id']}; an evaluation reads "
+                "ids of categories from -2^53 to 2^53, so number the categories anew, from 1 on"
+            )
     ignored = {
         entry["id"]: _ignored(name, entry)
         for entry in content["images"]

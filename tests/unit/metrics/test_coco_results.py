@@ -140,7 +140,7 @@ def test_names_of_images_and_classes_go_before_ids(
     assert {
         number: len(objects.rows) for number, objects in found.items() if len(objects.rows)
     } == {image_id: 2}
-    assert found[image_id].rows[0].tolist() == [image_id, 2, 2, 6, 6, 0.5, 9]
+    assert found[image_id].rows[0].tolist() == [0, 2, 2, 6, 6, 0.5, 9]
 
 
 @pytest.mark.parametrize(
