@@ -4,33 +4,21 @@ Videos are taken where they are named, frame by frame.
 """
 
 import argparse
-import sys
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from ziggurat.cli.prediction_work import PredictionWork
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
-from ziggurat.data.decode import ImageDecodeError, allow_megapixels, decode_image, is_image_file
+from ziggurat.data.decode import allow_megapixels, is_image_file
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.explanation import MIDDLE, check_place, explain, transformer_of
-from ziggurat.inference.formats import FORMATS, ResultWriter, choose_format
+from ziggurat.inference.formats import FORMATS, choose_format
 from ziggurat.inference.output import picture_names
 from ziggurat.inference.predictor import Prediction, load
-from ziggurat.inference.source import Source
-from ziggurat.inference.video import (
-    Frame,
-    VideoError,
-    import_av,
-    is_video_file,
-    predict_video,
-)
-from ziggurat.types import Detections
-
-SECONDS_BETWEEN_LINES = 5.0
+from ziggurat.inference.video import import_av, is_video_file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -127,7 +115,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Predict every file, say what was found, and write pictures and results.
 
-    Where there is no image, or at least one file is none, an error says so: all others are done.
+    Where there is no image, or at least one file is none or cannot be predicted, an error says so:
+    all others are done. Whatever else ends it, Ctrl-C too, the results so far are written.
 
     Raises:
         ZigguratError: If that is so, or options do not go together.
@@ -169,148 +158,25 @@ def run(args: argparse.Namespace) -> None:
         if place is not None:
             explain(predictor, image, place).save(file)
 
+    predict(iter(()))  # options that do not fit the model are no fault of the first image
     _make_folder(args.output)
-    work = _Work(
+    work = PredictionWork(
         predict,
+        args.batch_size or predictor.usual_batch_size,
         draw,
         chosen.new(args.output, predictor.classes),
         args.output,
         dict(zip(files, picture_names(files), strict=True)),
         has_pictures=not args.no_pictures,
     )
-    work.predict_images([file for file in files if file not in videos])
-    for video in videos:
-        work.predict_video(video)
+    try:
+        work.predict_images([file for file in files if file not in videos])
+        for video in videos:
+            work.predict_video(video)
+    except BaseException:
+        work.break_off()
+        raise
     work.finish()
-
-
-class _Work:
-    """The files of one call: predicts them, tells what was found, and counts what failed.
-
-    Args:
-        predict: Gives one prediction for each image, in order.
-        draw_looks: Draws where the model looks in an image into a file, if it was asked to.
-        writer: Takes the results.
-        output: Folder for pictures.
-        pictures: Name of the picture of each file; `image_id` counts them from 1.
-        has_pictures: Whether pictures and videos are written.
-    """
-
-    def __init__(
-        self,
-        predict: Callable[[Iterable[Image.Image]], Iterator[Prediction]],
-        draw_looks: Callable[[Image.Image, Path], None],
-        writer: ResultWriter,
-        output: Path,
-        pictures: Mapping[Path, str],
-        *,
-        has_pictures: bool,
-    ) -> None:
-        self.predict = predict
-        self.draw_looks = draw_looks
-        self.writer = writer
-        self.output = output
-        self.pictures = pictures
-        self.has_pictures = has_pictures
-        self.image_ids = {file: number for number, file in enumerate(pictures, start=1)}
-        self.last_id = len(pictures)  # the frames of videos come after
-        self.failed: list[Path] = []
-        self.num_added = 0
-
-    def predict_images(self, files: Iterable[Path]) -> None:
-        """Predict image files; those that cannot be read are told on stderr."""
-        waiting: deque[Path] = deque()  # a predictor may take several before it answers
-
-        def images() -> Iterator[Image.Image]:
-            for file in files:
-                try:
-                    image = decode_image(file)
-                except ImageDecodeError as error:
-                    self._fail(file, error)
-                    continue
-                waiting.append(file)
-                yield image
-
-        for prediction in self.predict(images()):
-            file = waiting.popleft()
-            picture = self.output / self.pictures[file]
-            self._add(prediction, Source(self.image_ids[file], file, picture.stem))
-            if self.has_pictures:
-                prediction.save(picture)
-                self.draw_looks(prediction.image, picture.with_suffix(".looks.png"))
-            found = _describe(_names(prediction))
-            if not isinstance(prediction.result, Detections):  # shares of scores or of areas
-                shares = [f"{name} {100 * score:.1f} %" for name, score in prediction.top(3)]
-                found = ", ".join(shares) or "nothing found"
-            self._tell(file, found, picture)
-
-    def predict_video(self, file: Path) -> None:
-        """Predict the frames of a video; if it cannot be read, this is told on stderr."""
-        picture = (self.output / self.pictures[file]).with_suffix(".mp4")
-        counts: Counter[str] = Counter()
-        said = time.monotonic()
-        frames = 0
-
-        def on_frame(frame: Frame, prediction: Prediction) -> None:
-            nonlocal frames, said
-            frames += 1
-            self.last_id += 1
-            counts.update(_names(prediction))
-            self._add(
-                prediction, Source(self.last_id, file, picture.stem, frame.number, frame.time)
-            )
-            if time.monotonic() - said >= SECONDS_BETWEEN_LINES:
-                said = time.monotonic()
-                print(f"{file}: {frames} frames", file=sys.stderr)
-
-        try:
-            predict_video(file, picture if self.has_pictures else None, self.predict, on_frame)
-        except VideoError as error:
-            self._fail(file, error)
-            return
-        self._tell(file, f"{frames} frames, {_describe(counts)}", picture)
-
-    def finish(self) -> None:
-        """Write what is left to be written: of a video that broke off, its first frames.
-
-        Raises:
-            ZigguratError: If a file could not be read to its end.
-        """
-        total, failed = len(self.pictures), len(self.failed)
-        if self.num_added:  # else what an earlier call wrote stays
-            pictures = f", pictures: {total - failed}" if self.has_pictures else ""
-            print(f"wrote {self.writer.close()}{pictures}")
-        if failed:
-            first = ", ".join(str(file) for file in self.failed[:5])
-            raise ZigguratError(
-                f"{failed} of {total} files could not be read as images or videos "
-                f"({first}{', ...' if failed > 5 else ''}); "
-                f"{'all else is done' if self.num_added else 'nothing was written'}"
-            )
-
-    def _add(self, prediction: Prediction, source: Source) -> None:
-        self.writer.add(prediction, source)
-        self.num_added += 1
-
-    def _fail(self, file: Path, error: ZigguratError) -> None:
-        print(error, file=sys.stderr)
-        self.failed.append(file)
-
-    def _tell(self, file: Path, found: str, picture: Path) -> None:
-        where = f" -> {picture}" if self.has_pictures else ""
-        print(f"{file}: {found}{where}", flush=True)
-
-
-def _names(prediction: Prediction) -> list[str]:
-    """Name the class of every object, or the most probable or largest class."""
-    if not isinstance(prediction.result, Detections):
-        return [name for name, _ in prediction.top(1)]
-    return [prediction.classes[label] for label in prediction.result.labels.tolist()]
-
-
-def _describe(names: Iterable[str]) -> str:
-    counts = Counter(names)
-    return ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found"
 
 
 def _place(args: argparse.Namespace) -> tuple[float, float] | None:

@@ -95,6 +95,11 @@ class Predictor:
         """What the model expects of an image."""
         return self.model.preprocessing
 
+    @property
+    def usual_batch_size(self) -> int:
+        """Images of one forward pass where nothing else is asked for."""
+        return CLASSIFIED_AT_ONCE if isinstance(self.preprocessing, CenterCrop) else 1
+
     @overload
     def __call__(  # type: ignore[overload-overlap]  # a str is a sequence of str, too
         self,
@@ -227,7 +232,7 @@ class Predictor:
             tiles,
             augmentation or _NO_AUGMENTATION,
             suppression,
-            batch_size or (CLASSIFIED_AT_ONCE if is_classifier else 1),
+            batch_size or self.usual_batch_size,
         )
 
     def _predict(self, sources: Iterable[ImageLike], wish: Wish) -> Iterator[Prediction]:
