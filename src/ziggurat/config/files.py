@@ -13,6 +13,9 @@ from ziggurat.config.fields import Tree, check_known, check_name, field_names, r
 from ziggurat.config.tree import RUNS, TrainConfig
 from ziggurat.errors import ZigguratError, nearest_names
 
+_WEIGHTS = ("weights", "backbone_weights")
+"""Fields of `model` that are texts, `true` among them, which YAML reads as no text."""
+
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes that come with the package."""
@@ -71,6 +74,8 @@ def load_run(source: str | Path, overrides: Sequence[str] = ()) -> TrainConfig:
 def read_tree(source: str | Path) -> Tree:
     """Read the YAML of a recipe or file; only `task` is checked.
 
+    `weights: true` of the model becomes the text that it is on the command line.
+
     Args:
         source: Name of a recipe, or path of a file.
 
@@ -96,6 +101,11 @@ def read_tree(source: str | Path) -> Tree:
             f"run file {path} must say `task: {'` or `task: '.join(RUNS)}`, "
             f"got {tree.get('task')!r}"
         )
+    model = tree.get("model")
+    if isinstance(model, dict):
+        for name in _WEIGHTS:
+            if isinstance(model.get(name), bool):
+                model[name] = str(model[name]).lower()
     return tree
 
 

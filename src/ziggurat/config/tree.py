@@ -73,6 +73,10 @@ class ModelConfig:
         require(rate is None or 0 <= rate < 1, "model.drop_path_rate", rate, "at least 0, below 1")
         rate = self.drop_block
         require(0 <= rate < 1, "model.drop_block", rate, "at least 0, below 1")
+        for name in ("weights", "backbone_weights"):
+            source = getattr(self, name)
+            expected = "a file, a name, true, or null to start anew"
+            require(source != "false", f"model.{name}", source, expected)
         require(
             self.weights is None or self.backbone_weights is None,
             "model.backbone_weights",

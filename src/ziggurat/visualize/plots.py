@@ -17,6 +17,8 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ziggurat.errors import ZigguratError
@@ -167,9 +169,8 @@ def plot_classes(report: Report, number: str, *, dark: bool = False) -> bytes:
     places = np.arange(len(values))
     axes.barh(places, [100 * value for value, _ in values], height=0.72, color=style.series[0])
     for place, (value, _) in enumerate(values):
-        axes.text(
-            100 * value + 1, place, f"{100 * value:.1f}", va="center", color=style.ink, fontsize=9
-        )
+        words = f"{100 * value:.1f}"
+        axes.text(100 * value + 1, place, words, va="center", color=style.ink, fontsize=9)
     axes.set_yticks(places, [_short(name, 28) for _, name in values], fontsize=9)
     axes.set_ylim(len(values) - 0.4, -0.6)
     axes.set_xlim(0, 110)
@@ -330,9 +331,9 @@ def plot_curves(
     figure = Figure(figsize=size, facecolor=style.paper, layout="constrained")
     for place, (title, curves) in enumerate(panels, start=1):
         axes = figure.add_subplot(rows, columns, place)
+        lines = []
         for index, curve in enumerate(curves):
-            colour = style.series[index % len(style.series)]
-            _draw_curve(axes, curve, colour)
+            lines.append(_draw_curve(axes, curve, style.series[index % len(style.series)]))
         axes.set_title(title, fontsize=11)
         axes.set_xlabel(x_label, fontsize=9)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
@@ -340,25 +341,24 @@ def plot_curves(
         axes.yaxis.get_offset_text().set_color(style.ink)
         axes.margins(x=0.02)
         if len(curves) > 1:
-            axes.legend(fontsize=9, frameon=False, labelcolor=style.ink)
+            names = [""] * len(lines)
+            legend = axes.legend(lines, names, fontsize=9, frameon=False, labelcolor=style.ink)
+            # Given at once, matplotlib would drop a name that begins with "_".
+            for text, curve in zip(legend.get_texts(), curves, strict=True):
+                text.set_text(curve.name)
         _dress(axes, style, grid=True)
     return _to_png(figure)
 
 
-def _draw_curve(axes: Axes, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Axes, curve: Curve, colour: str) -> Line2D:
     if len(curve.values) <= 60:
-        axes.plot(
-            curve.steps, curve.values, color=colour, marker="o", markersize=3, label=curve.name
-        )
-        return
+        return axes.plot(curve.steps, curve.values, color=colour, marker="o", markersize=3)[0]
     # Many noisy points: faint themselves, with their running mean in front.
-    window = max(3, len(curve.values) // 30)
-    kernel = np.ones(window)
-    mean = np.convolve(curve.values, kernel, "same") / np.convolve(
-        np.ones(len(curve.values)), kernel, "same"
-    )
+    kernel = np.ones(max(3, len(curve.values) // 30))
+    counts = np.convolve(np.ones(len(curve.values)), kernel, "same")
+    mean = np.convolve(curve.values, kernel, "same") / counts
     axes.plot(curve.steps, curve.values, color=colour, alpha=0.25, linewidth=0.8)
-    axes.plot(curve.steps, mean, color=colour, linewidth=1.8, label=curve.name)
+    return axes.plot(curve.steps, mean, color=colour, linewidth=1.8)[0]
 
 
 def _share(value: float) -> str:
@@ -382,6 +382,8 @@ def _dress(axes: Axes, style: _Style, *, grid: bool) -> None:
 
 
 def _to_png(figure: Figure) -> bytes:
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name with two "$" is no formula
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight", pad_inches=0.15)
     return buffer.getvalue()

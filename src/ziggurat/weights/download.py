@@ -98,9 +98,9 @@ def _transfer(url: str, part: Path, timeout: float, on_progress: Progress | None
                 f"{url} leads to {response.url}, which is not protected; nothing was downloaded"
             )
         start, total = _extent(response, part, validator)
-        _write_state(url, part, response)
         done = start
         try:
+            _write_state(url, part, response)
             with open(part, "ab" if start else "wb") as file:
                 while block := _next_block(response, timeout):
                     file.write(block)

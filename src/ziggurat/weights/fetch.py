@@ -52,28 +52,48 @@ def fetch(
         raise ZigguratError(f"{file.name} cannot be downloaded by a program: {file.how_to_get}")
     folder = cache_folder() / FOLDER
     target = folder / file.name
-    with alone(target):
-        pin = read_pin(folder, file.name)
-        if target.exists():
-            _check(file, file.url, target, pin, folder, f"remove {target} and run again")
-            return target
-        if is_offline():
-            raise ZigguratError(
-                f"{file.name} is not in {folder} and downloads are forbidden by ZIGGURAT_OFFLINE "
-                f"or HF_HUB_OFFLINE; unset it, or put the file of {file.url} there"
-            )
-        # The same ending as the file's, which tells readers what it is.
-        part = folder / f"partial-{file.name}"
-        download(file.url, part, patience=patience, on_progress=on_progress)
-        try:
-            pin = _check(file, file.url, part, pin, folder, "nothing of it was kept")
-            _check_content(file.url, part, check)
-        except ZigguratError:
-            part.unlink(missing_ok=True)
-            raise
-        write_pin(folder, file.name, pin)
-        os.replace(part, target)
+    # What is there is whole, and is used without a lock, so that the cache may be read-only.
+    if not os.path.exists(target):
+        with alone(target):
+            if not os.path.exists(target):  # else another process has brought it meanwhile
+                _bring(file, file.url, target, check, patience, on_progress)
+                return target
+    pin = read_pin(folder, file.name)
+    _check(file, file.url, target, pin, folder, f"remove {target} and run again")
     return target
+
+
+def _bring(
+    file: PublishedFile,
+    url: str,
+    target: Path,
+    check: Callable[[Path], object],
+    patience: Patience | None,
+    on_progress: Progress | None,
+) -> None:
+    """Download a file into the cache, where it is not yet.
+
+    Raises:
+        ZigguratError: If downloads are forbidden, it failed, or what came is another file.
+    """
+    folder = target.parent
+    pin = read_pin(folder, file.name)
+    if is_offline():
+        raise ZigguratError(
+            f"{file.name} is not in {folder} and downloads are forbidden by ZIGGURAT_OFFLINE "
+            f"or HF_HUB_OFFLINE; unset it, or put the file of {url} there"
+        )
+    # The same ending as the file's, which tells readers what it is.
+    part = folder / f"partial-{file.name}"
+    download(url, part, patience=patience, on_progress=on_progress)
+    try:
+        pin = _check(file, url, part, pin, folder, "nothing of it was kept")
+        _check_content(url, part, check)
+    except ZigguratError:
+        part.unlink(missing_ok=True)
+        raise
+    write_pin(folder, file.name, pin)
+    os.replace(part, target)
 
 
 def sha256_of(path: Path) -> str:

@@ -288,6 +288,18 @@ def test_bad_file_is_one_sentence(
     assert all(part in message for part in parts), message
 
 
+@pytest.mark.parametrize("field", ["weights", "backbone_weights"])
+def test_a_file_says_true_for_the_published_weights(field: str, tmp_path: Path) -> None:
+    name = "retinanet_p2t_tiny"
+    path = write(tmp_path / "my.yaml", {"model": {"name": name, field: True}})
+    assert getattr(load_run(path).model, field) == "true"
+    assert "default: true)" in describe_fields("detection", read_tree(path))
+    write(path, {"model": {"name": name, field: False}})
+    expected = f"model.{field} must be a file, a name, true, or null to start anew, got 'false'"
+    assert message_of(path) == expected
+    assert message_of(DETECTION, ROOT, f"--model.{field}=false") == expected
+
+
 @pytest.mark.parametrize("content", [b"a: [", b"\xff\xfe\x00", b"- 1", b""])
 def test_file_that_is_no_run(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "my.yaml"

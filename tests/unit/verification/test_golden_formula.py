@@ -1,5 +1,7 @@
 """Golden files: the formula of their entries, and how far a model is from the official code."""
 
+import math
+
 import pytest
 import torch
 
@@ -57,6 +59,9 @@ def test_golden_error_is_that_of_the_farthest_tensor() -> None:
     other = (same[0], doubled, *same[2:])
     found = golden_error(backbone, GoldenValues("", shape, 2e-5, other))
     assert found == pytest.approx(0.5, abs=1e-5)
+    no_number = GoldenOutput("map", 2, (math.nan,) * len(kept[1]))
+    other = (same[0], no_number, *same[2:])
+    assert math.isnan(golden_error(backbone, GoldenValues("", shape, 2e-5, other)))
 
 
 def test_entries_are_told_by_names_and_shapes() -> None:

@@ -1,8 +1,10 @@
 """Plots are PNG files of sensible size, and the curves of a run are read as they were written."""
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -108,6 +110,22 @@ def test_a_legend_has_the_names_as_they_are() -> None:
 
     for length in (3, 70):
         assert drawn("a/run", "b/run", length) != drawn("b/run", "a/run", length)
+        assert drawn("_base", "run", length) != drawn("_wide", "run", length)
+
+
+@pytest.mark.parametrize(
+    "plot",
+    [
+        lambda name: plot_confusion(np.eye(2, dtype=np.int64), [name, "b"]),
+        lambda name: plot_classes(Report("AP", {}, [{"class": name, "AP": 0.5}], 1), "AP"),
+        lambda name: plot_curves([(name, [Curve(name, [0, 1], [0, 1])] * 2)]),
+    ],
+)
+@pytest.mark.parametrize("name", ["$1_$5", "a$b$c"])
+def test_a_name_with_dollars_is_no_formula(plot: Callable[[str], bytes], name: str) -> None:
+    with matplotlib.rc_context({"text.parse_math": False}):
+        expected = plot(name)
+    assert plot(name) == expected
 
 
 def test_long_curves_are_smoothed_without_warnings() -> None:

@@ -131,11 +131,10 @@ def test_proxy_of_the_environment_is_used(
     assert part.read_bytes() == server.content
 
 
-def test_a_full_disk_is_said(
-    server: Any, part: Path, monkeypatch: pytest.MonkeyPatch, impatient: Patience
-) -> None:
+@pytest.mark.parametrize("ending", ["", ".state"])
+def test_a_full_disk_is_said(ending: str, server: Any, part: Path, impatient: Patience) -> None:
     part.parent.mkdir()
-    part.mkdir()  # nothing can be written there
+    part.with_name(part.name + ending).mkdir()  # nothing can be written there
     with pytest.raises(
         ZigguratError, match="cannot write .* free some space or set ZIGGURAT_CACHE"
     ):

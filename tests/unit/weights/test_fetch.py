@@ -1,5 +1,6 @@
 """What enters the cache is whole, and stays what it was."""
 
+import errno
 import hashlib
 import json
 import threading
@@ -150,6 +151,22 @@ def test_a_cache_that_cannot_be_written(
     cache.write_text("a file where the folder should be")
     with pytest.raises(ZigguratError, match="set ZIGGURAT_CACHE to a folder that you can write to"):
         fetch(published)
+
+
+def test_a_cache_that_can_only_be_read_is_used(
+    published: PublishedFile, monkeypatch: pytest.MonkeyPatch, other_content: bytes
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    path = fetch(published)
+    monkeypatch.setattr("ziggurat.weights.cache.FileLock.acquire", refuse)
+    assert fetch(published) == path
+    path.write_bytes(other_content)
+    with pytest.raises(ZigguratError, match="when it was first downloaded"):
+        fetch(published)
+    with pytest.raises(ZigguratError, match="Read-only file system.*; set ZIGGURAT_CACHE"):
+        fetch(replace(published, name="other.pth"))
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"weights.pth": 3}', '{"weights.pth": {}}'])
