@@ -9,7 +9,7 @@ from ziggurat import ZigguratError
 from ziggurat.backbones.p2t import Block, PyramidPoolingAttention
 from ziggurat.layers.grounding_transformer import LocalGrounding
 from ziggurat.necks.fpt import find_transformer
-from ziggurat.zoo import NUM_CLASSES, build
+from ziggurat.zoo import NUM_CLASSES, build, models
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,11 @@ from ziggurat.zoo import NUM_CLASSES, build
         ("retinanet_p2t_tiny", {"backbone": "p2t_small"}, "has its own backbone"),
         ("p2t_tiny", {"neck": "fpn"}, "is a classifier and has no neck"),
         ("p2t_tiny", {"num_classes": 0}, "num_classes must be at least 1, got 0"),
-        ("topformer_seg_tiny", {"num_classes": 256}, "at most 255 classes, got 256: label maps have"),
+        (
+            "topformer_seg_tiny",
+            {"num_classes": 256},
+            "at most 255 classes, got 256",
+        ),
         ("p2t_tiny", {"drop_path_rate": 1.0}, "drop_path_rate must be in"),
         ("retinanet_p2t_tiny", {"head_channels": 0}, "head_channels >= 1"),
         (
@@ -132,3 +136,28 @@ def test_padding_is_refused_by_a_classifier_and_checked_by_a_detector() -> None:
         classifier(images, [(96, 80)])
     with pytest.raises(ZigguratError, match="at most 96 x 96"):
         detector(images, [(97, 96)])
+
+
+@pytest.mark.parametrize(
+    ("name", "system", "backbone", "rate"),
+    [
+        ("mask_rcnn_p2t_base", "mask_rcnn", "p2t_base", 0.3),
+        ("upernet_gpvit_l4", "upernet", "gpvit_l4", 0.2),
+        ("retinanet_pvt_large", "retinanet", "pvt_large", 0.0),
+        ("mask_rcnn_gpvit_l1", "mask_rcnn", "gpvit_l1_adapter", 0.1),
+        (None, "cascade_mask_rcnn", "gpvit_l1_adapter", 0.1),
+        (None, "mask_rcnn", "resnet50", 0.0),
+    ],
+)
+def test_a_model_trains_alike_however_it_is_called(
+    name: str | None, system: str, backbone: str, rate: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    monkeypatch.setattr(
+        models, "build", lambda identity, **options: built.append((identity, options))
+    )
+    models.create_model(system, backbone=backbone)
+    if name is not None:
+        models.create_model(name)
+    assert all(given["drop_path_rate"] == rate for _, given in built)
+    assert len({identity for identity, _ in built}) == 1

@@ -22,7 +22,11 @@ from ziggurat.engine.regions import limit_regions
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.training import use_training_kernel
-from ziggurat.layers.checkpointing import set_checkpointing
+from ziggurat.layers.checkpointing import (
+    checkpointed_parts,
+    has_statistics,
+    set_checkpointing,
+)
 from ziggurat.losses.class_balance import median_frequency_weights
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.classifier import Classifier
@@ -112,11 +116,19 @@ def prepare_model(model: Model, config: TrainConfig, say: Callable[[str], None])
         Parts that do not learn and must stay in evaluation mode.
 
     A backbone with fewer stages, or without blocks that can be computed again, and a limit of
-    regions for a model without regions are `ZigguratError`s.
+    regions for a model without regions are `ZigguratError`s, too.
+
+    Raises:
+        ZigguratError: If blocks with batch norms are to be compiled and computed again.
     """
     if config.model.train_regions is not None:
         limit_regions(model, config.model.train_regions)
     if config.trainer.checkpoint_activations:
+        if config.trainer.compile and any(map(has_statistics, checkpointed_parts(model))):
+            raise ZigguratError(
+                "trainer.compile must be false with trainer.checkpoint_activations where blocks "
+                f"have batch norms, as those of {model.identity.name}, got true"
+            )
         _compute_again(model, say)
     if config.trainer.use_kernel and _can_use_kernel(config):
         try:

@@ -4,6 +4,7 @@
 """
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -64,6 +65,21 @@ class Kernel:
             project.bias.contiguous(),
         )
         sizes = (expand.weight.shape[1], hidden + more, len(project.weight))
+        return self.hold(buffers, sizes, activations)
+
+    def hold(
+        self,
+        buffers: tuple[Tensor, ...],
+        sizes: tuple[int, int, int],
+        activations: ActivationPair,
+    ) -> "PackedFeedForward":
+        """Take weights that are laid out already.
+
+        Args:
+            buffers: As `PackedFeedForward` has them.
+            sizes: Likewise.
+            activations: One of `PAIRS`.
+        """
         return PackedFeedForward(self._function, buffers, sizes, activations)
 
     def _panels(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "panels in panel"]:
@@ -91,7 +107,12 @@ class PackedFeedForward:
         self._buffers = buffers  # the addresses below point into them
         self._addresses = (ctypes.c_void_p * len(buffers))(*(t.data_ptr() for t in buffers))
         self._sizes = sizes
+        self._pair = activations
         self._activations = " ".join(activations).encode()
+
+    def __reduce__(self) -> tuple[Callable[..., "PackedFeedForward"], tuple[object, ...]]:
+        """Say how a copy is made, whose addresses are others."""
+        return _load_packed, (self._buffers, self._sizes, self._pair)
 
     def __call__(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out H W"]:
         """Return the projected map in channels_last memory.
@@ -113,6 +134,12 @@ class PackedFeedForward:
         )
         check_status(status, self._activations)
         return y
+
+
+def _load_packed(
+    buffers: tuple[Tensor, ...], sizes: tuple[int, int, int], activations: ActivationPair
+) -> PackedFeedForward:
+    return load_kernel().hold(buffers, sizes, activations)
 
 
 @cache

@@ -113,7 +113,8 @@ class NormedTower(nn.Module):
 
 
 def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(GROUPS, channels)
+    # A group of a single channel would leave nothing of a map of a single cell.
+    return nn.GroupNorm(GROUPS if channels > GROUPS else GROUPS // 2, channels)
 
 
 def map_size(level: Tensor) -> ImageSize:

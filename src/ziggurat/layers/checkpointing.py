@@ -1,7 +1,6 @@
 """Trade time for memory: forget what a block computed, and compute it again for the gradient."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import cast
 
 import torch
@@ -24,11 +23,29 @@ def run_block(block: nn.Module, *inputs: object, use_checkpointing: bool) -> Ten
     if not use_checkpointing or not torch.is_grad_enabled():
         return cast(Tensor, block(*inputs))
     # Where nothing gathers statistics the plain call is made, which graphs can be traced through.
-    if not any(isinstance(module, _BatchNorm) for module in block.modules()):
+    if not has_statistics(block):
         return cast(Tensor, checkpoint(block, *inputs, use_reentrant=False))
-    contexts = (nullcontext(), _without_statistics(block))
+    contexts = (nullcontext(), _WithoutStatistics(block))
     again = checkpoint(block, *inputs, use_reentrant=False, context_fn=lambda: contexts)
     return cast(Tensor, again)
+
+
+def has_statistics(block: nn.Module) -> bool:
+    """Tell whether a block has batch norms; `torch.compile` cannot run it again for its gradients.
+
+    Args:
+        block: The block, or what has blocks.
+    """
+    return any(isinstance(module, _BatchNorm) for module in block.modules())
+
+
+def checkpointed_parts(model: nn.Module) -> list[nn.Module]:
+    """Return every part of a model that can forget what is in its blocks.
+
+    Args:
+        model: Has parts with the attribute `use_checkpointing`; it may be one itself.
+    """
+    return [part for part in model.modules() if hasattr(part, "use_checkpointing")]
 
 
 def set_checkpointing(model: nn.Module, enable: bool) -> None:
@@ -41,29 +58,33 @@ def set_checkpointing(model: nn.Module, enable: bool) -> None:
     Raises:
         ValueError: If no part has it.
     """
-    parts = [part for part in model.modules() if hasattr(part, "use_checkpointing")]
+    parts = checkpointed_parts(model)
     if not parts:
         raise ValueError(f"{type(model).__name__} has no part that can run its blocks again")
     for part in parts:
         part.use_checkpointing = enable  # type: ignore[assignment]
 
 
-@contextmanager
-def _without_statistics(block: nn.Module) -> Iterator[None]:
-    """Let batch norms normalise by the batch, as before, and leave their statistics as they are.
+class _WithoutStatistics(AbstractContextManager[None]):
+    """Lets batch norms normalise by the batch, as before, and leave their statistics as they are.
 
-    Yields:
-        Nothing.
+    It is entered once for every backward pass through a block.
+
+    Args:
+        block: Has the batch norms.
     """
-    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
-    momenta = [norm.momentum for norm in norms]
-    counts = [_clone(norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+
+    def __init__(self, block: nn.Module) -> None:
+        self.norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+
+    def __enter__(self) -> None:
+        self.momenta = [norm.momentum for norm in self.norms]
+        self.counts = [_clone(norm.num_batches_tracked) for norm in self.norms]
+        for norm in self.norms:
+            norm.momentum = 0.0
+
+    def __exit__(self, *error: object) -> None:
+        for norm, momentum, count in zip(self.norms, self.momenta, self.counts, strict=True):
             norm.momentum = momentum
             if count is not None and norm.num_batches_tracked is not None:
                 norm.num_batches_tracked.copy_(count)

@@ -31,7 +31,7 @@ class Fusion(nn.Module):
     def forward(self, maps: Iterator[Float[Tensor, "B C H W"]]) -> Float[Tensor, "B C H W"]:
         """Return the fused map; the maps are taken one after the other."""
         total, bias = None, self.conv.bias
-        channels = self.conv.out_channels
+        channels = self.conv.weight.shape[0]
         for x, weight in zip(maps, self.conv.weight.split(channels, dim=1), strict=True):
             part = F.conv2d(x, weight, bias, padding=1)
             bias = None

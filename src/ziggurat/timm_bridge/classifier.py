@@ -23,7 +23,7 @@ from ziggurat.heads.linear import (
     NormalizedAveragePool,
 )
 from ziggurat.layers.tokens import to_tokens
-from ziggurat.timm_bridge.families import FAMILIES
+from ziggurat.timm_bridge.families import FAMILIES, Family
 from ziggurat.timm_bridge.weights import with_own_names
 from ziggurat.zoo import create_classifier_parts, create_linear_head
 
@@ -94,7 +94,6 @@ class TimmClassifier(nn.Module):
         )
         self.head = TimmHead(head, drop_rate)
         self.global_pool = POOL_NAMES[type(head.pool)]
-        self.family = FAMILIES[type(self.backbone)]
         features = self.family.features(self.backbone)
         self.feature_info: list[dict[str, Any]] = [
             {"num_chs": f.channels, "reduction": f.stride, "module": f"backbone.{f.module}"}
@@ -105,6 +104,11 @@ class TimmClassifier(nn.Module):
         if num_classes < 1 or global_pool is not None:
             self.reset_classifier(num_classes, global_pool)
         self.to(device=device, dtype=dtype)
+
+    @property
+    def family(self) -> Family:
+        """How timm's tools see its backbone; not an attribute, so that the model can be pickled."""
+        return FAMILIES[type(self.backbone)]
 
     def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B ..."]:
         """Return logits; vectors without classes, what `forward_features` gives without a pool."""

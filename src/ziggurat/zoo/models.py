@@ -1,7 +1,7 @@
 """Whole models by name: a published one, or a system on any backbone."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from torch import nn
 
@@ -113,8 +113,7 @@ def create_model(
             belong to the model.
     """
     task = task_of(name)
-    published = MODELS.get(name)
-    named = published or combination_of(name)
+    named = MODELS.get(name) or combination_of(name)
     if named is not None and backbone is not None:
         raise ZigguratError(
             f"{name!r} has its own backbone, got backbone={backbone!r} as well; name the system "
@@ -143,18 +142,11 @@ def create_model(
         num_keypoints = NUM_KEYPOINTS if num_keypoints is None else num_keypoints
     else:
         _refuse(name, "model without keypoints", num_keypoints=num_keypoints)
-    if drop_path_rate is None:
-        # Transformers are trained with it; ResNets and most networks of timm are not.
-        usual = 0.1 if chosen in TRUNKS else 0.0
-        drop_path_rate = usual if published is None else published.drop_path_rate
-    usual_classes = NUM_CLASSES[task]
-    if published is not None and published.num_classes is not None:
-        usual_classes = published.num_classes
     identity = ModelIdentity(
         task=task,
         system=system,
         backbone=chosen,
-        num_classes=usual_classes if num_classes is None else num_classes,
+        num_classes=NUM_CLASSES[task] if num_classes is None else num_classes,
         neck=neck,
         head_channels=head_channels,
         head_depth=head_depth,
@@ -165,6 +157,14 @@ def create_model(
         num_keypoints=num_keypoints,
         auxiliary_head=auxiliary_head,
     )
+    # Whatever it was called by: a name, or a system with a backbone.
+    published = MODELS.get(identity.name)
+    if published is not None and published.num_classes is not None and num_classes is None:
+        identity = replace(identity, num_classes=published.num_classes)
+    if drop_path_rate is None:
+        # Transformers are trained with it; ResNets and most networks of timm are not.
+        usual = 0.1 if chosen in TRUNKS or chosen in SINGLE_STAGE_ADAPTERS else 0.0
+        drop_path_rate = usual if published is None else published.drop_path_rate
     return build(identity, drop_path_rate=drop_path_rate, drop_block=drop_block)
 
 

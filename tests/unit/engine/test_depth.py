@@ -239,3 +239,12 @@ def test_a_transformer_behind_a_network_of_timm_computes_its_blocks_again() -> N
         transformer = find_transformer(model)
         assert transformer is not None and transformer.use_checkpointing
         assert lines == said
+
+
+@pytest.mark.parametrize("name", ["topformer_tiny", "gpvit_l1"])
+def test_blocks_with_batch_norms_are_not_compiled_and_computed_again(name: str) -> None:
+    words = ["--data.root=/data", "--trainer.compile=true", "--trainer.checkpoint_activations=true"]
+    config = load_run("p2t_tiny_300e_imagenet", words)
+    with pytest.raises(ZigguratError, match=f"compile must be false .* batch norms, as .* {name}"):
+        prepare_model(on_meta(name), config, print)
+    prepare_model(on_meta("p2t_tiny"), config, print)

@@ -70,3 +70,14 @@ def test_boxes_of_gfl_are_exact_in_mixed_precision() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         (mixed,) = head.decode(raw, [(500, 500)])
     assert torch.equal(mixed.boxes, plain.boxes)
+
+
+@pytest.mark.parametrize("kind", [ATSSHead, GFLHead])
+def test_the_smallest_width_sees_a_map_of_one_cell(kind: type[ATSSHead | GFLHead]) -> None:
+    torch.manual_seed(0)
+    head = kind(32, (128,), 3).eval()
+    cells = [torch.randn(1, 32, 1, 1), torch.randn(1, 32, 1, 1)]
+    with torch.inference_mode():
+        first, second = (head([cell]) for cell in cells)
+    # A group norm of one channel a group would leave its bias, whatever the map holds.
+    assert not torch.equal(first.cls_logits[0], second.cls_logits[0])

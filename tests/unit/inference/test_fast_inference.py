@@ -1,9 +1,12 @@
 """The optimized copy of a model computes what the model computes, and nothing else changes."""
 
+import copy
+import pickle
 import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -23,6 +26,7 @@ from ziggurat.fast.inference_kernel import PackedFeedForward, load_kernel
 from ziggurat.fast.layers import FUNCTIONS, fold
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.necks.fpt import FeaturePyramidTransformer
 from ziggurat.zoo import create_model
 
 TOLERANCE = 2e-5
@@ -397,3 +401,31 @@ def test_norms_are_folded_on_a_device_without_float64(on_mps: Callable[[Tensor],
     assert there.weight.device.type == there.bias.device.type == "mps"
     assert torch.equal(there.weight, plain.weight)
     assert torch.equal(there.bias, plain.bias)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("num_images", [1, 2])
+def test_a_transformer_of_pyramids_is_optimized(
+    norm: Literal["batch", "group"], autocast: torch.dtype | None, num_images: int
+) -> None:
+    neck = FeaturePyramidTransformer((16, 32), (8, 16), 32, inner_norm=norm).eval()
+    optimized = optimize_for_inference(neck, autocast=autocast)
+    maps = [torch.randn(num_images, 16, 12, 12), torch.randn(num_images, 32, 6, 6)]
+    with (
+        torch.inference_mode(),
+        torch.autocast("cpu", torch.bfloat16, enabled=autocast is not None),
+    ):
+        for plain, fast in zip(neck(maps), optimized(maps), strict=True):
+            distance = (fast.float() - plain.float()).norm() / plain.float().norm()
+            assert distance < (TOLERANCE if autocast is None else 2e-2)
+
+
+def test_a_copy_of_an_optimized_model_is_one() -> None:
+    model = create_model("pvt_v2_b0", num_classes=3).eval()
+    optimized = optimize_for_inference(model)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = optimized(images)
+        for copied in (copy.deepcopy(optimized), pickle.loads(pickle.dumps(optimized))):
+            assert torch.equal(copied(images), expected)

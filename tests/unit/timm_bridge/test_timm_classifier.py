@@ -1,5 +1,6 @@
 """The interface that timm's tools use, on a small model, with the errors of wrong input."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -215,3 +216,10 @@ def test_wrong_intermediates_are_refused(
 ) -> None:
     with pytest.raises(ZigguratError, match=message):
         create(P2T).forward_intermediates(images, **options)
+
+
+@pytest.mark.parametrize("name", ["p2t_tiny", "pvt_v2_b0", "pvt_tiny", "topformer_tiny"])
+def test_models_can_be_pickled(name: str, images: Tensor) -> None:
+    model = create(name, num_classes=3).eval()
+    copied = pickle.loads(pickle.dumps(model))
+    assert torch.equal(model(images), copied(images))
