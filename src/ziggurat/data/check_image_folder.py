@@ -38,10 +38,15 @@ def is_unusual_image_folder(root: Path) -> bool:
 
     This is a guess from where the images are, to be made when no other layout fits.
     """
-    return bool(_other_splits(root)) or _is_flat(root)
+    return bool(other_splits(root)) or _is_flat(root)
 
 
-def _other_splits(root: Path) -> list[str]:
+def other_splits(root: Path) -> list[str]:
+    """Name the folders that have class folders as splits do, but not the usual name of one.
+
+    Args:
+        root: Folder of the data set.
+    """
     return [name for name in class_folders(root) if name not in SPLITS and _is_split(root / name)]
 
 
@@ -69,7 +74,7 @@ def _has_images(folder: Path) -> bool:
 def _splits(root: Path) -> list[str]:
     # Toy trains may be a class of a folder without splits.
     usual = [split for split in SPLITS if (root / split).is_dir() and is_image_folder(root)]
-    return [*usual, *_other_splits(root)] or [_WHOLE]
+    return [*usual, *other_splits(root)] or [_WHOLE]
 
 
 def check_image_folder(root: Path, on_progress: Progress | None = None) -> DatasetCheck:

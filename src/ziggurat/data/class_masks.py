@@ -2,7 +2,8 @@
 
     images/<split>/*                          the photos
     annotations/<split>/<class>/<name>.png    0 outside, 1 or 255 inside; no file: no such pixel;
-                                              labels or masks instead of annotations is as good
+                                              labels or masks instead of annotations is as good,
+                                              and so is any kind of image but JPEG
     annotations/<split>/ignored/<name>.png    where nobody labelled, for all classes
     classes.json                              {"classes": [...]}, in order; else by the alphabet
 
@@ -23,9 +24,11 @@ from PIL import Image
 from torch import Tensor
 
 from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
+from ziggurat.data.findings import Finding
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import image_part, label_part
+from ziggurat.data.label_pairs import by_stem
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
 from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
 from ziggurat.data.tables import PathTable, Table
@@ -114,7 +117,8 @@ def is_class_masks(root: Path) -> bool:
     """
     folders = [mask_folder(root, split) for split in mask_splits(root)]
     return any(
-        next(folder.glob("*/*.png"), None) is not None and next(folder.glob("*.png"), None) is None
+        any(is_image_file(path) for path in folder.glob("*/*"))
+        and not any(is_image_file(path) for path in folder.glob("*"))
         for folder in folders
     )
 
@@ -179,7 +183,8 @@ def find_masks(
         classes: Names of the classes.
 
     Raises:
-        ZigguratError: If there is no such split, or no image, or a mask without an image.
+        ZigguratError: If there is no such split, or no image, or a mask without an image, or two
+            files of a folder have one name but for the suffix.
     """
     splits = mask_splits(root)
     names = [name for name in SPLIT_NAMES.get(split, (split,)) if name in splits]
@@ -189,19 +194,23 @@ def find_masks(
             f"{mask_folder(root, split).relative_to(root).as_posix()}/<class>"
         )
         raise ZigguratError(no_split(f"{root} (masks of classes)", split, splits, where))
+    faults: list[Finding] = []
     folder = root / image_part(root) / names[0]
-    images = {path.stem: path for path in sorted(folder.iterdir()) if is_image_file(path)}
+    images = by_stem(root, f"{image_part(root)}/{names[0]}", "", faults.append)
     if not images:
         raise ZigguratError(f"{folder} has no image files")
     masks: dict[str, dict[int, Path]] = {stem: {} for stem in images}
     folders = {name: label for label, name in enumerate(classes)} | {IGNORED_FOLDER: UNLABELLED}
+    place = mask_folder(root, names[0]).relative_to(root).as_posix()
     for name, label in folders.items():
-        for path in sorted((mask_folder(root, names[0]) / name).glob("*.png")):
-            if path.stem not in masks:
+        for stem, path in by_stem(root, f"{place}/{name}", "", faults.append).items():
+            if stem not in masks:
                 raise ZigguratError(
                     f"{path} has no image of its name in {folder}; remove it or add the image"
                 )
-            masks[path.stem][label] = path
+            masks[stem][label] = path
+    if faults:
+        raise ZigguratError(f"{root / faults[0].file}: {faults[0].reason}")
     return list(images.values()), list(masks.values())
 
 

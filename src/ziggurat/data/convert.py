@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ziggurat.data.check import find_datasets
@@ -57,10 +57,21 @@ def convert_to_coco(
     names = layout.checked_splits(path)
     with whole_folder(root, output) as unfinished:
         splits = {
-            _COCO_NAMES.get(split, split): layout.read(path, split, stop_at(path))
-            for split in names
+            _coco_name(split, names): layout.read(path, split, stop_at(path)) for split in names
         }
         return _write(unfinished, splits, on_progress)
+
+
+def _coco_name(split: str, splits: Sequence[str]) -> str:
+    """Name a split as training looks for it; two that would be called alike keep their names.
+
+    Args:
+        split: Name of the split.
+        splits: Names of all splits.
+    """
+    name = _COCO_NAMES.get(split, split)
+    alike = [one for one in splits if _COCO_NAMES.get(one, one) == name]
+    return name if len(alike) == 1 else split
 
 
 def _write(

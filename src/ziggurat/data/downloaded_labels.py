@@ -102,7 +102,7 @@ def camvid_rule(root: Path) -> LabelRule:
     """
     path = root / _COLOUR_FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ZigguratError(f"list of colours {path} cannot be read: {error}") from error
     colours: dict[str, Colour] = {}

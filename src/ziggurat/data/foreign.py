@@ -172,7 +172,7 @@ def class_list(root: Path) -> tuple[str, ...] | None:
     path = root / NAMES_FILE
     if not path.is_file():
         return None
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     names = tuple(line.strip() for line in lines if line.strip())
     if not names or len(set(names)) < len(names):
         raise ZigguratError(f"{path} must name every class once, one a line, got {len(names)}")

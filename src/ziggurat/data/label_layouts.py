@@ -39,6 +39,7 @@ from ziggurat.data.downloaded_labels import (
     stuff_10k_splits,
 )
 from ziggurat.data.findings import Finding
+from ziggurat.data.image_lists import read_list
 from ziggurat.data.label_pairs import SplitFiles, common_folders, same_names
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
 from ziggurat.errors import ZigguratError
@@ -143,7 +144,7 @@ def _read_ade20k_classes(path: Path) -> tuple[str, ...]:
             "leave data.layout out"
         )
     try:
-        rows = path.read_text(encoding="utf-8").splitlines()[1:]
+        rows = path.read_text(encoding="utf-8-sig").splitlines()[1:]
     except (OSError, UnicodeDecodeError) as error:
         raise ZigguratError(f"class list {path} cannot be read: {error}") from error
     cells = [row.split("\t") for row in rows if row.strip()]
@@ -279,24 +280,9 @@ def listed_splits(root: Path, labels: str, lists: str) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (root / "ImageSets" / lists).glob("*.txt")))
 
 
-def read_list(path: Path) -> list[str]:
-    """Read the names of images, the first word of each line.
-
-    Args:
-        path: The list.
-
-    Raises:
-        ZigguratError: If it cannot be read.
-    """
-    try:
-        return [line.split()[0] for line in path.read_text("utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise ZigguratError(f"list of images {path} cannot be read: {error}") from error
-
-
 def _listed(root: Path, lists: str, split: str, labels: str, rule: LabelRule) -> SplitFiles:
     path = root / "ImageSets" / lists / f"{split}.txt"
-    names = read_list(path)
+    names = read_list(path, root / labels, ".png")
     images = {name: root / "JPEGImages" / f"{name}.jpg" for name in names}
     label_files = {name: root / labels / f"{name}.png" for name in names}
     faults = [

@@ -56,15 +56,22 @@ def same_names(
         ending: What the names of label files have behind those of the images.
     """
     faults: list[Finding] = []
-    images = _by_stem(root, image_place, "", faults.append)
-    labels = _by_stem(root, label_place, ending, faults.append)
+    images = by_stem(root, image_place, "", faults.append)
+    labels = by_stem(root, label_place, ending, faults.append)
     return SplitFiles(images, labels, rule, image_place, label_place, tuple(faults))
 
 
-def _by_stem(
+def by_stem(
     root: Path, place: str, ending: str, report: Callable[[Finding], None]
 ) -> dict[str, Path]:
-    """List files by the name that pairs them; of two with one name the first."""
+    """List image files by the name that pairs them; of two with one name the first.
+
+    Args:
+        root: Folder of the data set.
+        place: Folder of the files in it; may be absent.
+        ending: What their names have behind the name that pairs them.
+        report: Is told of every further file of one name.
+    """
     found: dict[str, Path] = {}
     folder = root / place
     # As texts: sorting a hundred thousand paths takes seconds.

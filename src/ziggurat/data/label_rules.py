@@ -112,7 +112,7 @@ def read_rule(root: Path) -> LabelRule:
             f'{{"classes": ["road", ...]}} for the label values 0, 1, ...'
         )
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ZigguratError(f"class file {path} is no JSON that can be read: {error}") from error
     if not isinstance(content, dict):

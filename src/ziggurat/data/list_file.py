@@ -15,6 +15,9 @@ from ziggurat.errors import ZigguratError
 CLASS_NAMES = "classes.txt"
 """File with the class names of lists and shards, one a line; without it labels are numbers."""
 
+_MAX_DIGITS = 18
+"""A number of so many digits fits into 64 bits."""
+
 
 def find_list(root: Path, split: str) -> Path | None:
     """Return the list of a split, or None where there is none.
@@ -63,6 +66,11 @@ def read_list(path: Path, num_classes: int | None) -> tuple[NameTable, Int64[Ten
             raise ZigguratError(
                 f"{path} line {number}: expected a path and a label from 0, as "
                 f"'train/cat/1.jpg 0', got {line.strip()[:80]!r}; correct the line"
+            )
+        if len(words[1]) > _MAX_DIGITS:
+            raise ZigguratError(
+                f"{path} line {number}: the label {words[1][:_MAX_DIGITS]}... has "
+                f"{len(words[1])} digits, expected at most {_MAX_DIGITS}; correct the label"
             )
         if num_classes is not None and int(words[1]) >= num_classes:
             raise ZigguratError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ziggurat.data.check_image_folder import other_splits
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.findings import SPLITS
 from ziggurat.data.image_folder import class_folders
@@ -53,7 +54,7 @@ def pack(
     shard_bytes: int,
     on_progress: PackProgress | None = None,
 ) -> tuple[PackedSplit, ...]:
-    """Pack all splits of a data set.
+    """Pack all splits of a data set; they have their usual names.
 
     Args:
         root: Class folders, lists, LMDB or shards.
@@ -63,8 +64,9 @@ def pack(
         on_progress: Called after every image.
 
     Raises:
-        ZigguratError: If the output exists, there is nothing to pack, an image cannot be read, the
-            disk is full, or what was written is not what was read.
+        ZigguratError: If the output exists, there is nothing to pack, class folders have a split
+            of another name, an image cannot be read, the disk is full, or what was written is not
+            what was read.
     """
     if output.exists() or output.is_symlink():
         raise ZigguratError(
@@ -91,10 +93,11 @@ def pack(
 
 
 def _splits(root: Path) -> list[str]:
+    kinds = {split: storage_kind(root, split) for split in SPLITS}
     found = [
         split
-        for split in SPLITS
-        if storage_kind(root, split) != "image_folder" or class_folders(root / split)
+        for split, kind in kinds.items()
+        if kind != "image_folder" or class_folders(root / split)
     ]
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
@@ -103,6 +106,14 @@ def _splits(root: Path) -> list[str]:
         raise ZigguratError(
             f"there is nothing to pack in {root}; expected train/<class>/*.jpg, train_list.txt, "
             "train/data.mdb or train/*.tar, and the same for val"
+        )
+    # Where images are listed or packed, other folders are no splits.
+    others = other_splits(root) if {kinds[split] for split in found} == {"image_folder"} else []
+    if others:
+        raise ZigguratError(
+            f"{root} has the splits {', '.join(found)}, and class folders in {', '.join(others)}, "
+            f"which would not be packed; call a split one of {', '.join(SPLITS)}, or move what is "
+            "none to another folder"
         )
     return found
 

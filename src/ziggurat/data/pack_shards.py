@@ -10,6 +10,7 @@ import torch
 from ziggurat.data.list_file import CLASS_NAMES
 from ziggurat.data.names import NameTable
 from ziggurat.data.tar_index import INDEX_FILE, TarIndex
+from ziggurat.errors import ZigguratError
 
 
 def write_shards(
@@ -32,6 +33,7 @@ def write_shards(
         shard_bytes: A shard is closed when it has this many bytes.
         prefix: What the names of shards begin with.
     """
+    list_of_classes = _class_list(classes)
     names: list[bytes] = []
     places: list[tuple[int, int, int, int]] = []
     shards: list[Path] = []
@@ -62,9 +64,27 @@ def write_shards(
         names=NameTable.of(names),
         classes=tuple(classes),
     )
-    (folder / CLASS_NAMES).write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
+    (folder / CLASS_NAMES).write_bytes(list_of_classes)
     with (folder / INDEX_FILE).open("wb") as file:
         found.save(file)
+
+
+def _class_list(classes: Sequence[str]) -> bytes:
+    """Write the names of classes down, one a line.
+
+    Raises:
+        ZigguratError: If one is no text.
+    """
+    lines = []
+    for name in classes:
+        try:
+            lines.append(f"{name}\n".encode())
+        except UnicodeEncodeError as error:
+            raise ZigguratError(
+                f"the class {name!r} has a name that is no UTF-8, so that {CLASS_NAMES} cannot "
+                "hold it; rename its folder"
+            ) from error
+    return b"".join(lines)
 
 
 def _add(tar: tarfile.TarFile, name: str, data: bytes) -> int:

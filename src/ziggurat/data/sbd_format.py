@@ -16,7 +16,7 @@ from pathlib import Path
 from ziggurat.class_lists import class_list
 from ziggurat.data.decode import read_many
 from ziggurat.data.foreign import ContentBuilder, Report, find_image
-from ziggurat.data.label_layouts import read_list
+from ziggurat.data.image_lists import read_list
 from ziggurat.data.matlab_files import ReadMatlab, matlab_reader
 from ziggurat.data.object_maps import Region, find_regions
 from ziggurat.types import ImageSize
@@ -56,7 +56,7 @@ def read_sbd(root: Path, split: str, report: Report) -> tuple[dict[str, object],
     read_file = matlab_reader(root)
     classes = class_list("pascal_voc").classes[1:]
     builder = ContentBuilder(classes, report)
-    names = read_list(root / f"{split}.txt")
+    names = read_list(root / f"{split}.txt", root / "inst", ".mat")
     images = root / "img"
     read = partial(_read, read_file, root, len(classes))
     for name, found in zip(names, read_many(read, names), strict=True):

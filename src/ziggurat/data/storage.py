@@ -17,6 +17,9 @@ from ziggurat.data.decode import read_file
 from ziggurat.data.names import NameTable
 from ziggurat.errors import ZigguratError, did_you_mean
 
+_MOST_UNNAMED = 1_000_000
+"""Every label up to the largest is a class: one that is mistaken may mean millions."""
+
 
 @runtime_checkable
 class Storage(Protocol):
@@ -92,9 +95,15 @@ def match_classes(
         The labels, and the name of each class.
 
     Raises:
-        ZigguratError: If a label has no name, or a class is none of those wanted.
+        ZigguratError: If a label has no name or is too large for a class without one, or a class is
+            none of those wanted.
     """
     largest = int(labels.max())
+    if not (own or wanted) and largest >= _MOST_UNNAMED:
+        raise ZigguratError(
+            f"{where} has the label {largest}, but there may be {_MOST_UNNAMED} classes without a "
+            f"name, 0 to {_MOST_UNNAMED - 1}; correct the label, or name the classes in classes.txt"
+        )
     names = tuple(own or wanted or (f"class_{label}" for label in range(largest + 1)))
     if largest >= len(names):
         raise ZigguratError(
@@ -152,7 +161,7 @@ def parse_class_names(data: bytes, where: object) -> tuple[str, ...]:
         ZigguratError: If it is no text, or has an empty line.
     """
     try:
-        names = tuple(line.strip() for line in data.decode().splitlines())
+        names = tuple(line.strip() for line in data.decode("utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise ZigguratError(
             f"cannot read the class names in {where} ({error}); give a text file with one name a "

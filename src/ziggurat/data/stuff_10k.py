@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from ziggurat.data.label_layouts import coco_stuff_rule, read_list
+from ziggurat.data.image_lists import read_list
+from ziggurat.data.label_layouts import coco_stuff_rule
 from ziggurat.data.matlab_files import ReadMatlab, matlab_reader
 from ziggurat.data.photo_labels import DownloadedLabels, PhotoLabels
 from ziggurat.errors import ZigguratError
@@ -42,7 +43,7 @@ def read_stuff_10k(root: Path) -> DownloadedLabels:
     photos = []
     for name_of_list, split in _SPLITS.items():
         path = root / "imageLists" / f"{name_of_list}.txt"
-        names = read_list(path)
+        names = read_list(path, root / "annotations", ".mat")
         if not names:
             raise ZigguratError(f"list of images {path} names no image")
         for name in names:

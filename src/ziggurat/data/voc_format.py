@@ -26,6 +26,7 @@ from ziggurat.data.foreign import (
     header_size,
     to_number,
 )
+from ziggurat.data.image_lists import numbered_names
 from ziggurat.types import ImageSize
 
 SINGLE_SPLIT = "train"
@@ -33,7 +34,9 @@ SINGLE_SPLIT = "train"
 
 _MAX_BYTES = 16 * 2**20
 _WITH_CLASS = ("_train", "_val", "_trainval", "_test")
-"""Ends of the names of lists that are about one class."""
+"""Ends of the names of lists that may be about one class."""
+_HAS_CLASS = ("-1", "0", "1")
+"""Ends of the lines of such a list: no object of the class, difficult ones alone, or one."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,19 @@ def voc_splits(root: Path) -> tuple[str, ...]:
     """
     if _common_folders(root) is not None:
         files = sorted((root / "ImageSets" / "Main").glob("*.txt"))
-        names = tuple(path.stem for path in files if not path.stem.endswith(_WITH_CLASS))
+        names = tuple(path.stem for path in files if not _is_of_class(path))
         return names or (SINGLE_SPLIT,)
     folders = sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else []
     return tuple(path.name for path in folders if any(path.glob("*.xml")))
+
+
+def _is_of_class(path: Path) -> bool:
+    """Tell whether a list says of each image whether it has a class."""
+    if not path.stem.endswith(_WITH_CLASS):
+        return False
+    with path.open(encoding="utf-8-sig", errors="replace") as lines:
+        rows = [line.split() for line in lines if line.strip()]
+    return all(len(words) > 1 and words[-1] in _HAS_CLASS for words in rows)
 
 
 def _common_folders(root: Path) -> tuple[Path, Path] | None:
@@ -126,14 +138,12 @@ def _files(root: Path, folder: Path, split: str, report: Report) -> Iterator[Pat
     if not listed.is_file():
         yield from sorted(folder.glob("*.xml"))
         return
-    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        path = folder / f"{line.split()[0]}.xml"
+    for number, name in numbered_names(listed, folder, ".xml"):
+        path = folder / f"{name}.xml"
         if path.is_file():
             yield path
         else:
-            entry = f"line {number} names {line.split()[0]}"
+            entry = f"line {number} names {name}"
             report(listed.relative_to(root).as_posix(), f"{entry}, but there is no {path.name}")
 
 
@@ -224,6 +234,8 @@ def parse_xml(path: Path) -> Element:
         raise ValueError(f"it is no valid XML: {error}") from error
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from error
+    except LookupError as error:
+        raise ValueError(f"it cannot be read: {error}") from error
     tree: Element = builder.close()
     if tree.tag != "annotation":
         raise ValueError(f"it holds <{tree.tag}>, not the <annotation> of Pascal VOC")

@@ -25,8 +25,9 @@ import numpy as np
 from ziggurat.class_lists import class_list as known_classes
 from ziggurat.data.decode import ImageDecodeError, read_many
 from ziggurat.data.foreign import Box, ContentBuilder, Report, class_list, find_image
+from ziggurat.data.image_lists import read_list
 from ziggurat.data.label_files import Numbers, read_numbers
-from ziggurat.data.label_layouts import listed_splits, read_list
+from ziggurat.data.label_layouts import listed_splits
 from ziggurat.data.object_maps import Region, find_regions
 from ziggurat.data.voc_format import VocObject, parse_xml, read_objects
 from ziggurat.types import UNLABELLED, ImageSize
@@ -63,7 +64,8 @@ def read_voc_instances(root: Path, split: str, report: Report) -> tuple[dict[str
     """
     classes = class_list(root) or known_classes("pascal_voc").classes[1:]
     builder = ContentBuilder(classes, report)
-    names = read_list(root / "ImageSets" / "Segmentation" / f"{split}.txt")
+    listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+    names = read_list(listed, root / _OBJECTS, ".png")
     images = root / "JPEGImages"
     for name, found in zip(names, read_many(partial(_read, root, classes), names), strict=True):
         for fault in found.faults:

@@ -6,10 +6,11 @@
     data.yaml                                       names of the classes, and where splits lie
 
 A line is "class x y width height" (of a box, by its centre) or "class x1 y1 x2 y2 x3 y3 ..." (a
-polygon). An image without a text file has no objects. Where data.yaml is absent, classes.txt or
-obj.names lists the names, one a line. What data.yaml says of places counts where these lie in
-the data set; places of another machine are passed over. Darknet's lists of images, as train.txt,
-are not read: the folders say which image is of which split.
+polygon). Where data.yaml has kpt_shape: [points, numbers of each], every line is that of a box with
+its keypoints behind it, which are not read. An image without a text file has no objects. Where
+data.yaml is absent, classes.txt or obj.names lists the names, one a line. What data.yaml says of
+places counts where these lie in the data set; places of another machine are passed over. Darknet's
+lists of images, as train.txt, are not read: the folders say which image is of which split.
 """
 
 import re
@@ -82,7 +83,7 @@ def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object]
     Returns:
         The content of the COCO file, and the folder that its file names are relative to.
     """
-    names = _names(root)
+    names, num_keypoint_words = _names(root), _num_keypoint_words(root)
     builder = ContentBuilder(tuple(names.values()), report)
     images, labels = _places(root, split)
     files = {path.relative_to(images) for path in images.rglob("*") if is_image_file(path)}
@@ -96,7 +97,7 @@ def read_yolo(root: Path, split: str, report: Report) -> tuple[dict[str, object]
         source = text.relative_to(root).as_posix()
         image_id = builder.add_image(name.as_posix(), size, source)
         if image_id is not None and text.is_file():
-            _add_objects(builder, image_id, names, size, (text, source))
+            _add_objects(builder, image_id, names, num_keypoint_words, size, (text, source))
     stems = {name.with_suffix("") for name in files}
     for text in sorted(labels.rglob("*.txt")):
         if text.relative_to(labels).with_suffix("") not in stems and text.name != NAMES_FILE:
@@ -108,12 +109,13 @@ def _add_objects(
     builder: ContentBuilder,
     image_id: int,
     names: Mapping[int, str],
+    num_keypoint_words: int,
     size: ImageSize,
     file: tuple[Path, str],
 ) -> None:
     path, source = file
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         builder.report(source, f"it cannot be read as text: {error}")
         return
@@ -121,7 +123,7 @@ def _add_objects(
         if not line.strip():
             continue
         try:
-            label, values = _parse(line, names)
+            label, values = _parse(line, names, num_keypoint_words)
         except ValueError as error:
             builder.report(source, f"line {number}: {error}")
             continue
@@ -139,13 +141,21 @@ def _add_objects(
         builder.add_object(image_id, names[label], corners, place, polygons=[outline])
 
 
-def _parse(line: str, names: Mapping[int, str]) -> tuple[int, list[float]]:
-    """Read class and fractions of a line.
+def _parse(line: str, names: Mapping[int, str], num_keypoint_words: int) -> tuple[int, list[float]]:
+    """Read class and fractions of a line; keypoints are left out.
 
     Raises:
         ValueError: If it is no object; says why.
     """
     words = line.split()
+    if num_keypoint_words:
+        expected = 5 + num_keypoint_words
+        if len(words) != expected:
+            raise ValueError(
+                f"{len(words)} numbers; expected {expected}: class, x, y, width, height, and the "
+                f"{num_keypoint_words} of its keypoints, as kpt_shape in data.yaml says"
+            )
+        words = words[:5]
     if len(words) != 5 and (len(words) < 7 or len(words) % 2 == 0):
         raise ValueError(
             f"{len(words)} numbers; expected class, x, y, width, height, or class and x, y of "
@@ -179,7 +189,7 @@ def _table(root: Path) -> Mapping[str, object]:
         if not path.is_file():
             continue
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             reason = " ".join(str(error).split())
             raise ZigguratError(f"{path} cannot be read as YAML: {reason}") from error
@@ -207,6 +217,11 @@ def _names(root: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     table = names if isinstance(names, dict) else {}
+    if any(isinstance(name, bool) for name in table.values()):
+        raise ZigguratError(
+            f"{root / 'data.yaml'}: 'names' has yes, no, on, off, true or false, which are no text "
+            "in YAML; put quotes around that name, as 'no'"
+        )
     is_usable = all(type(number) is int and _is_name(name) for number, name in table.items())
     if not table or not is_usable:
         raise ZigguratError(f"{root / 'data.yaml'}: 'names' must list a name for each class")
@@ -220,11 +235,34 @@ def _is_name(value: object) -> bool:
     return isinstance(value, str | int) and bool(str(value))
 
 
+def _num_keypoint_words(root: Path) -> int:
+    """Count the numbers of keypoints at the end of each line; 0 where there are no keypoints.
+
+    Raises:
+        ZigguratError: If data.yaml does not say how many there are.
+    """
+    shape = _table(root).get("kpt_shape")
+    if shape is None:
+        return 0
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(type(number) is int for number in shape)
+        or shape[0] < 1
+        or shape[1] not in (2, 3)
+    ):
+        raise ZigguratError(
+            f"{root / 'data.yaml'}: 'kpt_shape' is {shape!r}; expected the number of keypoints and "
+            "2 or 3 numbers of each, as [17, 3]"
+        )
+    return int(shape[0] * shape[1])
+
+
 def _darknet_names(root: Path) -> tuple[str, ...] | None:
     path = root / "obj.names"
     if not path.is_file():
         return None
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     return tuple(line.strip() for line in lines if line.strip())
 
 

@@ -103,7 +103,7 @@ def read_truth(
     if isinstance(content, Path):
         name = str(content)
         try:
-            content = json.loads(content.read_text(encoding="utf-8"))
+            content = json.loads(content.read_bytes())  # with a byte-order mark, too
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ZigguratError(
                 f"{name} cannot be read as a COCO annotation file ({error}): give a JSON file "

@@ -68,6 +68,26 @@ def test_masks_in_a_folder_of_another_name(root: Path, part: str) -> None:
         ClassMaskFolder(root, "val", EVAL, train=False)
 
 
+@pytest.mark.parametrize("suffix", [".PNG", ".tif", ".bmp"])
+def test_masks_of_other_kinds(root: Path, suffix: str) -> None:
+    for path in root.glob("annotations/train/*/a.png"):
+        Image.open(path).save(path.with_suffix(suffix))
+        path.unlink()
+    assert find_datasets(root) == ((root, "class_masks"),)
+    target = _target(ClassMaskFolder(root, "train", EVAL, train=False)[0])
+    assert target.masks[1].equal(torch.from_numpy(MIDDLE > 0))
+    assert target.ignored.equal(torch.from_numpy(RIGHT > 0))
+
+
+@pytest.mark.parametrize("place", ["images/train", "annotations/train/wet"])
+def test_two_files_of_one_name(root: Path, place: str) -> None:
+    _save(root / place / "a.bmp", MIDDLE)
+    reason = f"{place}/a.png: a.bmp has the same name but for its suffix; only one can be paired"
+    with pytest.raises(ZigguratError, match=reason):
+        ClassMaskFolder(root, "train", EVAL, train=False)
+    assert check_dataset(root).faults[0].reason.endswith(reason)
+
+
 def test_another_folder_beside_images_may_be_an_image_folder(root: Path) -> None:
     (root / "annotations").rename(root / "crops")
     assert find_datasets(root) == ((root / "crops", "image_folder"),)

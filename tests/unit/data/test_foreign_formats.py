@@ -1,5 +1,6 @@
 """Pascal VOC, YOLO and LabelMe: a data set in each means the same, and faults are named."""
 
+import codecs
 import json
 import shutil
 from collections.abc import Callable
@@ -188,6 +189,27 @@ def test_converted_it_is_a_coco_data_set(tmp_path: Path, name: str) -> None:
     assert "ziggurat" not in text and str(tmp_path) not in text
 
 
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_byte_order_marks_are_passed_over(tmp_path: Path, name: str) -> None:
+    layout, write = LAYOUTS[name]
+    write(tmp_path)
+    if layout != "yolo":
+        (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    for path in tmp_path.rglob("*.*"):
+        if path.suffix in (".txt", ".xml", ".yaml", ".json"):
+            path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert reasons(tmp_path) == []
+    train = open_split(tmp_path, "train")
+    assert (train.classes, len(train.target(0))) == (("cat", "dog"), 2)
+
+
+def test_converting_keeps_splits_that_would_be_called_alike(tmp_path: Path) -> None:
+    labelme(tmp_path / "in")
+    shutil.copytree(tmp_path / "in/val", tmp_path / "in/valid")
+    counts = convert_to_coco(tmp_path / "in", tmp_path / "out")
+    assert counts == {"train": (2, 3), "val": (1, 1), "valid": (1, 1)}
+
+
 def coco_beside(root: Path) -> None:
     """As Roboflow exports COCO: "valid" for val, and a class that only names the group."""
     for split, names in {"train": SPLITS["train"], "valid": SPLITS["val"]}.items():
@@ -370,6 +392,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "&b;&b;">]><annotation>&c;</annot
         ("", "no valid XML"),
         ("<kml></kml>", "holds <kml>, not the <annotation>"),
         (BOMB, "declares a document type"),
+        ('<?xml version="1.0" encoding="klingon"?><annotation/>', "unknown encoding: klingon"),
         ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>', "declares a document type"),
         (xml("a", extra="<object><name></name></object>"), "object 3 has no name"),
         (xml("a", extra="<object><name>cat</name></object>"), "object 3 (cat) has the xmin None"),
@@ -441,6 +464,9 @@ def test_faulty_line_of_yolo(tmp_path: Path, line: str, reason: str) -> None:
         ("names: []\n", "must list a name for each class"),
         ("names: {a: cat}\n", "must list a name for each class"),
         ("names: [cat, cat]\n", "has a name twice"),
+        ("names: [no, cat]\n", "put quotes around that name"),
+        ("names: [cat, dog]\nkpt_shape: 17\n", "'kpt_shape' is 17; expected the number of keyp"),
+        ("names: [cat, dog]\nkpt_shape: [17, 4]\n", r"'kpt_shape' is \[17, 4\]; expected"),
         ("- cat\n", "must be a table"),
         ("names: [cat\n", "cannot be read as YAML"),
     ],
@@ -455,10 +481,22 @@ def test_faulty_names_of_yolo(tmp_path: Path, text: str | None, reason: str) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_keypoints_of_yolo_are_no_corners(tmp_path: Path) -> None:
+    yolo(tmp_path)
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [1, 2]\n")
+    for path in tmp_path.glob("labels/*/*.txt"):
+        path.write_text("".join(f"{line} 0.4 0.3\n" for line in path.read_text().splitlines()))
+    expected = torch.tensor([CAT, DOG]).float()
+    assert torch.allclose(open_split(tmp_path, "train").target(0).boxes, expected, atol=1e-4)
+    (tmp_path / "labels/train/a.txt").write_text(rows("a"))
+    assert "line 1: 5 numbers; expected 7: class, x, y, width, height, and" in reasons(tmp_path)[0]
+
+
 def test_names_of_yolo_without_a_table(tmp_path: Path) -> None:
     yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
-    (tmp_path / "obj.names").write_text("cat\ndog\n")
+    (tmp_path / "obj.names").write_text("cat\ndog\n", encoding="utf-8-sig")
     assert open_split(tmp_path, "val").classes == ("cat", "dog")
 
 
@@ -542,6 +580,30 @@ def test_a_list_that_names_no_file(tmp_path: Path) -> None:
     (tmp_path / "ImageSets/Main/train.txt").write_text("a\nb\n\nq 1\n")
     (found,) = reasons(tmp_path)
     assert found == "ImageSets/Main/train.txt: line 4 names q, but there is no q.xml"
+
+
+def test_a_list_in_another_encoding(tmp_path: Path) -> None:
+    voc(tmp_path)
+    (tmp_path / "ImageSets/Main/train.txt").write_bytes("é\n".encode("latin-1"))
+    assert "train.txt cannot be read: 'utf-8' codec" in reasons(tmp_path)[0]
+    with pytest.raises(ZigguratError, match=r"list of images .*train\.txt cannot be read"):
+        find_split(tmp_path, "train")
+
+
+def test_a_name_with_a_space_in_a_list(tmp_path: Path) -> None:
+    voc(tmp_path)
+    (tmp_path / "Annotations/a.xml").rename(tmp_path / "Annotations/a 1.xml")
+    (tmp_path / "ImageSets/Main/train.txt").write_text("a 1\nb 1\n")
+    assert len(open_split(tmp_path, "train")) == 2
+
+
+def test_lists_about_one_class_are_told_by_their_lines(tmp_path: Path) -> None:
+    voc(tmp_path)
+    lists = tmp_path / "ImageSets/Main"
+    (lists / "fold0_train.txt").write_text("a\n")
+    assert len(open_split(tmp_path, "fold0_train")) == 1
+    with pytest.raises(ZigguratError, match="has no split 'cat_train'"):
+        find_split(tmp_path, "cat_train")
 
 
 def test_unknown_split(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ def test_classes_alone(tmp_path: Path) -> None:
     assert rule.expected() == "0..1, or 255 where nobody labelled"
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text('{"classes": ["road"]}', encoding="utf-8-sig")
+    assert read_rule(tmp_path).classes == ("road",)
+
+
 def test_everything(tmp_path: Path) -> None:
     rule = read_rule(
         _write(

@@ -253,6 +253,15 @@ def test_listed_files_that_are_missing(tmp_path: Path) -> None:
         open_labels(tmp_path, "train")
 
 
+def test_a_list_with_a_byte_order_mark_and_a_name_with_a_space(tmp_path: Path) -> None:
+    _voc(tmp_path, [0, 1, 2, 0])
+    for path in (*tmp_path.glob("JPEGImages/*"), *tmp_path.glob("SegmentationClass/*")):
+        path.rename(path.with_stem("my photo"))
+    listed = tmp_path / "ImageSets/Segmentation/train.txt"
+    listed.write_text("my photo\n", encoding="utf-8-sig")
+    assert [image.name for image, _ in open_labels(tmp_path, "train").pairs] == ["my photo.jpg"]
+
+
 def test_empty_splits(tmp_path: Path) -> None:
     _own(tmp_path, [0, 1, 2, 0])
     (tmp_path / "images/val").mkdir()
@@ -304,6 +313,10 @@ def test_camvid_as_downloaded(tmp_path: Path) -> None:
     split = open_labels(tmp_path, "train")
     assert split.rule.classes == ("Animal", "Bicyclist")
     assert split.rule.palette == ((64, 128, 64), (0, 128, 192))
+    _text(
+        tmp_path / "label_colors.txt", "\ufeff64 128 64\tAnimal\n0 128 192\tBicyclist\n0 0 0\tVoid"
+    )
+    assert open_labels(tmp_path, "train").rule == split.rule
     ((image, label_file),) = split.pairs
     assert image.name == "0001TP_006690.png"
     assert read_labels(label_file, split.rule).tolist() == [[0, 255, 1, 0]]

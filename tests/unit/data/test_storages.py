@@ -321,6 +321,29 @@ def test_a_wrong_line_is_named(folders: Path, tmp_path: Path, line: str, message
         open_storage(tmp_path / "other", "train")
 
 
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ("12345678", "has the label 12345678, but there may be 1000000 classes without a name"),
+        ("9" * 20, "line 2: the label 9*... has 20 digits, expected at most 18"),
+        ("9" * 5000, "line 2: the label 9*... has 5000 digits"),
+    ],
+)
+def test_a_label_too_large(folders: Path, tmp_path: Path, label: str, message: str) -> None:
+    lists(folders, tmp_path / "other")
+    (tmp_path / "other" / "classes.txt").unlink()
+    replace_line(tmp_path / "other", 2, f"train/ant/3.jpg {label}")
+    with pytest.raises(ZigguratError, match=message):
+        open_storage(tmp_path / "other", "train")
+
+
+def test_class_names_with_a_byte_order_mark(folders: Path, tmp_path: Path) -> None:
+    lists(folders, tmp_path / "other")
+    names = tmp_path / "other" / "classes.txt"
+    names.write_text("ant\nzebra\n", encoding="utf-8-sig")
+    assert open_storage(tmp_path / "other", "train").classes == ("ant", "zebra")
+
+
 def test_a_file_of_a_list_that_is_missing(folders: Path, tmp_path: Path) -> None:
     root = tmp_path / "other"
     lists(folders, root)
@@ -528,6 +551,22 @@ def test_packing_keeps_bytes_and_says_how_far_it_is(folders: Path, tmp_path: Pat
         assert [other.names[i] for i in range(len(one.labels))] == [
             one.names[i] for i in range(len(one.labels))
         ]
+
+
+def test_a_split_of_another_name_is_not_left_out_of_a_pack(folders: Path, tmp_path: Path) -> None:
+    shutil.copytree(folders / "val", folders / "holdout")
+    with pytest.raises(ZigguratError, match="class folders in holdout, which would not be packed"):
+        pack(folders, tmp_path / "out", "lmdb", shard_bytes=1)
+    write_lists(folders, folders, "{}_list.txt")  # then the folders are no splits
+    assert len(pack(folders, tmp_path / "out", "lmdb", shard_bytes=1)) == 2
+
+
+def test_a_class_whose_name_is_no_text_is_said_at_once(folders: Path, tmp_path: Path) -> None:
+    for split, _ in SPLITS:
+        (folders / split / "ant").rename(folders / split / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(ZigguratError, match="the class 'caf.*' has a name that is no UTF-8"):
+        pack(folders, tmp_path / "out", "shards", shard_bytes=4000)
+    assert not any((tmp_path / "out.partial/train").iterdir())
 
 
 @pytest.mark.parametrize("kind", ["lmdb", "shards"])
