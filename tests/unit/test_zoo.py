@@ -9,6 +9,7 @@ from ziggurat import ZigguratError
 from ziggurat.backbones.p2t import Block, PyramidPoolingAttention
 from ziggurat.layers.grounding_transformer import LocalGrounding
 from ziggurat.necks.fpt import find_transformer
+from ziggurat.types import ModelIdentity
 from ziggurat.zoo import NUM_CLASSES, build, models
 
 
@@ -153,11 +154,15 @@ def test_a_model_trains_alike_however_it_is_called(
     name: str | None, system: str, backbone: str, rate: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built = []
-    monkeypatch.setattr(
-        models, "build", lambda identity, **options: built.append((identity, options))
-    )
-    models.create_model(system, backbone=backbone)
-    if name is not None:
-        models.create_model(name)
+
+    def spy(identity: ModelIdentity, **given: float) -> models.Model:
+        built.append((identity, given))
+        return build(identity, **given)
+
+    monkeypatch.setattr(models, "build", spy)
+    with torch.device("meta"):
+        models.create_model(system, backbone=backbone)
+        if name is not None:
+            models.create_model(name)
     assert all(given["drop_path_rate"] == rate for _, given in built)
     assert len({identity for identity, _ in built}) == 1

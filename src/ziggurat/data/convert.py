@@ -54,10 +54,10 @@ def convert_to_coco(
             f"{root} ({FOREIGN[name].title}) has no masks beside its boxes; leave out --masks"
         )
     layout = FOREIGN[name]
-    names = layout.checked_splits(path)
+    named = layout.checked_splits(path)
     with whole_folder(root, output) as unfinished:
         splits = {
-            _coco_name(split, names): layout.read(path, split, stop_at(path)) for split in names
+            _coco_name(split, named): layout.read(path, split, stop_at(path)) for split in named
         }
         return _write(unfinished, splits, on_progress)
 

@@ -39,7 +39,11 @@ from ziggurat.errors import ZigguratError
 ConvertFormat = Literal["coco", "labels"]
 """What a data set is converted to: `convert_to_coco`, or `convert_labels`."""
 
-_READERS = ((stuff_10k_splits, read_stuff_10k), (context_splits_to_make, read_context))
+_Reader = Callable[[Path], DownloadedLabels]
+_READERS: tuple[tuple[Callable[[Path], tuple[str, ...]], _Reader], ...] = (
+    (stuff_10k_splits, read_stuff_10k),
+    (context_splits_to_make, read_context),
+)
 """What tells that a folder has a data set as downloaded, and what reads it."""
 
 
@@ -104,12 +108,13 @@ def convert_labels(
     return ConvertedLabels(download.layout, num_images, download.left_out)
 
 
-def _find(root: Path) -> list[tuple[Path, Callable[[Path], DownloadedLabels]]]:
+def _find(root: Path) -> list[tuple[Path, _Reader]]:
     """Find the data sets as downloaded in a folder, or else in those directly below it."""
     found = [
         (path, read) for path in folders_of(root) for is_here, read in _READERS if is_here(path)
     ]
-    return [one for one in found if one[0] == root] or found
+    here = [one for one in found if one[0] == root]
+    return here if here else found
 
 
 def _write(

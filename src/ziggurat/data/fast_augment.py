@@ -12,6 +12,7 @@ Levels of 255 that an operation is off Pillow's:
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import cv2
 import numpy as np
@@ -36,20 +37,20 @@ _SMOOTHING = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], dtype=np.float32) / 13
 _VALUES = np.arange(256)
 
 
-def on_pixels(step: Callable[[Image.Image], Image.Image]) -> OnPixels:
+def on_pixels(step: Callable[..., Image.Image]) -> OnPixels:
     """Return a step of a training transform for arrays.
 
     Args:
         step: What takes and returns an image of Pillow; the operations of a policy are replaced,
             any other step is run on an image.
     """
-    if not isinstance(step, RandAugment | AutoAugment):
-        return partial(_by_pillow, step)
-    for operation in operations_of(step):
-        slow = partial(_by_pillow, operation.aug_fn)
-        operation.aug_fn = _OPERATIONS.get(operation.name, slow)
-    policy: OnPixels = step
-    return policy
+    if isinstance(step, RandAugment | AutoAugment):
+        for operation in operations_of(step):
+            slow = partial(_by_pillow, cast(Callable[..., Image.Image], operation.aug_fn))
+            operation.aug_fn = _OPERATIONS.get(operation.name, slow)
+        policy: OnPixels = step
+        return policy
+    return partial(_by_pillow, step)
 
 
 def _by_pillow(

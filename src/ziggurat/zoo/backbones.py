@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -33,7 +33,6 @@ from ziggurat.preprocessing import CAFFE_PIXELS, IMAGENET_PIXELS, Pixels
 Backbone = Trunk | gpvit_adapter.GPViTAdapter | resnet.ResNet | TimmBackbone
 
 
-@runtime_checkable
 class BackboneBuilder(Protocol):
     """Builds a variant of a family."""
 
@@ -126,14 +125,14 @@ def pixels_of(backbone: str) -> Pixels:
         backbone: Name of the backbone.
     """
     is_resnet = any(backbone == build.__name__ for build in RESNETS)
-    return CAFFE_PIXELS if is_resnet and _sees_levels(BACKBONES[backbone]) else IMAGENET_PIXELS
+    return CAFFE_PIXELS if is_resnet and _sees_levels(backbone) else IMAGENET_PIXELS
 
 
 @cache
-def _sees_levels(build: BackboneBuilder) -> bool:
+def _sees_levels(name: str) -> bool:
     """Say whether the weights of a ResNet want BGR levels from 0 to 255."""
     with torch.device("meta"):  # where it costs no memory and draws no random number
-        backbone = build()
+        backbone = BACKBONES[name]()
     return isinstance(backbone, resnet.ResNet) and backbone.sees_levels is True
 
 

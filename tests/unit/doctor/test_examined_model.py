@@ -55,7 +55,7 @@ def test_the_largest_batch_of_a_transformer_of_pyramids_must_fit(
     subject = opened(
         "detection", "--model.neck=fpt", "--model.backbone=p2t_tiny", "--model.name=retinanet"
     )
-    (finding,) = _run(Check("speed", check_speed, 1.0), subject, Clock(60))
+    (finding,) = _run(Check("speed", check_speed, 1.0), subject, Clock(60.0))
     assert finding.verdict == "error" and "needs about" in finding.evidence
 
 

@@ -15,6 +15,7 @@ from ziggurat.cli.main import main
 from ziggurat.cli.verify import to_json, to_text
 from ziggurat.data.synthesize import synthesize
 from ziggurat.errors import ZigguratError
+from ziggurat.inference.evaluation import evaluate
 from ziggurat.inference.evaluation_result import Evaluation
 from ziggurat.metrics.base import Report
 from ziggurat.preprocessing import CenterCrop, Preprocessing
@@ -179,7 +180,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[Preprocessing]:
 def measure_retinanet(file: PublishedFile | None) -> Measurement:
     with torch.device("meta"):
         model = zoo.create_model("retinanet_pvt_small")
-    return certificate_module._measure(model, Path(), "val", "cpu", file, None, None)
+    return certificate_module._measure(model, file, vars(certificate_module)["evaluate"])
 
 
 @pytest.mark.parametrize(
@@ -248,7 +249,7 @@ def test_wrong_requests_are_refused(file: Path) -> None:
         certify("resnet50", file)
     backbone = ziggurat.create_backbone("p2t_mini")
     with pytest.raises(ZigguratError, match="a backbone has no accuracy to measure"):
-        certificate_module._measure(backbone, file.parent, "val", "cpu", None, None, None)
+        certificate_module._measure(backbone, None, evaluate)
 
 
 def test_command_prints_text_and_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,7 +118,7 @@ def test_a_legend_has_the_names_as_they_are() -> None:
     [
         lambda name: plot_confusion(np.eye(2, dtype=np.int64), [name, "b"]),
         lambda name: plot_classes(Report("AP", {}, [{"class": name, "AP": 0.5}], 1), "AP"),
-        lambda name: plot_curves([(name, [Curve(name, [0, 1], [0, 1])] * 2)]),
+        lambda name: plot_curves([(name, [Curve(name, [0.0, 1.0], [0.0, 1.0])] * 2)]),
     ],
 )
 @pytest.mark.parametrize("name", ["$1_$5", "a$b$c"])
