@@ -1,6 +1,7 @@
 """ResNets give what FPT's bodies and torchvision's models give, from files in their layouts."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ziggurat.backbones.resnet import (
     resnet50_caffe,
     resnext101_32x8d,
 )
-from ziggurat.backbones.resnet_dense import resnet50_caffe_dc5, resnet50_frozen
+from ziggurat.backbones.resnet_dense import resnet50_caffe_dc5
 from ziggurat.backbones.resnet_detectron import resnet50_gn, resnext101_32x8d_caffe2
 
 TOLERANCE = 2e-5
@@ -26,7 +27,8 @@ Build = Callable[[], ResNet]
 
 BODIES: dict[str, Build] = {
     "body_resnet50_caffe": resnet50_caffe,
-    "body_resnet50_stride3x3": resnet50_frozen,
+    # Of no name here: torchvision's strides with the levels of Detectron.
+    "body_resnet50_stride3x3": partial(resnet50, norm="frozen", num_frozen_stages=2),
     "body_resnet50_dilated_res5": resnet50_caffe_dc5,
     "body_resnet50_gn": resnet50_gn,
     "body_resnext101_32x8d": resnext101_32x8d_caffe2,
