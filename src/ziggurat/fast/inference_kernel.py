@@ -107,12 +107,11 @@ class PackedFeedForward:
         self._buffers = buffers  # the addresses below point into them
         self._addresses = (ctypes.c_void_p * len(buffers))(*(t.data_ptr() for t in buffers))
         self._sizes = sizes
-        self._pair = activations
-        self._activations = " ".join(activations).encode()
+        self._activations = activations
 
     def __reduce__(self) -> tuple[Callable[..., "PackedFeedForward"], tuple[object, ...]]:
         """Say how a copy is made, whose addresses are others."""
-        return _load_packed, (self._buffers, self._sizes, self._pair)
+        return _load_packed, (self._buffers, self._sizes, self._activations)
 
     def __call__(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out H W"]:
         """Return the projected map in channels_last memory.
@@ -129,7 +128,7 @@ class PackedFeedForward:
             self._addresses,
             ctypes.c_void_p(y.data_ptr()),
             (ctypes.c_int64 * len(shape))(*shape),
-            self._activations,
+            " ".join(self._activations).encode(),
             torch.get_num_threads(),
         )
         check_status(status, self._activations)
