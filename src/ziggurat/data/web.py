@@ -6,27 +6,27 @@ for damaged ones.
 
 import io
 import os
+import threading
 import time
-from functools import cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin
 
 from ziggurat.errors import ZigguratError
 
 if TYPE_CHECKING:
-    import requests
+    import pycurl
     from _typeshed import WriteableBuffer
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30
 """So long one answer may take to begin or to go on, in seconds."""
 WAITS_S = (1.0, 4.0)
 """Waits before the second and the third try, in seconds."""
-CONNECTIONS = 32
-"""Connections to one server that are kept."""
 AHEAD = 4096
 """Bytes that a file read piece by piece fetches at least: some headers of a tar file."""
-
-
+BUFFER = 512 * 1024
+"""Bytes that are taken from a connection at once, at most: an image."""
+CERTIFICATES = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE")
+"""Variables of the environment that name a file of certificates."""
 MISSING = (403, 404, 410)
 """What servers answer for a file that is not there: 403 where nobody may ask what there is, as in a
 bucket of S3."""
@@ -48,7 +48,7 @@ def fetch(url: str, start: int = 0, length: int | None = None) -> bytes:
     """
     if length == 0:  # no range of bytes is empty
         return b""
-    return _ask(url, start, length).content
+    return b"".join(_ask(url, start, length).pieces)
 
 
 def size_and_version(url: str) -> tuple[int, str]:
@@ -60,14 +60,14 @@ def size_and_version(url: str) -> tuple[int, str]:
     Raises:
         ZigguratError: If it cannot be had, or the server does not say how large it is.
     """
-    headers = _ask(url, 0, 1).headers
-    size = headers.get("Content-Range", "").rpartition("/")[2]
+    headers = _ask(url, 0, 1).headers()
+    size = headers.get("content-range", "").rpartition("/")[2]
     if not size.isdecimal():
         raise ZigguratError(
             f"the server of {url} does not say how large the file is; put it on a server that "
             "answers requests for ranges of bytes with Content-Range"
         )
-    return int(size), headers.get("ETag") or headers.get("Last-Modified") or ""
+    return int(size), headers.get("etag") or headers.get("last-modified") or ""
 
 
 def open_web_file(url: str, size: int) -> io.BufferedReader:
@@ -109,42 +109,81 @@ class _WebFile(io.RawIOBase):
         return count
 
 
-def _ask(url: str, start: int, length: int | None) -> "requests.Response":
-    headers = {"Accept-Encoding": "identity"}  # places are those of the bytes as they are stored
-    if length is not None:
-        headers["Range"] = f"bytes={start}-{start + length - 1}"
+@dataclass
+class _Answer:
+    """What a server sends.
+
+    Attributes:
+        pieces: The bytes of the file.
+        lines: Headers as they come; those of an address that sends on to another stand before.
+        status: Number of the last answer, 0 where none came.
+    """
+
+    pieces: list[bytes]
+    lines: list[bytes]
+    status: int = 0
+
+    def headers(self) -> dict[str, str]:
+        """Return the last value of each header, by its name in lower case."""
+        parts = (line.decode("latin-1").partition(":") for line in self.lines)
+        return {name.strip().lower(): value.strip() for name, _, value in parts}
+
+
+def _ask(url: str, start: int, length: int | None) -> _Answer:
     failure = ""
     for wait in (0.0, *WAITS_S):
         time.sleep(wait)
-        try:
-            session = _session(os.getpid(), urljoin(url, "/"))
-            with session.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as answer:
-                failure = _refusal(answer, url, length)
-                if not failure and length in (None, len(answer.content)):
-                    return answer
-        except OSError as error:  # whatever requests raises is one
-            failure = str(error) or type(error).__name__
-            continue
-        failure = failure or f"it sent {len(answer.content)} bytes, expected {length}"
+        answer, failure = _try(url, start, length)
+        failure = _refusal(answer, url, length) or failure
+        if not failure:
+            return answer
     raise ZigguratError(
         f"{url} cannot be had after {1 + len(WAITS_S)} tries: {failure}; check the network and the "
         "server"
     )
 
 
-def _refusal(answer: "requests.Response", url: str, length: int | None) -> str:
-    """Return what passes with time, "" if nothing is wrong; the content is not read.
+def _try(url: str, start: int, length: int | None) -> tuple[_Answer, str]:
+    """Ask once; return the answer as far as it came, and what was wrong with it."""
+    curl = _connections()
+    import pycurl  # only here it is known to be installed
+
+    answer = _Answer([], [])
+    curl.setopt(pycurl.URL, url)
+    if length is None:
+        curl.unsetopt(pycurl.RANGE)
+    else:
+        curl.setopt(pycurl.RANGE, f"{start}-{start + length - 1}")
+    # A server that knows no ranges would send all of a shard.
+    curl.setopt(pycurl.MAXFILESIZE_LARGE, length or 0)
+    curl.setopt(pycurl.WRITEFUNCTION, answer.pieces.append)
+    curl.setopt(pycurl.HEADERFUNCTION, answer.lines.append)
+    curl.setopt(pycurl.CONNECTTIMEOUT, TIMEOUT_S)
+    curl.setopt(pycurl.LOW_SPEED_TIME, TIMEOUT_S)
+    failure = ""
+    try:
+        curl.perform()
+    except pycurl.error as error:
+        failure = str(error.args[-1])
+    answer.status = curl.getinfo(pycurl.RESPONSE_CODE)
+    received = sum(map(len, answer.pieces))
+    if not failure and length not in (None, received):
+        failure = f"it sent {received} bytes, expected {length}"
+    return answer, failure
+
+
+def _refusal(answer: _Answer, url: str, length: int | None) -> str:
+    """Return what passes with time, "" if nothing is wrong with the status.
 
     Raises:
         ZigguratError: If nothing else is to be expected.
     """
-    status = f"{answer.status_code} {answer.reason}"
-    if answer.status_code >= 500 or answer.status_code == 429:
-        return f"it answers {status}"
-    if answer.status_code >= 400:
-        kind = MissingFileError if answer.status_code in MISSING else ZigguratError
-        raise kind(f"{url} cannot be had: the server answers {status}")
-    if length is not None and answer.status_code != 206:
+    if answer.status >= 500 or answer.status == 429:
+        return f"it answers {answer.status}"
+    if answer.status >= 400:
+        kind = MissingFileError if answer.status in MISSING else ZigguratError
+        raise kind(f"{url} cannot be had: the server answers {answer.status}")
+    if length is not None and answer.status == 200:
         raise ZigguratError(
             f"the server of {url} sends whole files only; shards are read by ranges of bytes, "
             "put them on a server that has these"
@@ -152,29 +191,53 @@ def _refusal(answer: "requests.Response", url: str, length: int | None) -> str:
     return ""
 
 
-@cache
-def _session(process: int, server: str) -> "requests.Session":
-    """Return the connections of a process to a server; it must not share those of its parent.
+class _Kept(threading.local):
+    """The connections of a thread, by process: one must not use those of its parent."""
+
+    def __init__(self) -> None:
+        self.of_process: dict[int, pycurl.Curl] = {}
+
+
+_kept = _Kept()
+
+
+def _connections() -> "pycurl.Curl":
+    """Return this thread's connections, which stay open from one request to the next.
+
+    Proxies and passwords are those of the environment and of .netrc.
+    """
+    curl = _kept.of_process.get(os.getpid())
+    if curl is None:
+        curl = _kept.of_process[os.getpid()] = _new_connections()
+    return curl
+
+
+def _new_connections() -> "pycurl.Curl":
+    """Make connections that nobody uses.
 
     Raises:
-        ZigguratError: If requests is not installed.
+        ZigguratError: If a package for them is not installed.
     """
-    del process  # a key of the cache
     try:
-        import requests
-    except ImportError:
+        import certifi
+        import pycurl
+    except ImportError as error:
         raise ZigguratError(
-            "data on a web server need the package requests, which is not installed; run "
+            f"data on a web server need the package {error.name}, which is not installed; run "
             "`pip install 'ziggurat[data]'`"
         ) from None
-    session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=CONNECTIONS)
-    session.mount("http://", adapter)
-    session.mount("https://", adapter)
-    # Proxy, certificates and password of the server are looked up once; for every request they
-    # would take longer than the request.
-    found = session.merge_environment_settings(server, {}, None, None, None)
-    session.proxies, session.verify, session.cert = found["proxies"], found["verify"], found["cert"]
-    session.auth = requests.utils.get_netrc_auth(server)
-    session.trust_env = False
-    return session
+    curl = pycurl.Curl()
+    named = [os.environ[name] for name in CERTIFICATES if os.environ.get(name)]
+    curl.setopt(pycurl.CAINFO, named[0] if named else certifi.where())
+    curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+    curl.setopt(pycurl.FOLLOWLOCATION, 1)
+    curl.setopt(pycurl.NETRC, pycurl.NETRC_OPTIONAL)
+    # Places are those of the bytes as they are stored.
+    curl.setopt(pycurl.HTTPHEADER, ["Accept-Encoding: identity"])
+    curl.setopt(pycurl.BUFFERSIZE, BUFFER)
+    curl.setopt(pycurl.LOW_SPEED_LIMIT, 1)
+    curl.setopt(pycurl.NOSIGNAL, 1)
+    # Ctrl-C is noticed where Python gets a turn.
+    curl.setopt(pycurl.NOPROGRESS, 0)
+    curl.setopt(pycurl.XFERINFOFUNCTION, lambda *_: None)
+    return curl

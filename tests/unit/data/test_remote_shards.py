@@ -1,8 +1,10 @@
 """Packed shards behind http: same as on disk, and every failure of a server is said."""
 
 import io
+import os
 import re
 import shutil
+import signal
 import sys
 import tarfile
 import threading
@@ -37,7 +39,8 @@ class Server:
 
     Attributes:
         folder: What it serves.
-        failures: Status to answer with, one request after another; 0 sleeps, -1 cuts short.
+        failures: Status to answer with, one request after another; 0 sleeps, -1 cuts short, 302
+            sends on to the same address.
         url: Its address.
         ranges: Whether it knows ranges.
         says_size: Whether it says how large a file is that it sends a part of.
@@ -59,7 +62,14 @@ class Server:
         status = self.failures.pop(0) if self.failures else 200
         path = self.folder / handler.path.lstrip("/")
         if status == 0:
-            time.sleep(0.5)
+            time.sleep(5.0)
+        if status == 302:
+            handler.send_response(status)
+            handler.send_header("Location", f"{self.url}{handler.path}".replace(":/", "://", 1))
+            handler.send_header("Content-Length", str(LARGE))
+            handler.end_headers()
+            handler.close_connection = True
+            return
         if status > 200 or not path.is_file():
             handler.send_error(status if status > 200 else self.missing)
             return
@@ -187,10 +197,41 @@ def test_a_server_that_keeps_failing(server: Server) -> None:
 
 def test_a_server_that_does_not_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = open_storage(server.url, "train")
-    monkeypatch.setattr(web, "TIMEOUT_S", 0.1)
-    server.failures = [0, 0, 0]
-    with pytest.raises(ZigguratError, match=r"after 3 tries: .*timed out"):
+    monkeypatch.setattr(web, "TIMEOUT_S", 1)
+    monkeypatch.setattr(web, "WAITS_S", ())
+    server.failures = [0]
+    with pytest.raises(ZigguratError, match=r"after 1 tries: .*too slow"):
         storage.read(0)
+
+
+def test_waiting_for_a_server_can_be_interrupted(server: Server) -> None:
+    storage = open_storage(server.url, "train")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    server.failures = [0]
+    began = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            storage.read(0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 4
+
+
+def test_a_server_that_sends_on(server: Server) -> None:
+    storage = open_storage(server.url, "train")
+    expected = storage.read(1)
+    server.failures = [302]
+    assert storage.read(1) == expected
+
+
+def test_a_process_does_not_use_the_connections_of_its_parent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connections = web._connections()
+    assert web._connections() is connections
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert web._connections() is not connections
 
 
 def test_a_server_without_ranges(server: Server) -> None:
@@ -205,7 +246,7 @@ def test_a_server_without_ranges(server: Server) -> None:
 
 def test_a_server_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(web, "WAITS_S", ())
-    with pytest.raises(ZigguratError, match="after 1 tries: .*refused"):
+    with pytest.raises(ZigguratError, match="after 1 tries: .*Could not connect"):
         open_storage(Path("http://127.0.0.1:9"), "train")
 
 
@@ -341,8 +382,9 @@ def test_a_file_is_read_from_any_place(server: Server) -> None:
         assert file.tell() == len(data)
 
 
-def test_without_requests_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    web._session.cache_clear()
-    monkeypatch.setitem(sys.modules, "requests", None)
-    with pytest.raises(ZigguratError, match=r"need the package requests.*ziggurat\[data\]"):
-        open_storage(Path("http://127.0.0.1:9"), "train")
+@pytest.mark.parametrize("package", ["pycurl", "certifi"])
+def test_without_a_package_it_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "_kept", web._Kept())
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ZigguratError, match=rf"need the package {package}.*ziggurat\[data\]"):
+        web.fetch("http://127.0.0.1:9/a")
