@@ -3,7 +3,7 @@
 Shapes: N objects of an image, K classes, H x W an image, B images of a batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -363,7 +363,7 @@ def scale_between(image_size: ImageSize, original_size: ImageSize) -> tuple[floa
     return image_size[1] / original_size[1], image_size[0] / original_size[0]
 
 
-def check_same_length(what: str, **counts: Sequence[object]) -> None:
+def check_same_length(what: str, **counts: Sized) -> None:
     """Raise unless all sequences have one entry an image.
 
     Raises:

@@ -115,7 +115,9 @@ class ATSSHead(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.cls_logits[0]
+        )
         anchors = torch.cat(anchors_of(raw.cls_logits, self.strides, ANCHORS))
         logits = torch.cat(by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
         deltas = torch.cat(by_anchor(raw.box_deltas, 4), dim=1).float()
@@ -198,7 +200,12 @@ class ATSSHead(nn.Module):
                 original images.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.cls_logits[0],
+        )
         anchors = anchors_of(raw.cls_logits, self.strides, ANCHORS)
         logits = by_anchor(raw.cls_logits, self.num_classes)
         deltas = by_anchor(raw.box_deltas, 4)

@@ -195,7 +195,12 @@ class CascadeMaskRCNNHead(nn.Module):
                 original images.
         """
         originals = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=originals)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=originals,
+            images=raw.rpn.objectness[0],
+        )
         proposals = self.rpn.propose(raw.rpn, image_sizes, is_training=False)
         regions, found = self.cascade(raw, [boxes[:, :4] for boxes in proposals], image_sizes)
         counts = [len(boxes) for boxes in regions]

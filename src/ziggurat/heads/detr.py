@@ -197,7 +197,9 @@ class DETRHead(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.cls_logits[0]
+        )
         logits, boxes = raw.cls_logits.float(), raw.boxes_cxcywh.float()
         labels = torch.full(logits.shape[:3], self.num_classes, device=logits.device)
         zero = boxes.flatten(1).sum(dim=1) * 0  # keeps the branch in a graph without objects
@@ -247,7 +249,12 @@ class DETRHead(nn.Module):
             original_sizes: Sizes before resizing; where given, boxes are in their pixels.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.cls_logits[0],
+        )
         scores, labels = raw.cls_logits[-1].float().softmax(-1)[..., :-1].max(dim=-1)
         scores, order = scores.sort(dim=1, descending=True, stable=True)
         results = []

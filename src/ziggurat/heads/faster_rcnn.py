@@ -164,7 +164,12 @@ class FasterRCNNHead(nn.Module):
                 original images.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.rpn.objectness[0],
+        )
         proposals = self.proposals(raw, image_sizes, is_training=False)
         found = self.box_head(self.pooling(raw.levels, proposals))
         counts = [len(boxes) for boxes in proposals]

@@ -119,7 +119,9 @@ class GFLHead(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.cls_logits[0]
+        )
         anchors = anchors_of(raw.cls_logits, self.strides, ANCHORS)
         strides = torch.cat(
             [torch.full_like(a[:, :1], s) for a, s in zip(anchors, self.strides, strict=True)]
@@ -213,7 +215,12 @@ class GFLHead(nn.Module):
                 original images.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.cls_logits[0],
+        )
         anchors = anchors_of(raw.cls_logits, self.strides, ANCHORS)
         logits = by_anchor(raw.cls_logits, self.num_classes)
         edges = by_anchor(raw.edges, 4 * (MAX_DISTANCE + 1))

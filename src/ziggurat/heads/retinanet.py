@@ -116,7 +116,9 @@ class RetinaNetHead(nn.Module):
                 the image lies or its own padding, to multiples of 32; published systems ignore
                 what pads it to the size of its neighbours in the batch.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.cls_logits[0]
+        )
         anchors = torch.cat(anchors_of(raw.cls_logits, self.strides, ANCHORS))
         logits = torch.cat(by_anchor(raw.cls_logits, self.num_classes), dim=1).float()
         deltas = torch.cat(by_anchor(raw.box_deltas, 4), dim=1).float()
@@ -190,7 +192,12 @@ class RetinaNetHead(nn.Module):
                 original images, scaled before suppression as the published systems do.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.cls_logits[0],
+        )
         anchors = anchors_of(raw.cls_logits, self.strides, ANCHORS)
         logits = by_anchor(raw.cls_logits, self.num_classes)
         deltas = by_anchor(raw.box_deltas, 4)

@@ -128,7 +128,7 @@ class BoxHead(nn.Module):
         else:
             goal = encode_deltas(regions, true, self.stds)
             box = F.smooth_l1_loss(deltas, goal, reduction="sum", beta=self.beta)
-        return classification, box / max(len(labels), 1) + raw.deltas.sum() * 0
+        return classification, box / max(len(labels), 1) + raw.deltas.float().sum() * 0
 
     def deltas_of(
         self, deltas: Float[Tensor, "M _"], labels: Int[Tensor, " M"]

@@ -63,7 +63,7 @@ def mask_loss(
     """
     labels = torch.cat([sample.labels[: sample.num_foreground] for sample in samples])
     if not len(labels):
-        return logits.sum() * 0
+        return logits.float().sum() * 0
     targets = torch.cat([mask_targets(sample) for sample in samples])
     chosen = mask_of_class(logits, labels).float()
     return F.binary_cross_entropy_with_logits(chosen, targets)

@@ -107,7 +107,9 @@ class RPN(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.objectness[0]
+        )
         anchors = torch.cat(anchors_of(raw.objectness, self.strides, self.settings.anchors))
         logits = torch.cat(by_anchor(raw.objectness, 1), dim=1).float()
         deltas = torch.cat(by_anchor(raw.box_deltas, 4), dim=1).float()

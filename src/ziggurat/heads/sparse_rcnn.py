@@ -181,7 +181,9 @@ class SparseRCNNHead(nn.Module):
             targets: True objects of each image, in pixels of the padded image.
             image_sizes: Height and width of each image without its padding.
         """
-        check_same_length("loss", targets=targets, image_sizes=image_sizes)
+        check_same_length(
+            "loss", targets=targets, image_sizes=image_sizes, images=raw.cls_logits[0]
+        )
         logits = raw.cls_logits.float()
         boxes = raw.boxes.float() / self._sides(image_sizes, logits)
         goals = torch.zeros_like(logits)
@@ -224,7 +226,12 @@ class SparseRCNNHead(nn.Module):
             original_sizes: Sizes before resizing; where given, boxes are in their pixels.
         """
         original_sizes = image_sizes if original_sizes is None else original_sizes
-        check_same_length("decode", image_sizes=image_sizes, original_sizes=original_sizes)
+        check_same_length(
+            "decode",
+            image_sizes=image_sizes,
+            original_sizes=original_sizes,
+            images=raw.cls_logits[0],
+        )
         results = []
         for i, (size, original) in enumerate(zip(image_sizes, original_sizes, strict=True)):
             logits = raw.cls_logits[-1, i].float()

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.pointwise import ChannelFactors, PointwiseConv
+from ziggurat.layers.strided_conv import StridedConv
 
 NormBuilder = Callable[[int], nn.Module]
 """Builds the norm of a number of channels."""
@@ -45,7 +46,7 @@ class ConvNorm(nn.Module):
         elif kernel_size == stride == 1 and groups == in_channels == out_channels:
             self.conv = ChannelFactors(in_channels)
         else:
-            self.conv = nn.Conv2d(
+            self.conv = StridedConv(
                 in_channels,
                 out_channels,
                 kernel_size,

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.map_norm import MapNorm
+from ziggurat.layers.strided_conv import StridedConv
 
 
 class OverlapPatchEmbed(nn.Module):
@@ -21,7 +22,7 @@ class OverlapPatchEmbed(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
         kernel = 2 * stride - 1
-        self.proj = nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+        self.proj = StridedConv(in_channels, out_channels, kernel, stride, padding=kernel // 2)
         self.norm = MapNorm(out_channels)
 
     def forward(self, x: Float[Tensor, "B in H W"]) -> Float[Tensor, "B out h w"]:

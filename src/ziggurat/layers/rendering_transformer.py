@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ziggurat.layers.conv_norm import ConvNorm, NormBuilder
 from ziggurat.layers.resize import resize_like
+from ziggurat.layers.strided_conv import StridedConv
 
 
 class RenderingTransformer(nn.Module):
@@ -55,7 +56,7 @@ class PlainRendering(nn.Module):
     def __init__(self, channels: int, ratio: int) -> None:
         super().__init__()
         self.coarse = nn.Conv2d(channels, channels, 3, padding=1)
-        self.fine = nn.Conv2d(channels, channels, 3, stride=ratio, padding=1)
+        self.fine = StridedConv(channels, channels, 3, stride=ratio, padding=1)
         self.refine = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(

@@ -11,7 +11,7 @@ from torch import Tensor
 from ziggurat.errors import ZigguratError
 from ziggurat.losses.band_sums import band_sums
 from ziggurat.losses.pixels import Normaliser, stack_labels
-from ziggurat.types import UNLABELLED, ClassMasks, LabelMap
+from ziggurat.types import UNLABELLED, ClassMasks, ImageSize, LabelMap
 
 
 def mask_cross_entropy(
@@ -43,24 +43,27 @@ def mask_cross_entropy(
 
 
 def stack_masks(
-    targets: Sequence[ClassMasks] | Sequence[LabelMap], num_classes: int
+    targets: Sequence[ClassMasks] | Sequence[LabelMap],
+    num_classes: int,
+    size: ImageSize | None = None,
 ) -> tuple[Bool[Tensor, "B K H W"], Bool[Tensor, "B H W"]]:
     """Put masks into one tensor, and where they count: not in padding, not where unlabelled.
 
     Args:
         targets: Masks or label maps, one an image; the classes of a label map do not overlap.
         num_classes: Number of classes K.
+        size: Height and width of the tensor; by default those of the largest image.
 
     Raises:
         ZigguratError: If an image has masks of another number of classes.
     """
     maps = [target for target in targets if isinstance(target, LabelMap)]
     if maps:
-        labels = stack_labels(maps)
+        labels = stack_labels(maps, size)
         classes = torch.arange(num_classes, device=labels.device)
         return labels[:, None] == classes[:, None, None], labels != UNLABELLED
     images = [target for target in targets if isinstance(target, ClassMasks)]
-    height, width = (max(image.ignored.shape[side] for image in images) for side in (0, 1))
+    height, width = size or (max(image.ignored.shape[side] for image in images) for side in (0, 1))
     masks = images[0].masks.new_zeros((len(images), num_classes, height, width))
     counted = masks.new_zeros((len(images), height, width))
     for index, image in enumerate(images):

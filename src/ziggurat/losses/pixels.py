@@ -12,7 +12,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from ziggurat.losses.bands import BandResize, classes_last
-from ziggurat.types import UNLABELLED, LabelMap
+from ziggurat.types import UNLABELLED, ImageSize, LabelMap
 
 Normaliser = Literal["all", "labelled"]
 """What a sum over pixels is divided by."""
@@ -127,13 +127,16 @@ def _losses_and_gradient(
     return losses, gradient
 
 
-def stack_labels(maps: Sequence[LabelMap]) -> Integer[Tensor, "B H W"]:
+def stack_labels(
+    maps: Sequence[LabelMap], size: ImageSize | None = None
+) -> Integer[Tensor, "B H W"]:
     """Put label maps into one tensor, with ignored pixels at the right and the bottom.
 
     Args:
         maps: Label maps, one an image, of the sizes of the images.
+        size: Height and width of the tensor; by default those of the largest map.
     """
-    height, width = (max(m.labels.shape[side] for m in maps) for side in (0, 1))
+    height, width = size or (max(m.labels.shape[side] for m in maps) for side in (0, 1))
     stacked = maps[0].labels.new_full((len(maps), height, width), UNLABELLED)
     for row, found in zip(stacked, maps, strict=True):
         row[: found.labels.shape[0], : found.labels.shape[1]] = found.labels

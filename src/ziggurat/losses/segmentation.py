@@ -20,7 +20,7 @@ from ziggurat.losses.dice import dice_loss, mask_dice_loss
 from ziggurat.losses.hard_pixels import hard_pixels
 from ziggurat.losses.lovasz import lovasz_loss
 from ziggurat.losses.pixels import Normaliser, pixel_cross_entropy, stack_labels
-from ziggurat.types import UNLABELLED, ClassMasks, LabelMap
+from ziggurat.types import UNLABELLED, ClassMasks, ImageSize, LabelMap, check_same_length
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ class SegmentationLoss:
         targets: Sequence[LabelMap] | Sequence[ClassMasks],
         *,
         overlapping: bool = False,
+        padded_size: ImageSize | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses that have a weight.
 
@@ -94,17 +95,19 @@ class SegmentationLoss:
             targets: Label maps or masks of the classes, one an image; masks only where classes
                 may overlap.
             overlapping: Whether classes may overlap: a sigmoid for each instead of one softmax.
+            padded_size: Height and width of the batch; by default those of its largest target.
 
         Raises:
             TypeError: If targets are masks, but classes exclude each other.
         """
+        check_same_length("loss", targets=targets, images=logits)
         self.check(logits.shape[1], overlapping=overlapping)
         if overlapping:
-            return self._of_masks(logits, *stack_masks(targets, logits.shape[1]))
+            return self._of_masks(logits, *stack_masks(targets, logits.shape[1], padded_size))
         maps = [target for target in targets if isinstance(target, LabelMap)]
         if len(maps) != len(targets):
             raise TypeError("a model whose classes exclude each other needs label maps")
-        labels = stack_labels(maps)
+        labels = stack_labels(maps, padded_size)
         losses = {}
         if self.pixels:
             factors = None

@@ -134,27 +134,31 @@ class SemanticSegmenter(nn.Module):
         raw: Float[Tensor, "B K h w"] | TrainingLogits,
         targets: Sequence[LabelMap] | Sequence[ClassMasks],
         image_sizes: Sequence[ImageSize] | None = None,
+        padded_size: ImageSize | None = None,
     ) -> dict[str, Tensor]:
         """Return the losses by name, and the cross entropy of the auxiliary head, weighted.
 
-        Padding counts as ignored pixels; `image_sizes`, which every model takes, say nothing that
-        the label maps do not.
+        Padding counts as ignored pixels.
 
         Args:
             raw: What `forward` returned.
             targets: Class of each pixel of each image, 255 where it does not count; or masks of
                 the classes, where these may overlap.
-            image_sizes: Height and width of each image without its padding.
+            image_sizes: Height and width of each image without its padding, as every model takes
+                them; the targets say the same.
+            padded_size: Height and width of the batch; by default those of its largest image.
         """
         del image_sizes
         options = self.training_loss
-        if not isinstance(raw, TrainingLogits):
-            return options(raw, targets, overlapping=self.overlapping)
-        losses = options(raw.main, targets, overlapping=self.overlapping)
+        overlapping = self.overlapping
+        main, auxiliary = raw if isinstance(raw, TrainingLogits) else (raw, None)
+        losses = options(main, targets, overlapping=overlapping, padded_size=padded_size)
+        if auxiliary is None:
+            return losses
         weight = AUXILIARY_WEIGHT if options.auxiliary is None else options.auxiliary
         helping = options.of_pixels(weight)
-        auxiliary = helping(raw.auxiliary, targets, overlapping=self.overlapping)
-        return losses | {"auxiliary": auxiliary["pixels"]}
+        helped = helping(auxiliary, targets, overlapping=overlapping, padded_size=padded_size)
+        return losses | {"auxiliary": helped["pixels"]}
 
     def decode(
         self,

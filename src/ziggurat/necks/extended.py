@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ziggurat.layers.strided_conv import StridedConv
 from ziggurat.necks.fpt import FeaturePyramidTransformer
 
 
@@ -40,11 +41,11 @@ class ExtendedPyramid(nn.Module):
             *(strides[-1] * 2 ** (i + 1) for i in range(num_extra_levels)),
         )
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, 2, padding=1)
+            StridedConv(channels, channels, 3, 2, padding=1)
             for _ in range(num_extra_levels if by == "convolution" else 0)
         )
         for conv in self.convs:
-            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(conv, StridedConv)
             assert conv.bias is not None
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ziggurat.layers.conv_norm import ConvNorm
+from ziggurat.layers.strided_conv import StridedConv
 
 
 class FPN(nn.Module):
@@ -102,4 +103,4 @@ def _conv(
 ) -> nn.Module:
     if has_norm:
         return ConvNorm(in_channels, out_channels, kernel_size, stride=stride)
-    return nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
+    return StridedConv(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)

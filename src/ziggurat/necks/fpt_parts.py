@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ziggurat.layers.group_norm import group_norm
 from ziggurat.layers.pointwise import PointwiseConv
 from ziggurat.layers.resize import resize_like
+from ziggurat.layers.strided_conv import StridedConv
 
 Norm = Literal["group", "batch", "none"]
 
@@ -53,7 +54,7 @@ class BottomUp(nn.Module):
     def __init__(self, channels: int, strides: Sequence[int]) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, max(1, round(coarse / fine)), padding=1)
+            StridedConv(channels, channels, 3, max(1, round(coarse / fine)), padding=1)
             for fine, coarse in zip(strides[:-1], strides[1:], strict=True)
         )
 

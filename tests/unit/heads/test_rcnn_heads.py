@@ -159,6 +159,16 @@ def test_large_errors_of_a_box_count_as_they_are_and_small_ones_squared() -> Non
         assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_losses_of_short_floats_do_not_overflow(dtype: torch.dtype) -> None:
+    target = objects(2, 20.0, 80)
+    [sample] = RegionSampler().draw([target.boxes], [target], 1)
+    count = len(sample.labels)
+    deltas = torch.full((count, 4 * 80), 65504.0, dtype=dtype)
+    losses = BoxHead(CHANNELS, 80).loss(BoxOutput(torch.zeros(count, 81), deltas), [sample])
+    assert all(loss.isfinite() for loss in losses)
+
+
 def test_the_whole_view_of_a_mask_is_added_to_every_class_and_never_negative() -> None:
     torch.manual_seed(0)
     head = FusedMaskHead(8, 3, nn.BatchNorm2d).eval()

@@ -11,7 +11,7 @@ from ziggurat.errors import ZigguratError
 from ziggurat.losses.segmentation import SegmentationLoss
 from ziggurat.models.semantic_segmenter import SemanticSegmenter, TrainingLogits
 from ziggurat.preprocessing import FitAligned
-from ziggurat.types import ClassMasks, LabelMap, ModelIdentity
+from ziggurat.types import UNLABELLED, ClassMasks, LabelMap, ModelIdentity
 
 K = 3
 
@@ -67,6 +67,36 @@ def test_the_auxiliary_head_has_a_weight() -> None:
         r"`--model.auxiliary_head true`, in Python with `create_model\(\.\.\., auxiliary_head=True",
     ):
         segmenter().training_loss = SegmentationLoss(auxiliary=0.1)
+
+
+@pytest.mark.parametrize("overlapping", [False, True])
+def test_padding_of_a_batch_counts_as_ignored_pixels(overlapping: bool) -> None:
+    model = segmenter(overlapping=overlapping)
+    model.training_loss = SegmentationLoss(dice=1.0, lovasz=1.0, boundary=1.0)
+    raw = TrainingLogits(torch.randn(2, K, 8, 8), torch.randn(2, K, 4, 4))
+    small: list[ClassMasks] | list[LabelMap]
+    padded: list[ClassMasks] | list[LabelMap]
+    if overlapping:
+        small = [random_masks((20, 24)) for _ in range(2)]
+        padded = [
+            ClassMasks(F.pad(m.masks, (0, 8, 0, 12)), F.pad(m.ignored, (0, 8, 0, 12), value=True))
+            for m in small
+        ]
+    else:
+        small = [LabelMap(torch.randint(K, (20, 24), dtype=torch.uint8)) for _ in range(2)]
+        padded = [LabelMap(F.pad(m.labels, (0, 8, 0, 12), value=UNLABELLED)) for m in small]
+    found = model.loss(raw, small, [(20, 24)] * 2, padded_size=(32, 32))
+    expected = model.loss(raw, padded)
+    assert list(found) == ["pixels", "dice", "lovasz", "boundary", "auxiliary"]
+    torch.testing.assert_close(found, expected)
+    # By default the batch is as large as its largest image.
+    assert model.loss(raw, small)["pixels"] != expected["pixels"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_each_image_has_one_target(count: int) -> None:
+    with pytest.raises(ValueError, match=f"one entry an image .*'targets': {count}, 'images': 2"):
+        segmenter().loss(torch.randn(2, K, 4, 3), (labels() * 2)[:count])
 
 
 def random_masks(size: tuple[int, int]) -> ClassMasks:
