@@ -8,10 +8,12 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 # A process for each core, a thread for each process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
-# Shapes and types are checked at run time where parts are tested one by one. Whole systems, which
-# are made of these, are tested without: that takes a third of the time away.
-CHECKED := --jaxtyping-packages=ziggurat,beartype.beartype \
-	tests/unit tests/property tests/repo
+# Shapes and types are checked at run time where parts are tested one by one, and commands on small
+# models. Whole systems, which are made of these, are tested without: that takes a third of the time
+# away.
+CHECKED := --jaxtyping-packages=ziggurat,beartype.beartype
+PARTS := $(CHECKED) tests/unit tests/property tests/repo
+COMMANDS := $(CHECKED) tests/integration
 WHOLE := tests/contract tests/golden tests/end_to_end
 
 .PHONY: demo test test-all check format benchmark-real-data benchmark-backbones
@@ -21,12 +23,14 @@ demo: .venv/ready
 
 # What the continuous integration runs.
 test: check
-	$(PYTEST) $(CHECKED)
+	$(PYTEST) $(PARTS)
+	$(PYTEST) $(COMMANDS)
 	$(PYTEST) $(WHOLE)
 
 # The slow tests too.
 test-all: check
-	$(PYTEST) $(CHECKED) -m "slow or not slow"
+	$(PYTEST) $(PARTS) -m "slow or not slow"
+	$(PYTEST) $(COMMANDS) -m "slow or not slow"
 	$(PYTEST) $(WHOLE) -m "slow or not slow"
 
 check: .venv/ready

@@ -46,7 +46,8 @@ class ConvNorm(nn.Module):
         elif kernel_size == stride == 1 and groups == in_channels == out_channels:
             self.conv = ChannelFactors(in_channels)
         else:
-            self.conv = StridedConv(
+            kind = StridedConv if stride > 1 else nn.Conv2d
+            self.conv = kind(
                 in_channels,
                 out_channels,
                 kernel_size,

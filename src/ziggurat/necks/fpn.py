@@ -103,4 +103,5 @@ def _conv(
 ) -> nn.Module:
     if has_norm:
         return ConvNorm(in_channels, out_channels, kernel_size, stride=stride)
-    return StridedConv(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)
+    kind = StridedConv if stride > 1 else nn.Conv2d
+    return kind(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2)

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.layers.pointwise import ChannelFactors, PointwiseConv
+from ziggurat.layers.strided_conv import StridedConv
 
 
 @pytest.mark.parametrize("kind", ["factors", "pointwise"])
@@ -30,4 +31,4 @@ def test_which_convolutions_are_products() -> None:
     assert isinstance(ConvNorm(6, 4, 1).conv, PointwiseConv)
     assert isinstance(ConvNorm(6, 6, 1, groups=6).conv, ChannelFactors)
     assert type(ConvNorm(6, 6, 1, groups=3).conv) is torch.nn.Conv2d
-    assert type(ConvNorm(6, 6, 1, stride=2, groups=6).conv) is torch.nn.Conv2d
+    assert type(ConvNorm(6, 6, 1, stride=2, groups=6).conv) is StridedConv
