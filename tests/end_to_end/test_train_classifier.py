@@ -14,7 +14,9 @@ from ziggurat.checkpoints.native import load_weights
 from ziggurat.cli.main import main
 from ziggurat.config.files import load_run
 from ziggurat.engine.module import TrainingModule
+from ziggurat.engine.output import RunFolder
 from ziggurat.engine.progress import Progress
+from ziggurat.errors import ZigguratError
 from ziggurat.preprocessing import CenterCrop
 
 Train = Callable[..., int]
@@ -271,6 +273,46 @@ def test_more_batches_a_step_than_an_epoch_has(tmp_path: Path, train_classifier:
         output = tmp_path / str(accumulate)
         assert train_classifier(output, *words, f"--trainer.accumulate={accumulate}") == 0
     assert_same_weights(tmp_path / "3/last.safetensors", tmp_path / "8/last.safetensors")
+
+
+def test_the_last_step_of_an_epoch_is_as_long_as_the_batches_that_are_left(
+    tmp_path: Path, train_classifier: Train
+) -> None:
+    # Three batches of one epoch, with weights that stay where they are.
+    words = ("--optimizer.kind=sgd", "--optimizer.betas=null", "--optimizer.lr=1e-12")
+    still = "--schedule.min_lr=0"
+    plain = ("--data.mixup=0", "--data.cutmix=0", "--model.drop_path_rate=0")
+    norms = {}
+    for accumulate in (1, 2):
+        output = tmp_path / str(accumulate)
+        more = (f"--trainer.accumulate={accumulate}", "--trainer.max_epochs=1")
+        assert train_classifier(output, *words, still, *plain, *more) == 0
+        found = [row["train/gradient_norm"] for row in rows_of(output)]
+        norms[accumulate] = [float(norm) for norm in found if norm]
+    assert [len(norms[1]), len(norms[2])] == [3, 2]
+    assert norms[2][1] == pytest.approx(norms[1][2], rel=1e-4)
+
+
+def test_a_second_run_is_kept_out_of_a_folder(
+    tmp_path: Path, train_classifier: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    with RunFolder(output).claimed(is_new=True):
+        assert train_classifier(output) == 1
+        assert f"another run is writing into {output}; wait" in capsys.readouterr().err
+        assert [path.name for path in output.iterdir()] == [".lock"]
+    assert train_classifier(output, "--trainer.max_steps=1") == 0
+    before = (output / "metrics.csv").read_bytes()
+    with RunFolder(output).claimed(is_new=False):
+        assert main(["train", "--output", str(output), "--resume"]) == 1
+        assert "another run is writing into" in capsys.readouterr().err
+    assert (output / "metrics.csv").read_bytes() == before
+    # One that began and ended while this one opened its data.
+    with (
+        pytest.raises(ZigguratError, match="already holds a run"),
+        RunFolder(output).claimed(is_new=True),
+    ):
+        pass
 
 
 def test_what_is_no_training_is_told_to_the_speed(

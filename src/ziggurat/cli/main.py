@@ -6,6 +6,7 @@ is asked for is imported, so that the others' dependencies cost nothing.
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -102,10 +103,18 @@ def _dispatch(words: list[str]) -> None:
     module = import_module(f"ziggurat.cli.{verb}")
     parser = Parser(prog=f"ziggurat {verb}", description=(module.__doc__ or "").split("\n\n")[0])
     module.add_arguments(parser)
-    args, unknown = parser.parse_known_args(words[1:])
+    args, unknown = parser.parse_known_args([_with_home(word) for word in words[1:]])
     if unknown:
         raise ZigguratError(_describe_unknown(unknown[0], parser))
     module.run(args)
+
+
+def _with_home(word: str) -> str:
+    """Write out the home folder in a path: shells leave the `~` of `--output=~/run` alone."""
+    name, equals, value = word.partition("=")
+    if name.startswith("--"):
+        return f"{name}{equals}{os.path.expanduser(value)}"
+    return os.path.expanduser(word)
 
 
 def _describe_unknown(word: str, parser: argparse.ArgumentParser) -> str:

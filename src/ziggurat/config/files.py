@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,24 @@ from ziggurat.errors import ZigguratError, nearest_names
 
 _WEIGHTS = ("weights", "backbone_weights")
 """Fields of `model` that are texts, `true` among them, which YAML reads as no text."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only, and no key twice: of two values the first would be lost in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Return the values by their keys.
+
+        Raises:
+            ConstructorError: If a key stands twice.
+        """
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if keys[number] in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{keys[number]!r} stands twice", problem_mark=key.start_mark
+                )
+        return super().construct_mapping(node, deep)
 
 
 def list_recipes() -> list[str]:
@@ -86,7 +104,7 @@ def read_tree(source: str | Path) -> Tree:
     if not path.suffix and os.sep not in str(source) and not path.is_file():
         path = recipe_path(str(source))
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise ZigguratError(f"run file {path} cannot be read: {reason}") from error

@@ -127,6 +127,13 @@ def check_split(
             "counts; other tools need it",
             is_note=True,
         )
+    num_without_mask, num_objects = _without_mask(tables["annotations"])
+    if 0 < num_without_mask < num_objects:
+        split.add(
+            f"{num_without_mask} of {plural(num_objects, 'object')} without a mask in "
+            "'segmentation': instance segmentation needs one for each",
+            is_note=True,
+        )
     if bare:
         split.add(f"{plural(len(bare), 'image')} without annotations: {some(bare)}", is_note=True)
     paths: dict[int, Path] = {}
@@ -197,6 +204,13 @@ def _check_objects(
         for reason in reasons:
             split.add(f"{place}: {reason}", file=file)
     return found
+
+
+def _without_mask(entries: Sequence[object]) -> tuple[int, int]:
+    """Count objects that must be found and have no mask, and all that must be found."""
+    objects = [entry for entry in entries if isinstance(entry, dict)]
+    wanted = [entry for entry in objects if not (entry.get("iscrowd") or entry.get("difficult"))]
+    return sum(not entry.get("segmentation") for entry in wanted), len(wanted)
 
 
 def _size(split: SplitCheck, number: int, entry: Entry) -> ImageSize | None:

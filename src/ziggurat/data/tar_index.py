@@ -4,6 +4,7 @@ Shards are in the layout of WebDataset: files of one sample share their name up 
 as `00012.jpg` and `00012.cls`. The label is the number in `.cls`, or `label` in `.json`.
 """
 
+import contextlib
 import hashlib
 import io
 import json
@@ -147,7 +148,7 @@ def keep_index(facts: object, make: Callable[[], TarIndex]) -> TarIndex:
         facts: What the index depends on, as JSON can write it.
         make: Makes the index.
     """
-    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps([_FORMAT, facts]).encode()).hexdigest()[:32]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     kept = cache / "ziggurat" / "shards" / f"{name}.npz"
     index = None
@@ -155,7 +156,8 @@ def keep_index(facts: object, make: Callable[[], TarIndex]) -> TarIndex:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(kept.with_suffix(".lock")):  # the processes of a run come at once
             if kept.is_file():
-                return read_index(kept.read_bytes(), kept)
+                with contextlib.suppress(ZigguratError):  # a damaged one is made again
+                    return read_index(kept.read_bytes(), kept)
             index = make()
             part = kept.with_suffix(".partial")
             with part.open("wb") as file:

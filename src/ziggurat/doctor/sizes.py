@@ -1,15 +1,13 @@
 """Image sizes: how much of a batch is padding, and whether images are enlarged or too small."""
 
-import io
 from collections.abc import Sequence
 from statistics import median
 
 import numpy as np
-from PIL import Image
 
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.data.coco import CocoDetection
-from ziggurat.data.decode import ImageDecodeError
+from ziggurat.data.decode import ImageDecodeError, decode_with, upright_size
 from ziggurat.data.findings import evenly
 from ziggurat.data.labelled_images import LabelledImages
 from ziggurat.data.resize import fit_size
@@ -51,7 +49,7 @@ def check_sizes(subject: Subject, clock: Clock) -> list[Finding]:
 
 
 def _sizes(subject: Subject, clock: Clock) -> list[ImageSize]:
-    """Return height and width of some training images; of photos without their rotation."""
+    """Return height and width of some training images."""
     images = subject.data.train
     if isinstance(images, CocoDetection):
         return images.sizes
@@ -60,16 +58,16 @@ def _sizes(subject: Subject, clock: Clock) -> list[ImageSize]:
     for number, index in enumerate(evenly(len(images), MOST_FILES)):
         clock.require(f"{number} files looked at")
         try:
-            with Image.open(_file(images, index) if paths is None else paths[index]) as image:
-                sizes.append((image.height, image.width))
-        except (OSError, ImageDecodeError):
+            source = _bytes(images, index) if paths is None else paths[index]
+            sizes.append(decode_with(source, upright_size))
+        except ImageDecodeError:
             continue  # the check of the data names it
     return sizes
 
 
-def _file(images: Images, index: int) -> io.BytesIO:
+def _bytes(images: Images, index: int) -> bytes:
     assert isinstance(images, LabelledImages)  # no others are packed
-    return io.BytesIO(images.storage.read(index))
+    return images.storage.read(index)
 
 
 def _enlargement(factor: float, evidence: str, field: str) -> Finding:

@@ -27,6 +27,7 @@ from ziggurat.keypoints import Skeleton
 from ziggurat.metrics.base import Metric
 from ziggurat.metrics.classification import ClassificationMetric
 from ziggurat.metrics.coco import CocoMetric
+from ziggurat.metrics.coco_truth import read_truth
 from ziggurat.metrics.multi_label import MultiLabelMetric
 from ziggurat.metrics.segmentation import SegmentationMetric
 from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside, Pixels, Preprocessing
@@ -230,7 +231,12 @@ def _detection(data: DetectionData, pixels: Pixels, seed: int, task: Task) -> Ru
             f"{_name(train_files[0])} and {_name(val_files[0])} must have the same keypoints, "
             "skeleton and flip_pairs in their categories; give both files the same"
         )
-    truth = val_files[0].content if isinstance(val_files[0], Annotations) else val_files[0]
+    # Read before training, since what an evaluation needs may be missing.
+    truth = read_truth(
+        val_files[0].content if isinstance(val_files[0], Annotations) else val_files[0],
+        with_masks=with_masks,
+        with_keypoints=with_keypoints,
+    )
 
     def new_metric(classes: tuple[str, ...]) -> CocoMetric:
         # Classes beyond those of the data, where the run asks for more, have no category.

@@ -214,7 +214,10 @@ class TrainingModule(LightningModule):
         if not math.isfinite(self.losses["loss"]):
             self._seed(batch_idx)
             self._refuse(dict(zip(names, own.tolist(), strict=True)), batch)
-        return total
+        # Lightning divides by `every`; the last step of an epoch may have fewer batches.
+        every = self.trainer.accumulate_grad_batches
+        first = batch_idx - batch_idx % every
+        return total * (every / min(every, len(self.loader) - first))
 
     def _seed(self, batch_idx: int) -> None:
         seed = (self.config.trainer.seed, self._position(batch_idx), self.global_rank)

@@ -1,8 +1,13 @@
 """The folder of a run: what lies where, and whether a run may begin or go on there."""
 
+import contextlib
 import dataclasses
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from ziggurat.checkpoints.atomic import atomic_write
 from ziggurat.config.files import load_run, run_to_tree, run_to_yaml
@@ -32,6 +37,10 @@ MAY_CHANGE = {
 }
 """Fields that a resumed run may set anew: they decide where, how long and how often, not what; and
 those that help a run on that met numbers that are not finite."""
+
+
+LOCK_FILE = ".lock"
+"""Held by the run that writes into its folder, as long as its process lives."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +106,36 @@ class RunFolder:
                 f"--output {self.path} already holds a run; add --resume to go on with it, or "
                 "choose another folder"
             )
+
+    @contextlib.contextmanager
+    def claimed(self, *, is_new: bool) -> Iterator[None]:
+        """Keep other runs out of the folder while one writes into it.
+
+        Where files cannot be locked, as on some network disks, nothing is kept out.
+
+        Args:
+            is_new: Whether the run begins here, so that no other may have begun in the meantime.
+
+        Raises:
+            ZigguratError: If another one writes into it, or has begun.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / LOCK_FILE)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise ZigguratError(
+                f"another run is writing into {self.path}; wait for its end or stop it, or choose "
+                "another --output"
+            ) from error
+        except (OSError, NotImplementedError):
+            pass
+        try:
+            if is_new:
+                self.check_new()
+            yield
+        finally:
+            lock.release()
 
     def check_resumable(self, config: TrainConfig) -> list[str]:
         """Raise unless a run that began here can go on with this configuration.
@@ -174,4 +213,4 @@ def _absolute_or_none(weights: str | None) -> str | None:
 
 
 def _absolute(path: str) -> str:
-    return str(Path(path).expanduser().absolute())
+    return str(Path(os.path.expanduser(path)).absolute())

@@ -7,7 +7,7 @@ metrics.json and tensorboard/.
 import logging
 import warnings
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -141,7 +141,8 @@ def train(
                     "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment"
                 )
             run = _Run(config, folder, files, start, signals, speak, given, is_recipe=is_recipe)
-            return run.fit()
+            with folder.claimed(is_new=not goes_on) if is_first_process() else nullcontext():
+                return run.fit()
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns an interruption into SystemExit when it has cleaned up.
             message = how_to_go_on(files, folder)

@@ -32,7 +32,8 @@ class CocoMetric:
     """Counts the COCO numbers and the AP of each class, for boxes, masks and keypoints.
 
     Args:
-        annotations: COCO annotation file, or its content.
+        truth: What is true, with the masks and keypoints that are evaluated; or a COCO annotation
+            file, or its content, that says it.
         category_ids: Category id of each of the K labels; None for a class that the data do not
             know, whose detections are left out.
         classes: Names of the K classes.
@@ -50,7 +51,7 @@ class CocoMetric:
 
     def __init__(
         self,
-        annotations: Path | Mapping[str, Any],
+        truth: CocoTruth | Path | Mapping[str, Any],
         category_ids: Sequence[int | None],
         classes: Sequence[str],
         *,
@@ -68,7 +69,9 @@ class CocoMetric:
         more: dict[Kind, bool] = {"masks": with_masks, "keypoints": with_keypoints}
         self.kinds: tuple[Kind, ...] = ("boxes", *(kind for kind in more if more[kind]))
         self.primary = f"{PREFIXES[self.kinds[-1]]}AP"
-        self.truth = read_truth(annotations, with_masks=with_masks, with_keypoints=with_keypoints)
+        if not isinstance(truth, CocoTruth):
+            truth = read_truth(truth, with_masks=with_masks, with_keypoints=with_keypoints)
+        self.truth = truth
         self.reset()
 
     def reset(self) -> None:

@@ -235,6 +235,9 @@ def _run_lengths(
     height, width = image["height"], image["width"]
     what = f"{name}: annotation {entry.get('id')} of image {entry['image_id']}"
     mask = entry.get("segmentation")
+    if not mask and (entry.get("iscrowd") or entry.get("difficult")):
+        # It need not be found, so that its box will do.
+        mask = [_corners(*map(float, entry["bbox"]))]
     if isinstance(mask, list):
         # A part of one or two points has no area; COCO's tools would take it for a box.
         parts = [part for part in mask if isinstance(part, list) and len(part) >= 6]
@@ -253,6 +256,10 @@ def _run_lengths(
         f"{what} has no mask that can be read: expected polygons of at least three points, or run "
         "lengths, in 'segmentation'; masks cannot be evaluated without"
     )
+
+
+def _corners(x: float, y: float, width: float, height: float) -> list[float]:
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def checked_run_lengths(mask: Mapping[str, Any]) -> dict[str, Any] | None:

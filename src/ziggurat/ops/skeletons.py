@@ -97,13 +97,14 @@ def read_points(values: object, num_points: int) -> Float64[np.ndarray, "P 3"]:
     """Return x, y and visibility of an object's points, in COCO's pixels.
 
     Args:
-        values: What an annotation has as "keypoints"; None where it has none: not labelled.
+        values: What an annotation has as "keypoints"; None or empty where it has none:
+            not labelled.
         num_points: Points of the skeleton.
 
     Raises:
         ValueError: If these are not as many numbers, or a visibility is none.
     """
-    if values is None:
+    if values is None or values == []:
         return np.zeros((num_points, 3))
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
         raise ValueError("its keypoints are not a list of finite numbers")

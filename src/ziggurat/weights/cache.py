@@ -44,7 +44,7 @@ def cache_folder() -> Path:
     """Return the folder of downloads: `ZIGGURAT_CACHE`, or `ziggurat` in the user's cache."""
     own = os.environ.get("ZIGGURAT_CACHE")
     if own:
-        return Path(own).expanduser()
+        return Path(os.path.expanduser(own))
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ziggurat"
 
 

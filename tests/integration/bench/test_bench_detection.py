@@ -133,6 +133,14 @@ def test_parts_are_in_the_order_of_their_work(model: Detector) -> None:
     assert min(parts.values()) > 0
 
 
+def test_parts_of_a_classifier(p2t_mini: str) -> None:
+    model = create_model(p2t_mini, num_classes=10).eval()
+    autocast = torch.autocast("cpu", enabled=False)
+    parts = time_parts(model, torch.randn(1, 3, 64, 96), 2, autocast)
+    assert list(parts) == ["backbone", "head", POST_PROCESSING]
+    assert parts["backbone"] > parts["head"] > 0
+
+
 def test_nested_parts_count_once(p2t_mini: str) -> None:
     model = create_model("mask_rcnn", backbone=p2t_mini, num_classes=3, head_channels=16)
     parts = time_parts(

@@ -58,6 +58,25 @@ def test_arguments_reach_the_verb(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--size=~/run"], "/home/me/run"),
+        (["--size", "~/run"], "/home/me/run"),
+        (["--size=~"], "/home/me"),
+        (["--size=~no_such_user/run"], "~no_such_user/run"),
+        (["--size=a~/b"], "a~/b"),
+    ],
+)
+def test_a_tilde_is_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], value: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    seen = install(monkeypatch, None)
+    assert main(["list", *words]) == 0
+    assert seen == [value]
+
+
+@pytest.mark.parametrize(
     ("error", "code", "printed"),
     [
         (ZigguratError("no such thing"), 1, "ziggurat: error: no such thing\n"),

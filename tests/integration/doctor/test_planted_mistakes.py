@@ -26,6 +26,7 @@ from ziggurat.doctor.findings import Finding
 from ziggurat.doctor.learning_rate import check_learning_rate
 from ziggurat.doctor.numbers import check_numbers
 from ziggurat.doctor.overfit import check_overfit
+from ziggurat.doctor.plain import image_paths
 from ziggurat.doctor.sizes import check_sizes
 from ziggurat.doctor.speed import check_speed
 from ziggurat.doctor.subject import Subject
@@ -508,6 +509,19 @@ def test_a_damaged_file_of_annotations_that_are_named(opened: Opened, scenes: Pa
     assert finding.verdict == "error"
     assert photo.name in finding.evidence
     assert "ziggurat data check --data.annotations" in finding.fix
+
+
+def test_an_image_beyond_pillows_limit_is_passed_over(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = opened("classification")
+    whole = found(check_sizes, subject)["image sizes"]
+    paths = image_paths(subject.data.train)
+    assert paths is not None
+    path = paths[0]
+    Image.new("1", (300, 300)).save(path, "PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
+    assert found(check_sizes, subject)["image sizes"].verdict == whole.verdict
 
 
 def test_no_image_can_be_decoded(opened: Opened, scenes: Path) -> None:

@@ -41,6 +41,19 @@ def write(path: Path, change: dict[str, object]) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [("trainer:\n  max_epochs: 3\n", "trainer"), ("  seed: 1\n  seed: 2\n", "seed")],
+)
+def test_a_key_that_stands_twice(tmp_path: Path, more: str, key: str) -> None:
+    path = tmp_path / "run.yaml"
+    lines = recipe_path(DETECTION).read_text().rstrip("\n").splitlines()
+    kept = [line for line in lines if not line.startswith("  seed:")]
+    assert any(line.startswith("trainer:") for line in lines)
+    path.write_text("\n".join(kept) + "\n" + more)
+    assert f"is no YAML: '{key}' stands twice" in message_of(path)
+
+
 def test_a_recipe_trains_the_model_that_names_it() -> None:
     pairs = [(card, recipe) for card in MODELS.values() for recipe in card.recipes]
     assert pairs

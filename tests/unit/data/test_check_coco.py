@@ -132,7 +132,9 @@ def test_a_missing_area_is_worth_a_note(root: Path) -> None:
 
 
 def test_boxes_may_leave_the_image_by_rounding(root: Path) -> None:
-    _edit(root, lambda c: c["annotations"][0].update(bbox=[14.4, 3, 6.2, 7.5], segmentation=[]))
+    polygon = [14, 3, 20, 3, 20, 10]
+    change = {"bbox": [14.4, 3, 6.2, 7.5], "segmentation": [polygon]}
+    _edit(root, lambda c: c["annotations"][0].update(change))
     assert check_dataset(root).findings == ()
 
 
@@ -231,3 +233,25 @@ def test_splits_must_agree_on_categories(root: Path) -> None:
     assert "category 3 is 'dog', but 'cat' in the training split" in reasons
     assert "category 6 ('cow') is unknown in the training split" in reasons
     assert "categories of the training split are missing: dog" in reasons
+
+
+def test_objects_without_masks_among_others_are_noted(root: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["annotations"].append(_annotation(3, 2, 5) | {"segmentation": [], "iscrowd": 1})
+        del content["annotations"][0]["segmentation"]
+
+    _edit(root, change)
+    finding = _only_finding(root)
+    assert finding.severity == "note"
+    assert finding.reason.startswith("1 of 2 objects without a mask in 'segmentation'")
+
+
+def test_an_object_with_an_empty_list_of_keypoints_has_none_labelled(root: Path) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for category in content["categories"]:
+            category |= {"keypoints": ["head"], "skeleton": []}
+        content["annotations"][0]["keypoints"] = [3, 4, 2]
+        content["annotations"][1]["keypoints"] = []
+
+    _edit(root, change)
+    assert check_dataset(root).findings == ()

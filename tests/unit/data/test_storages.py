@@ -282,6 +282,20 @@ def test_the_index_of_foreign_shards_is_kept_until_they_change(
     assert len(open_storage(root, "train").labels) == 9
 
 
+@pytest.mark.parametrize("length", [0, 100])
+def test_a_damaged_index_in_the_cache_is_made_again(
+    folders: Path, tmp_path: Path, cache: Path, length: int
+) -> None:
+    root = tmp_path / "other"
+    foreign_shards(folders, root)
+    expected = open_storage(root, "train").labels.tolist()
+    (kept,) = cache.rglob("*.npz")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:length])
+    assert open_storage(root, "train").labels.tolist() == expected
+    assert len(kept.read_bytes()) == len(whole)
+
+
 def test_labels_without_names_are_counted(folders: Path, tmp_path: Path) -> None:
     lists(folders, tmp_path / "other")
     (tmp_path / "other" / "classes.txt").unlink()

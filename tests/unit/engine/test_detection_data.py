@@ -130,6 +130,19 @@ def test_masks_are_read_where_they_are_learned(root: Path) -> None:
     assert item.target.masks is None
 
 
+def test_what_an_evaluation_needs_is_missed_before_training(root: Path) -> None:
+    path = root / "annotations" / "instances_val.json"
+    content = json.loads(path.read_text())
+    data = DetectionData(str(root))
+    del content["annotations"][1]["segmentation"]  # a crowd
+    path.write_text(json.dumps(content))
+    build_data(run(data, with_masks=True))
+    content["annotations"][0] |= {"segmentation": [], "area": 0}  # left out as a target
+    path.write_text(json.dumps(content))
+    with pytest.raises(ZigguratError, match="annotation 1 of image 1 has no mask that can be read"):
+        build_data(run(data, with_masks=True))
+
+
 def test_pasting_without_masks_is_refused(root: Path) -> None:
     with pytest.raises(ZigguratError, match=r"copy_paste = 0.5 needs masks, .* set it to 0 or"):
         build_data(run(DetectionData(str(root), copy_paste=0.5)))

@@ -63,3 +63,5 @@ def test_names_do_not_become_paths(text: str) -> None:
     assert run.model.backbone_weights == text
     run = with_absolute_paths(_config("backbone_weights", "a.pth"))
     assert run.model.backbone_weights == str(Path("a.pth").absolute())
+    run = with_absolute_paths(_config("backbone_weights", "~no_such_user/a.pth"))
+    assert run.model.backbone_weights == str(Path("~no_such_user/a.pth").absolute())

@@ -191,6 +191,15 @@ def test_files_that_are_no_results(tmp_path: Path) -> None:
             read_results(write(tmp_path, content))
 
 
+@pytest.mark.parametrize("flag", ["iscrowd", "difficult"])
+@pytest.mark.parametrize("mask", [None, []])
+def test_the_box_is_the_mask_of_what_need_not_be_found(flag: str, mask: object) -> None:
+    entry = TRUTH["annotations"][0] | {"segmentation": mask, flag: 1}
+    truth = read_truth(TRUTH | {"annotations": [entry]}, with_masks=True)
+    expected = read_truth(TRUTH, with_masks=True)  # whose square is its box
+    assert truth.objects[0]["segmentation"] == expected.objects[0]["segmentation"]
+
+
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
