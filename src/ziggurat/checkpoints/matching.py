@@ -232,6 +232,11 @@ def load_entries(
         ZigguratError: If anything is missing, unexpected or of another shape or kind.
         ValueError: If the model has no memory to load into.
     """
+    if any(getattr(module, "holds_weights_anew", False) for module in model.modules()):
+        raise ZigguratError(
+            f"weights cannot be loaded into {label}: it is optimized for inference and holds them "
+            "laid out anew; load them into the plain model and optimize that"
+        )
     own, weights = model.state_dict(), stored.tensors
     report = match_entries(
         shapes_of(own), shapes_of(weights), names, reset_classes=reset_classes, classes=classes

@@ -29,6 +29,9 @@ WRAPPERS = ("state_dict", "model", "blobs")
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict")
 """Keys under which files keep averaged weights."""
 
+COUNTERS = ("n_averaged", "steps")
+"""Entries of averaged weights in PyTorch's and MMEngine's layout that say how often they grew."""
+
 PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")
 """What `torch.compile` and parallel training put before every name, in either order."""
 
@@ -179,6 +182,8 @@ def _unwrap(content: object, where: str, use_ema: bool) -> dict[str, Tensor]:
             f"{where} holds averaged weights only, under {averaged[0]!r}; ask for them with "
             "`use_ema=True`, on the command line `--ema`, in a run `--model.use_ema true`"
         )
+    if _is_average_in_front(outer):
+        averaged = ["state_dict"]
     key = averaged[0] if use_ema else plain[0] if plain else None
     inner = _entries(outer[key]) if key is not None else outer
     if not inner:
@@ -196,6 +201,8 @@ def _unwrap(content: object, where: str, use_ema: bool) -> dict[str, Tensor]:
         if id(value) not in tensors:
             tensors[id(value)] = _as_tensor(name, value, where)
         weights[name] = tensors[id(value)]
+    if use_ema and all(name.startswith("module.") or name in COUNTERS for name in weights):
+        weights = {name: value for name, value in weights.items() if name not in COUNTERS}
     for prefix in PREFIXES:
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -211,7 +218,17 @@ def _entries(content: object) -> dict[Any, Any] | None:
 
 def _is_averaged(content: object) -> bool:
     outer = _entries(content) or {}
-    return any(_entries(outer.get(key)) is not None for key in AVERAGED)
+    has_average = any(_entries(outer.get(key)) is not None for key in AVERAGED)
+    return has_average and not _is_average_in_front(outer)
+
+
+def _is_average_in_front(outer: Mapping[Any, Any]) -> bool:
+    """Tell whether a file is MMEngine's, which saves the average where others have the weights.
+
+    Beside it, under "ema_state_dict", are the weights that it is the average of, and their number.
+    """
+    swapped = _entries(outer.get("ema_state_dict"))
+    return swapped is not None and "state_dict" in outer and "steps" in swapped
 
 
 def _classes_of(content: object) -> tuple[str, ...] | None:

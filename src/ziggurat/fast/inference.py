@@ -90,6 +90,9 @@ class Optimized(nn.Module):
         dtype: Precision of the faster way; another than that of the weights is for autocast.
     """
 
+    holds_weights_anew = True
+    """So that weights are not loaded into it."""
+
     def __init__(self, plain: nn.Module, fast: Callable[..., Tensor], dtype: torch.dtype) -> None:
         super().__init__()
         self.plain = plain

@@ -6,12 +6,14 @@
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
 from ziggurat.fast.layers import FUNCTIONS, Activation, Weights
 
@@ -138,7 +140,13 @@ class PackedFeedForward:
 def _load_packed(
     buffers: tuple[Tensor, ...], sizes: tuple[int, int, int], activations: ActivationPair
 ) -> PackedFeedForward:
-    return load_kernel().hold(buffers, sizes, activations)
+    try:
+        return load_kernel().hold(buffers, sizes, activations)
+    except KernelUnavailableError as error:
+        raise ZigguratError(
+            f"the optimized model goes through a kernel that is not to be had here: {error}; "
+            "optimize the plain model on this machine"
+        ) from error
 
 
 @cache
@@ -148,8 +156,9 @@ def load_kernel() -> Kernel:
     Where that is impossible a `KernelUnavailableError` says why.
     """
     kernel = Kernel(load_library("feed_forward"))
-    for pair in PAIRS:
-        _check(kernel, pair)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        for pair in PAIRS:
+            _check(kernel, pair)
     return kernel
 
 
@@ -159,16 +168,18 @@ def _check(kernel: Kernel, activations: ActivationPair) -> None:
     Raises:
         KernelUnavailableError: If the results differ.
     """
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator("cpu").manual_seed(0)
+    # Whatever the caller's usual precision and device are.
+    usual: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
 
     def weights(*shape: int, groups: int = 1) -> Weights:
         padding = (shape[-1] // 2,) * 2
-        values = torch.randn(*shape, generator=draw) / shape[1] ** 0.5
-        bias = torch.randn(shape[0], generator=draw)
+        values = torch.randn(*shape, generator=draw, **usual) / shape[1] ** 0.5
+        bias = torch.randn(shape[0], generator=draw, **usual)
         return Weights(values, bias, (1, 1), padding, (1, 1), groups)
 
     layers = weights(70, 12, 1, 1), weights(70, 1, 3, 3, groups=70), weights(9, 70, 1, 1)
-    x = torch.randn(2, 12, 15, 13, generator=draw)
+    x = torch.randn(2, 12, 15, 13, generator=draw, **usual)
     expected = x
     for w, activation in zip(layers, (*activations, "none"), strict=True):
         y = F.conv2d(expected, w.weight, w.bias, padding=w.padding, groups=w.groups)

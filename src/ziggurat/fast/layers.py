@@ -253,11 +253,15 @@ class OneDnnLinear:
         self._dtype = dtype
         self._packed = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype))
         self._bias = bias.to(dtype)
-        self._activation = ONEDNN[activation]
+        self._activation = activation
+
+    def __reduce__(self) -> tuple[type["OneDnnLinear"], tuple[object, ...]]:
+        """Say how a copy is made: oneDNN's layout can be neither copied nor saved."""
+        return OneDnnLinear, (self._packed.to_dense(), self._bias, self._dtype, self._activation)
 
     def __call__(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         """Return the product of the last axis with the weights."""
         y: Tensor = torch.ops.mkldnn._linear_pointwise(
-            x.to(self._dtype), self._packed, self._bias, *self._activation
+            x.to(self._dtype), self._packed, self._bias, *ONEDNN[self._activation]
         )
         return y

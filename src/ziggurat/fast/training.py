@@ -1,6 +1,7 @@
 """A model that trains sooner, and in less memory, on the CPU."""
 
 import warnings
+from functools import cache
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -14,11 +15,13 @@ from ziggurat.fast.layers import Activation
 from ziggurat.fast.training_kernel import (
     TOLERANCES,
     Norm,
+    TrainingKernel,
     lean_branch,
     load_training_kernel,
 )
 from ziggurat.layers.pre_norm_block import FeedForwardBranch, PreNormBlock
 from ziggurat.layers.stochastic_depth import can_skip, draw_kept, replace_kept
+from ziggurat.ops.tensors import is_transformed
 
 AnyModel = TypeVar("AnyModel", bound=nn.Module)
 Layer = nn.Linear | nn.Conv2d
@@ -143,13 +146,24 @@ def _describe(block: nn.Module) -> _Half | None:
     activations = tuple(link.activation for link in chain.links[:-1])
     if len(layers) < len(chain.links):
         return None
-    takes = load_training_kernel().takes(len(layers[0][0]), activations)
+    kernel = _kernel_or_none()
+    takes = kernel is not None and kernel.takes(len(layers[0][0]), activations)
     return _Half(layers, activations) if takes else None
+
+
+@cache
+def _kernel_or_none() -> TrainingKernel | None:
+    """Return the kernel; None where a model came from a machine that could build it."""
+    try:
+        return load_training_kernel()
+    except KernelUnavailableError as error:
+        warnings.warn(f"the model trains without the kernel: {error}", stacklevel=2)
+        return None
 
 
 def _precision_for(block: FeedForwardBranch, x: Tensor) -> torch.dtype | None:
     """Return the precision of products, or None where nothing learns or the kernel is not for."""
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or is_transformed():
         return None
     weights = [*block.norm2.parameters(), *block.mlp.parameters()]
     if not any(tensor.requires_grad for tensor in (x, *weights)):

@@ -14,7 +14,7 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -307,9 +307,10 @@ def load_training_kernel() -> TrainingKernel:
     Where that is impossible a `KernelUnavailableError` says why.
     """
     kernel = TrainingKernel(load_library("hidden_map"))
-    for activations in ACTIVATIONS:
-        for dtype in TOLERANCES:
-            _check(kernel, activations, dtype)
+    with torch.inference_mode(False):
+        for activations in ACTIVATIONS:
+            for dtype in TOLERANCES:
+                _check(kernel, activations, dtype)
     return kernel
 
 
@@ -319,14 +320,17 @@ def _check(kernel: TrainingKernel, activations: tuple[Activation, ...], dtype: t
     Raises:
         KernelUnavailableError: If the results differ.
     """
-    draw = torch.Generator().manual_seed(0)
+    draw = torch.Generator("cpu").manual_seed(0)
+    # Whatever the caller's usual precision and device are.
+    usual: dict[str, Any] = {"dtype": torch.float32, "device": "cpu"}
     channels, batch, size = 2 * kernel.chunk, 2, (5, 7)
     shape = (batch * size[0] * size[1], channels)
-    hidden, slopes = (torch.randn(shape, generator=draw).to(dtype) for _ in range(2))
-    taps = torch.randn(NUM_TAPS, channels, generator=draw)
-    bias = torch.randn(channels, generator=draw)
+    hidden, slopes = (torch.randn(shape, generator=draw, **usual).to(dtype) for _ in range(2))
+    taps = torch.randn(NUM_TAPS, channels, generator=draw, **usual)
+    bias = torch.randn(channels, generator=draw, **usual)
     has_conv = len(activations) > 1
-    out, gradient, sums = hidden.clone(), slopes.clone(), torch.zeros(batch, NUM_SUMS, channels)
+    out, gradient = hidden.clone(), slopes.clone()
+    sums = torch.zeros(batch, NUM_SUMS, channels, **usual)
     band = Band(slice(0, batch), slice(0, len(hidden)), size)
     kernel(
         activations,

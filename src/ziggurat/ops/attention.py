@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ziggurat.ops.precision import without_autocast
+from ziggurat.ops.tensors import is_transformed
 
 FEW_KEYS = 128
 """Keys up to which the weights may be kept."""
@@ -44,6 +45,7 @@ def attend(
 def _pays_in_parts(q: Tensor, k: Tensor, v: Tensor) -> bool:
     return (
         not torch.compiler.is_compiling()
+        and not is_transformed()
         and all(x.dtype == torch.bfloat16 and x.device.type == "cpu" for x in (q, k, v))
         and torch.is_grad_enabled()
         and (q.requires_grad or k.requires_grad or v.requires_grad)

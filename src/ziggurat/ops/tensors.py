@@ -1,9 +1,15 @@
-"""Tensors inside of other values."""
+"""Tensors inside of other values, and who else computes with them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 
+import torch
 from torch import Tensor
+
+
+def is_transformed() -> bool:
+    """Tell whether `torch.func` transforms what is computed; our own gradients are not for it."""
+    return bool(torch._C._are_functorch_transforms_active())
 
 
 def tensors_in(value: object) -> Iterator[Tensor]:

@@ -18,7 +18,9 @@ from ziggurat.backbones.pvt import PVT
 from ziggurat.backbones.pvt_v2 import ConvFeedForward, PVTv2
 from ziggurat.backbones.resnet import FrozenBatchNorm, Norm, ResNet
 from ziggurat.backbones.topformer import TopFormer
+from ziggurat.checkpoints.for_timm import save_for_timm
 from ziggurat.checkpoints.native import load_weights, save_weights
+from ziggurat.checkpoints.official import load_official
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference import AnyModel, Optimized, optimize_for_inference
@@ -27,6 +29,7 @@ from ziggurat.fast.layers import FUNCTIONS, fold
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.conv_norm import ConvNorm
 from ziggurat.necks.fpt import FeaturePyramidTransformer
+from ziggurat.pretrained import load_pretrained
 from ziggurat.zoo import create_model
 
 TOLERANCE = 2e-5
@@ -379,6 +382,21 @@ def test_loading_into_the_copy_and_optimizing_it_again_are_refused() -> None:
         without_kernel(optimized)
 
 
+def test_files_are_not_loaded_into_the_copy(tmp_path: Path) -> None:
+    first, second = (create_model("pvt_v2_b0", num_classes=3).eval() for _ in range(2))
+    save_weights(second, tmp_path / "ours.safetensors")
+    save_for_timm(second, tmp_path / "timm.safetensors")
+    optimized = without_kernel(first)
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = optimized(images)
+        with pytest.raises(ZigguratError, match="load them into the plain model"):
+            load_pretrained(optimized, tmp_path / "ours.safetensors")
+        with pytest.raises(ZigguratError, match="load them into the plain model"):
+            load_official(optimized, tmp_path / "timm.safetensors")
+        assert torch.equal(optimized(images), expected)
+
+
 def test_a_model_without_anything_to_replace_is_copied() -> None:
     classifier = create_model("p2t_mini", num_classes=3).eval()
     assert len(replaced(without_kernel(classifier))) == 5  # one in each block
@@ -421,11 +439,13 @@ def test_a_transformer_of_pyramids_is_optimized(
             assert distance < (TOLERANCE if autocast is None else 2e-2)
 
 
-def test_a_copy_of_an_optimized_model_is_one() -> None:
-    model = create_model("pvt_v2_b0", num_classes=3).eval()
-    optimized = optimize_for_inference(model)
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_copy_of_an_optimized_model_is_one(family: str, autocast: torch.dtype | None) -> None:
+    optimized = optimize_for_inference(FAMILIES[family]().eval(), autocast=autocast)
     images = torch.randn(1, 3, 64, 64)
-    with torch.inference_mode():
+    enabled = autocast is not None
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
         expected = optimized(images)
         for copied in (copy.deepcopy(optimized), pickle.loads(pickle.dumps(optimized))):
-            assert torch.equal(copied(images), expected)
+            torch.testing.assert_close(copied(images), expected, rtol=0, atol=0)

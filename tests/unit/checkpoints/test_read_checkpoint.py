@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ziggurat.checkpoints.read import read_checkpoint, select_weights
+from ziggurat.checkpoints.read import read_checkpoint, read_stored, select_weights
 from ziggurat.errors import ZigguratError
 
 WEIGHTS = {"head.weight": torch.arange(6.0).reshape(2, 3), "head.bias": torch.tensor([0.5, -1.0])}
@@ -62,6 +62,24 @@ def test_averaged_weights_are_taken_on_request_only(tmp_path: Path, key: str) ->
     torch.save({"model": WEIGHTS}, path)
     with pytest.raises(ZigguratError, match="has no averaged weights"):
         read_checkpoint(path, use_ema=True)
+
+
+def test_averages_with_a_counter(tmp_path: Path) -> None:
+    path = tmp_path / "official.pth"
+    averaged = {f"module.{name}": value for name, value in WEIGHTS.items()}
+    counted = {"n_averaged": torch.tensor(3)} | averaged
+    torch.save({"model": {"w": torch.ones(1)}, "model_ema": counted}, path)
+    assert _same(read_checkpoint(path, use_ema=True))
+
+
+def test_mmengine_saves_the_average_in_front(tmp_path: Path) -> None:
+    path = tmp_path / "official.pth"
+    others = {f"module.{name}": value + 1 for name, value in WEIGHTS.items()}
+    content = {"state_dict": WEIGHTS, "ema_state_dict": {"steps": torch.tensor(10)} | others}
+    torch.save(content, path)
+    for use_ema in (False, True):
+        assert _same(read_checkpoint(path, use_ema=use_ema))
+    assert not read_stored(path).has_unused_average
 
 
 def test_numpy_objects_beside_the_weights(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ import ziggurat
 from ziggurat.backbones import topformer
 from ziggurat.backbones.p2t import InvertedResidual
 from ziggurat.backbones.pvt_v2 import ConvFeedForward
-from ziggurat.fast import training_kernel
+from ziggurat.fast import training, training_kernel
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference import Optimized, optimize_for_inference
+from ziggurat.fast.inference_kernel import load_kernel
 from ziggurat.fast.layers import FUNCTIONS
 from ziggurat.fast.training import LeanBlock, optimize_for_training, use_training_kernel
 from ziggurat.fast.training_kernel import load_training_kernel
@@ -268,6 +270,52 @@ def test_blocks_that_it_does_not_fit_stay() -> None:
     without_bias.mlp.fc2.bias = None  # type: ignore[assignment]
     assert use_training_kernel(without_bias) == 0
     assert use_training_kernel(topformer.topformer_tiny()) == 0  # batch norms in between
+
+
+def test_functional_gradients_go_the_plain_way() -> None:
+    plain = build("pvt_v2")
+    lean = copy.deepcopy(plain)
+    assert use_training_kernel(lean) == 1
+    x = maps(2, 20, 5, 6)
+
+    def loss(block: nn.Module, weights: dict[str, Tensor]) -> Tensor:
+        y: Tensor = torch.func.functional_call(block, weights, (x,))
+        return y.square().sum()
+
+    found, expected = (
+        torch.func.grad(partial(loss, block))(dict(block.named_parameters()))
+        for block in (lean, plain)
+    )
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_usual_precision_and_mode_do_not_reach_the_test_of_the_kernel(dtype: torch.dtype) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            load_training_kernel.__wrapped__()
+            load_kernel.__wrapped__()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_model_from_a_machine_with_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = build("pvt_v2")
+    lean = copy.deepcopy(plain)
+    assert use_training_kernel(lean) == 1
+
+    def fail() -> None:
+        raise KernelUnavailableError("no compiler")
+
+    monkeypatch.setattr(training, "load_training_kernel", fail)
+    training._kernel_or_none.cache_clear()
+    x = maps(2, 20, 5, 6)
+    with pytest.warns(UserWarning, match="trains without the kernel: no compiler"):
+        first = lean(x)
+    assert torch.equal(lean(x), first)  # the warning comes once
+    assert torch.equal(plain(x), first)
+    training._kernel_or_none.cache_clear()
 
 
 def test_second_derivatives_are_refused() -> None:

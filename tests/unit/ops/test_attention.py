@@ -63,3 +63,12 @@ def test_autocast_leaves_the_scores_in_float32() -> None:
     plain = attend(q, k, v)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(attend(q, k, v), plain)
+
+
+def test_functional_gradients_are_those_of_the_fused_way() -> None:
+    q, k, v = (x.detach() for x in _tokens(FEW_KEYS // 2, torch.bfloat16))
+    found = torch.func.grad(lambda q: attend(q, k, v).float().sum())(q)
+    learned = q.clone().requires_grad_()
+    F.scaled_dot_product_attention(learned, k, v).float().sum().backward()
+    assert learned.grad is not None
+    assert torch.equal(found, learned.grad)
