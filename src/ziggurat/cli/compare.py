@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from ziggurat.cli.console import table_console
+from ziggurat.cli.outputs import make_place
 from ziggurat.inference.comparison import compare_runs, describe_comparison
 from ziggurat.inference.run_record import read_run
 from ziggurat.visualize.report import write_report
@@ -30,6 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print the tables, and write the page where one is wanted."""
+    if args.output is not None:
+        make_place(args.output)
     comparison = compare_runs([read_run(path) for path in args.runs])
     if args.json:
         print(json.dumps(comparison.to_json(), indent=2))

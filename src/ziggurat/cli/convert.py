@@ -71,6 +71,8 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _from_official(args: argparse.Namespace) -> None:
+    if Path(args.file).is_file():
+        _refuse_own(Path(args.file))
     if args.model is None:
         raise ZigguratError(
             f"{args.file} does not say which model it is of; name it with --model, `ziggurat list` "
@@ -87,16 +89,20 @@ def _from_official(args: argparse.Namespace) -> None:
         num_classes = len(names)
     model = create_model(args.model, num_classes=num_classes)
     path = find_weights(args.model, args.file)
-    if is_native(path):
-        raise ZigguratError(
-            f"{path} is a weight file of ziggurat already; use it as it is, or with --to"
-        )
+    _refuse_own(path)
     report = load_official(model, path, use_ema=args.ema)
     if names is not None:
         model.classes = names
     _set_sides(model, args.short_side, args.long_side)
     save_weights(model, args.output)
     print(report.summary())
+
+
+def _refuse_own(path: Path) -> None:
+    if is_native(path):
+        raise ZigguratError(
+            f"{path} is a weight file of ziggurat already; use it as it is, or with --to"
+        )
 
 
 def _names_of(wanted: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ziggurat.cli.outputs import free_name, make_place
 from ziggurat.data.check import check_layout, find_datasets
 from ziggurat.data.check_coco import check_annotations
 from ziggurat.data.convert import convert_to_coco
@@ -103,9 +104,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     look.add_argument(
         "--contact_sheet",
         type=Path,
-        default=Path("contact_sheet.jpg"),
         metavar="FILE",
-        help="picture of examples to write (default contact_sheet.jpg)",
+        help="picture of examples to write (default contact_sheet.jpg, or where that exists "
+        "contact_sheet_2.jpg and so on)",
     )
     turn = actions.add_parser(
         "convert",
@@ -245,6 +246,8 @@ def _check(args: argparse.Namespace) -> None:
         looked_at += files
         ticker.show(f"{looked_at} files looked at")
 
+    if args.contact_sheet is not None:
+        _check_sheet(args.contact_sheet)
     if args.annotations is None and args.images is None:
         if args.dir is None:
             raise ZigguratError("name the folder of a data set, or a file with --data.annotations")
@@ -347,13 +350,33 @@ def _pictures(check: DatasetCheck, count: int) -> list[Preview]:
     return [read_preview(check.examples[index]) for index in chosen]
 
 
-def _save(sheet: Image.Image, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(path)
-    except (OSError, ValueError) as error:  # ValueError: a suffix that Pillow does not know
+def _check_sheet(path: Path) -> None:
+    """Raise if no picture can be written there.
+
+    Raises:
+        ZigguratError: If so.
+    """
+    if path.suffix.lower() not in Image.registered_extensions():
         raise ZigguratError(
-            f"cannot write the contact sheet {path}: {error}; name a .jpg or .png file with "
+            f"the contact sheet {path} has no suffix of a picture; name a .jpg or .png file with "
             "--contact_sheet"
-        ) from error
-    print(f"contact sheet: {path}")
+        )
+    make_place(path)
+
+
+def _save(sheet: Image.Image, path: Path | None) -> None:
+    """Write the contact sheet; one that nobody named costs no more than a line where it fails.
+
+    Raises:
+        ZigguratError: If it was named and cannot be written.
+    """
+    place = path or free_name(Path("contact_sheet.jpg"))
+    try:
+        sheet.save(place)
+    except OSError as error:
+        line = f"cannot write the contact sheet {place}: {error.strerror or error}"
+        if path is not None:
+            raise ZigguratError(f"{line}; choose another place") from error
+        print(f"{line}; name a place with --contact_sheet")
+        return
+    print(f"contact sheet: {place}")

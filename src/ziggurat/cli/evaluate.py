@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ziggurat.cli.outputs import folder_for
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
 from ziggurat.data.segmentation_layouts import SEGMENTATION
@@ -147,23 +148,13 @@ def run(args: argparse.Namespace) -> None:
         )
     output = args.output or _default_output(args)
     options = _options(args, output)
-    if args.results is not None:
-        evaluation = _evaluate_results(args, options)
-    else:
-        if args.partial:
-            raise ZigguratError("--partial is for label maps given with --results; leave it out")
-        evaluation = evaluate(
-            args.weights,
-            data_root=args.root,
-            split=args.split,
-            batch_size=args.batch_size,
-            workers=args.workers or 0,
-            device=args.device or "auto",
-            precision=args.precision or "32",
-            rules=args.rules or "coco",
-            options=options,
-            on_progress=_Progress(),
-            on_bad_file=_report_bad_file,
+    if args.results is None and args.partial:
+        raise ZigguratError("--partial is for label maps given with --results; leave it out")
+    with folder_for(output):
+        evaluation = (
+            _evaluate_model(args, options)
+            if args.results is None
+            else _evaluate_results(args, options)
         )
     console = Console()
     heading = f"{evaluation.model_name} ({evaluation.weights}) on {evaluation.data}"
@@ -176,6 +167,22 @@ def run(args: argparse.Namespace) -> None:
         files.append(Path(options.save_to))
     for file in files:
         console.print(f"wrote {file}", markup=False, soft_wrap=True)
+
+
+def _evaluate_model(args: argparse.Namespace, options: EvaluationOptions) -> Evaluation:
+    return evaluate(
+        args.weights,
+        data_root=args.root,
+        split=args.split,
+        batch_size=args.batch_size,
+        workers=args.workers or 0,
+        device=args.device or "auto",
+        precision=args.precision or "32",
+        rules=args.rules or "coco",
+        options=options,
+        on_progress=_Progress(),
+        on_bad_file=_report_bad_file,
+    )
 
 
 def _default_output(args: argparse.Namespace) -> Path:

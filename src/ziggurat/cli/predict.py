@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ziggurat.cli.outputs import make_folder
 from ziggurat.cli.prediction_work import PredictionWork
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
@@ -159,7 +160,7 @@ def run(args: argparse.Namespace) -> None:
             explain(predictor, image, place).save(file)
 
     predict(iter(()))  # options that do not fit the model are no fault of the first image
-    _make_folder(args.output)
+    make_folder(args.output)
     work = PredictionWork(
         predict,
         args.batch_size or predictor.usual_batch_size,
@@ -229,12 +230,3 @@ def find_images(sources: Sequence[Path], output: Path) -> list[Path]:
             f"another output folder than {output}"
         )
     return list(files)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ZigguratError(
-            f"the output folder {folder} cannot be made: {error.strerror}; choose another one"
-        ) from error

@@ -6,6 +6,7 @@ Curves, numbers, settings that matter, and predictions beside the truth.
 import argparse
 from pathlib import Path
 
+from ziggurat.cli.outputs import make_place
 from ziggurat.errors import ZigguratError
 from ziggurat.inference.run_record import RunRecord, read_run
 from ziggurat.inference.run_report import GALLERY_IMAGES, describe_run
@@ -27,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="validation images on which predictions are shown beside the truth, on the CPU; 0 for "
         f"none (default {GALLERY_IMAGES})",
     )
+    parser.add_argument(
+        "--data.root",
+        dest="root",
+        type=Path,
+        metavar="DIR",
+        help="folder of the data set that the predictions are shown on; by default the one the run "
+        "was trained on",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -38,6 +47,8 @@ def run(args: argparse.Namespace) -> None:
     if args.images < 0:
         raise ZigguratError(f"--images must be at least 0, got {args.images}")
     record = read_run(args.run)
+    output = args.output or args.run / "report.html"
+    make_place(output)
     page = describe_run(
         args.run,
         None if record.best is None else record.best.report,
@@ -45,8 +56,8 @@ def run(args: argparse.Namespace) -> None:
         summary=_summary(record),
         facts=_facts(record),
         num_images=args.images,
+        data_root=args.root,
     )
-    output = args.output or args.run / "report.html"
     write_report(output, page)
     print(f"{_summary(record)}\nopen {output.resolve()}")
 

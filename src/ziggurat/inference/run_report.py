@@ -44,6 +44,7 @@ def describe_run(
     facts: Sequence[Fact],
     commands: Sequence[Command] = (),
     num_images: int = GALLERY_IMAGES,
+    data_root: Path | None = None,
 ) -> ReportPage:
     """Put together what a run's folder and its evaluation tell, after the run or during it.
 
@@ -55,17 +56,18 @@ def describe_run(
         facts: Model, data, time and machine.
         commands: How to repeat it.
         num_images: Images on which predictions are shown beside the truth.
+        data_root: Folder of their data set; by default the one the run was trained on.
     """
     curves = read_curves(run / "metrics.csv") if (run / "metrics.csv").is_file() else []
     plots = [_training_plot(curves)] if curves else []
-    has_weights = any((run / name).is_file() for name in WEIGHT_FILES)
+    is_shown = num_images > 0 and any((run / name).is_file() for name in WEIGHT_FILES)
     return ReportPage(
         title=title,
         summary=summary,
         report=report,
         facts=facts,
         plots=[*plots, *([] if report is None else report_plots(report))],
-        galleries=_galleries(run, report, num_images) if has_weights and num_images else [],
+        galleries=_galleries(run, report, num_images, data_root) if is_shown else [],
         commands=commands,
     )
 
@@ -80,11 +82,13 @@ def _training_plot(curves: Sequence[Curve]) -> Plot:
     )
 
 
-def _galleries(run: Path, report: Report | None, num_images: int) -> list[Gallery]:
+def _galleries(
+    run: Path, report: Report | None, num_images: int, data_root: Path | None
+) -> list[Gallery]:
     """Predict a few images with a run's best weights, or its last before there are any."""
     weights = find_weights(run)
     predictor = load(weights, device="cpu")  # the run may still need the GPU
-    data = open_data(predictor.model, find_run(weights), None, None)
+    data = open_data(predictor.model, find_run(weights), data_root, None)
     count = len(data.dataset)
     spread = range(0, count, max(1, count // num_images))[:num_images]
     has_objects = isinstance(data.dataset, CocoDetection)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,12 +174,31 @@ def test_a_report_leaves_the_gpu_alone(
     assert f"{WEIGHT_FILES[0]} on cpu" in capsys.readouterr().err
 
 
+def test_a_report_on_data_of_another_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = run_folder(tmp_path / "run")
+    (path / WEIGHT_FILES[0]).touch()
+
+    def open_data(model: object, run: object, root: Path | None, split: object) -> None:
+        raise ZigguratError(f"data of {root}")
+
+    monkeypatch.setattr(run_report, "load", lambda *_, **__: SimpleNamespace(model=None))
+    monkeypatch.setattr(run_report, "open_data", open_data)
+    assert main(["report", str(path), "--data.root", "moved"]) == 1
+    assert "data of moved" in capsys.readouterr().err
+    assert main(["report", str(path), "-o", str(tmp_path / "new" / "page.html"), "--images=0"]) == 0
+    assert (tmp_path / "new" / "page.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("report", "{tmp}/absent"), "absent is no folder of a run: there is no run.yaml"),
         (("report", "{tmp}/run", "--images", "-1"), "--images must be at least 0, got -1"),
-        (("report", "{tmp}/run", "-o", "{tmp}/no/page.html"), "cannot be written"),
+        (("report", "{tmp}/run", "-o", "/proc/no/page.html"), "no cannot be made: No such"),
+        (("report", "{tmp}/run", "-o", "{tmp}"), "is a folder; name a file in it"),
+        (("compare", "{tmp}/run", "{tmp}/torn", "-o", "{tmp}"), "is a folder; name a file"),
         (("report", "{tmp}/torn"), "metrics.json cannot be read (JSONDecodeError"),
         (("report", "{tmp}/other"), "metrics.json cannot be read (KeyError: 'best')"),
         (("compare", "{tmp}/run"), "needs at least two runs, got 1"),

@@ -155,8 +155,29 @@ def test_annotations_and_images_belong_together(
 def test_a_contact_sheet_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").mkdir(parents=True)
     Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "1.png")
-    with pytest.raises(ZigguratError, match="cannot write the contact sheet .*unknown file ext"):
-        _run("check", tmp_path, "--contact_sheet", tmp_path / "sheet.what")
+    with pytest.raises(ZigguratError, match=r"sheet.what has no suffix of a picture; name a .jpg"):
+        _run("check", tmp_path / "absent", "--contact_sheet", tmp_path / "sheet.what")  # at once
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(ZigguratError, match=r"folder.png is a folder; name a file"):
+        _run("check", tmp_path / "absent", "--contact_sheet", tmp_path / "folder.png")
+
+
+def test_the_usual_contact_sheet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "train" / "cat").mkdir(parents=True)
+    Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "1.png")
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    (place / "contact_sheet.jpg").write_bytes(b"mine")
+    for _ in range(2):
+        _run("check", tmp_path)
+    assert (place / "contact_sheet.jpg").read_bytes() == b"mine"
+    assert "contact sheet: contact_sheet_3.jpg" in capsys.readouterr().out
+    monkeypatch.chdir("/proc")  # where nobody writes
+    _run("check", tmp_path)
+    assert "cannot write the contact sheet contact_sheet.jpg: No such" in capsys.readouterr().out
 
 
 def test_sizes_are_one_number_or_two(tmp_path: Path) -> None:

@@ -194,6 +194,8 @@ def test_a_file_of_ziggurat_needs_no_conversion(tmp_path: Path, classifier: Clas
     save_weights(classifier, tmp_path / "ours.safetensors")
     with pytest.raises(ZigguratError, match="is a weight file of ziggurat already"):
         _run(tmp_path / "ours.safetensors", "--model", "p2t_mini", "-o", tmp_path / "a.safetensors")
+    with pytest.raises(ZigguratError, match="is a weight file of ziggurat already"):
+        _run(tmp_path / "ours.safetensors", "-o", tmp_path / "a.safetensors")
     assert not (tmp_path / "a.safetensors").exists()
 
 
