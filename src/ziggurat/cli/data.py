@@ -356,7 +356,7 @@ def _check_sheet(path: Path) -> None:
     Raises:
         ZigguratError: If so.
     """
-    if path.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(path.suffix.lower()) not in Image.SAVE:
         raise ZigguratError(
             f"the contact sheet {path} has no suffix of a picture; name a .jpg or .png file with "
             "--contact_sheet"
