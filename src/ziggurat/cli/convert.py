@@ -11,7 +11,7 @@ from ziggurat.class_lists import LISTS, class_list
 from ziggurat.data.storage import read_class_names
 from ziggurat.errors import ZigguratError
 from ziggurat.preprocessing import CenterCrop
-from ziggurat.pretrained import find_weights
+from ziggurat.pretrained import find_weights, is_path
 from ziggurat.zoo import Model, create_model
 
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _from_official(args: argparse.Namespace) -> None:
-    if Path(args.file).is_file():
+    if is_path(args.file):
         _refuse_own(Path(args.file))
     if args.model is None:
         raise ZigguratError(

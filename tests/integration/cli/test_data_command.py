@@ -157,6 +157,8 @@ def test_a_contact_sheet_that_cannot_be_written(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "train" / "cat" / "1.png")
     with pytest.raises(ZigguratError, match=r"sheet.what has no suffix of a picture; name a .jpg"):
         _run("check", tmp_path / "absent", "--contact_sheet", tmp_path / "sheet.what")  # at once
+    with pytest.raises(ZigguratError, match=r"has no suffix of a picture"):  # is only read
+        _run("check", tmp_path / "absent", "--contact_sheet", tmp_path / "sheet.psd")
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(ZigguratError, match=r"folder.png is a folder; name a file"):
         _run("check", tmp_path / "absent", "--contact_sheet", tmp_path / "folder.png")

@@ -199,6 +199,11 @@ def test_a_file_of_ziggurat_needs_no_conversion(tmp_path: Path, classifier: Clas
     assert not (tmp_path / "a.safetensors").exists()
 
 
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ZigguratError, match=r"there is no file .*absent.pth"):
+        _run(tmp_path / "absent.pth", "-o", tmp_path / "a.safetensors")
+
+
 def test_convert_a_file_of_the_catalogue(
     tmp_path: Path, official: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
