@@ -1,10 +1,10 @@
 """`ziggurat demo`: train and evaluate a detector on built-in data, one page at the end."""
 
 import argparse
-import itertools
 import math
 from pathlib import Path
 
+from ziggurat.cli.outputs import free_name
 from ziggurat.errors import ZigguratError
 
 
@@ -42,15 +42,10 @@ def run(args: argparse.Namespace) -> None:
             f"the demo trains and needs {error.name}, which is not installed; "
             "run `pip install ziggurat[train]`"
         ) from error
-    output = _free_folder() if args.output is None else args.output
+    output = free_name(Path("demo")) if args.output is None else args.output
     result = run_demo(output, minutes=args.minutes, say=lambda line: print(line, flush=True))
     numbers = result.report.numbers
     print(
         f"\nAP50 {100 * numbers['AP50']:.1f} %, AP {100 * numbers['AP']:.1f} % on held-back images"
         f"\nopen {result.page.resolve()}"
     )
-
-
-def _free_folder() -> Path:
-    names = itertools.chain(["demo"], (f"demo_{number}" for number in itertools.count(2)))
-    return next(path for path in map(Path, names) if not path.exists())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 from ziggurat.errors import ZigguratError
@@ -60,14 +60,11 @@ def make_place(file: Path) -> None:
     make_folder(file.parent)
 
 
-def free_name(file: Path) -> Path:
-    """Return a name that no file has: with _2, _3 and so on where the first is taken.
+def free_name(first: Path) -> Path:
+    """Return the name of a file or folder that is not there yet, with _2, _3 and so on if need be.
 
     Args:
-        file: The first choice.
+        first: The first choice.
     """
-    for number in count(1):
-        place = file if number == 1 else file.with_stem(f"{file.stem}_{number}")
-        if not place.exists():
-            break
-    return place
+    others = (first.with_stem(f"{first.stem}_{number}") for number in count(2))
+    return next(path for path in chain([first], others) if not path.exists())

@@ -318,7 +318,6 @@ class _Run:
             ) from error
 
     def _begin(self) -> None:
-        self.folder.path.mkdir(parents=True, exist_ok=True)
         for path in (self.folder.path, self.folder.checkpoints):
             remove_leftovers(path)
         self.folder.write_run(self.as_given)
