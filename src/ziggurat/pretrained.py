@@ -24,7 +24,7 @@ from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.cards import MODELS
 from ziggurat.checkpoints import timm_backbone
 from ziggurat.checkpoints.matching import LoadReport
-from ziggurat.checkpoints.native import is_native, load_backbone, load_into
+from ziggurat.checkpoints.native import adopt_description, is_native, load_backbone, load_into
 from ziggurat.checkpoints.official import (
     check_official,
     load_official,
@@ -32,7 +32,7 @@ from ziggurat.checkpoints.official import (
 )
 from ziggurat.checkpoints.read import read_checkpoint
 from ziggurat.errors import ZigguratError
-from ziggurat.weights.cache import PINS
+from ziggurat.weights.cache import PINS, is_offline
 from ziggurat.weights.catalogue import FILES, files_for
 from ziggurat.weights.fetch import fetch
 from ziggurat.weights.hub import HUB_PREFIX, pull
@@ -81,7 +81,8 @@ def create_model(
         neck: Neck of a system, by default the one that it was published with.
         num_classes: Number of classes; by default as published, 1000, 80 or 150, or 1 (person).
             Where it is given and the file of `pretrained` has another, what depends on the classes
-            keeps its fresh weights; where it is not, such a file is a mistake.
+            keeps its fresh weights; where it is not, such a file is a mistake. A file of ziggurat
+            also brings its preprocessing and, for as many classes, their names.
         head_channels: Width of neck and head; by default as published.
         head_depth: Convolutions of each tower of a dense detector's head; 4 as published.
         drop_path_rate: Stochastic depth of the last block; by default as published.
@@ -120,8 +121,10 @@ def create_model(
         auxiliary_head=auxiliary_head,
     )
     if _is_wanted(pretrained, use_ema):
-        asked = num_classes is not None
-        load_pretrained(model, pretrained, reset_classes=asked, use_ema=use_ema)
+        path = find_weights(model.identity.name, pretrained)
+        if path.exists() and is_native(path):
+            adopt_description(model, path)
+        load_pretrained(model, path, reset_classes=num_classes is not None, use_ema=use_ema)
     return model
 
 
@@ -177,7 +180,9 @@ def load_pretrained_backbone(
     """
     if isinstance(backbone, TimmBackbone) and source is True:
         refuse_average(f"timm's weights of {name}", use_ema)
-        report = timm_backbone.load_published(backbone)
+        report = timm_backbone.load_published(
+            backbone, timm_backbone.kept_file(backbone.name) if is_offline() else None
+        )
         _log(name, "timm", report)
         return report
     path = find_weights(name.removesuffix(ADAPTER_ENDING), source)

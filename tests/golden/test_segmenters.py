@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import ziggurat
+from ziggurat import ZigguratError
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
 from ziggurat.types import LabelMap
 
@@ -75,6 +76,27 @@ def test_an_auxiliary_head_that_was_added_begins_anew(
     assert {name for name, _ in report.absent} == {
         name for name in model.state_dict() if name.startswith("auxiliary_head.")
     }
+
+
+@pytest.mark.parametrize(
+    ("case", "name", "part"),
+    [
+        ("dense/seg_topformer_tiny_ade20k", "topformer_seg_tiny", "backbone.SIM."),
+        ("dense/seg_upernet_gpvit_l1", "upernet_gpvit_l1", "backbone.norm5."),
+        ("dense/det_retinanet_gpvit_l1", "retinanet_gpvit_l1", "backbone.level_embed"),
+        ("dense/det_retinanet_gpvit_l1", "retinanet_gpvit_l1", "backbone.interactions."),
+    ],
+)
+def test_a_system_without_a_trained_part_is_refused(
+    case: str, name: str, part: str, golden: Callable[[str], Any]
+) -> None:
+    weights = golden(case).weights()
+    kept = {entry: value for entry, value in weights.items() if not entry.startswith(part)}
+    assert len(kept) < len(weights)
+    with torch.device("meta"):
+        model = ziggurat.create_model(name)
+    with pytest.raises(ZigguratError, match=r"does not fit .*entries are missing \(backbone\."):
+        ziggurat.load_official(model, kept)
 
 
 def test_logits_and_labels(system: System) -> None:

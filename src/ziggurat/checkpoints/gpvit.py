@@ -95,14 +95,17 @@ NORMS = NameMap(
     renames=(
         (r"ln1\.(weight|bias)", r"norms.11.\1"),
         (r"norm(2|5|8)\.(weight|bias)", r"norms.\1.\2"),
-    ),
+    )
+)
+NOT_IN_CLASSIFIERS = NameMap(
     absent=(
         (
             r"norms\.(?!11\.).+",
             "norms of inner maps, which ImageNet files do not have; they start at 1 and 0",
         ),
-    ),
+    )
 )
+"""What a classifier's file need not have for the backbone of a segmenter."""
 
 SAMPLING = r"(sampling_offsets|attention_weights|value_proj|output_proj)\.(weight|bias)"
 
@@ -142,13 +145,16 @@ PYRAMID = NameMap(
         (rf"ad_norm4\.({BATCH_NORM})", r"norms.32.\1"),
     ),
     ignored=((r"(ln1|norm[258])\.(weight|bias)", "norm of a map that an adapter does not give"),),
+)
+ADAPTER_NOT_IN_CLASSIFIERS = NameMap(
     absent=(
         (
             r"level_embed|(prior|injectors|extractors|up|norms)\..+",
             "the adapter, which ImageNet files do not have; it keeps its initial values",
         ),
-    ),
+    )
 )
+"""What a classifier's file need not have for the backbone of a detector."""
 
 HEAD = NameMap(
     renames=(

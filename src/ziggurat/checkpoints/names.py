@@ -78,16 +78,22 @@ class NameMap:
 
     def under(self, official_prefix: str, own_prefix: str) -> "NameMap":
         """Return the same table for a part of a larger model."""
-        theirs, ours = re.escape(official_prefix), re.escape(own_prefix)
+
+        def theirs(pattern: str) -> str:
+            return f"{re.escape(official_prefix)}(?:{pattern})"
+
+        def ours(pattern: str) -> str:
+            return f"{re.escape(own_prefix)}(?:{pattern})"
+
         return NameMap(
-            tuple((theirs + pattern, own_prefix + name) for pattern, name in self.renames),
-            tuple((theirs + pattern, reason) for pattern, reason in self.ignored),
-            tuple(theirs + pattern for pattern in self.transposed),
-            tuple((ours + pattern, rule) for pattern, rule in self.resized),
-            tuple((ours + pattern, reason) for pattern, reason in self.absent),
-            tuple((theirs + pattern, rows) for pattern, rows in self.background_first),
+            tuple((theirs(pattern), own_prefix + name) for pattern, name in self.renames),
+            tuple((theirs(pattern), reason) for pattern, reason in self.ignored),
+            tuple(theirs(pattern) for pattern in self.transposed),
+            tuple((ours(pattern), rule) for pattern, rule in self.resized),
+            tuple((ours(pattern), reason) for pattern, reason in self.absent),
+            tuple((theirs(pattern), rows) for pattern, rows in self.background_first),
             tuple(
-                (theirs + pattern, official_prefix + name, reason)
+                (theirs(pattern), official_prefix + name, reason)
                 for pattern, name, reason in self.repeated
             ),
         )

@@ -40,7 +40,7 @@ from ziggurat.checkpoints.tensor_file import (
 from ziggurat.errors import ZigguratError
 from ziggurat.models.detector import Detector
 from ziggurat.models.semantic_segmenter import SemanticSegmenter
-from ziggurat.preprocessing import CenterCrop, FitAligned, FitInside
+from ziggurat.preprocessing import CenterCrop, Preprocessing
 
 SUFFIX = ".safetensors"
 METADATA_KEY = "ziggurat"
@@ -71,7 +71,7 @@ ADAPTED = NameMap(
         (r"(neck|head|auxiliary_head)\..+", "not part of the backbone"),
         (r"backbone\.norms\..+", "norm of a map that an adapter does not give"),
     ),
-    absent=gpvit.ADAPTER.absent,
+    absent=gpvit.ADAPTER_NOT_IN_CLASSIFIERS.absent,
 )
 """The plain GPViT of a classifier or segmenter serves detection, beside an adapter."""
 
@@ -140,20 +140,41 @@ def load_weights(path: str | Path) -> zoo.Model:
     require_complete(report, own, SAME_NAMES, source=str(path), label=label, hint=hint)
     model = zoo.build(description.identity)
     load_entries(model, stored, SAME_NAMES, source=str(path), label=label, hint=hint)
-    model.classes = description.classes
     # Each kind of model has its kind of preprocessing.
     if type(model.preprocessing) is not type(description.preprocessing):
         raise ZigguratError(
             f"{path} is damaged: {label} does not take {description.preprocessing}; save or "
             "download it again"
         )
-    model.preprocessing = description.preprocessing
-    if description.skeleton is not None:
+    _adopt(model, description)
+    return model.eval()
+
+
+def adopt_description(model: zoo.Model, path: str | Path) -> None:
+    """Let a new model take over what a weight file of ours says of images and classes.
+
+    It gets the file's preprocessing if it is of the same task, and names, colours and points of its
+    classes if it has as many. A file that cannot be read is a `ZigguratError`.
+
+    Args:
+        model: A model whose weights are loaded next.
+        path: A file of `save_weights`.
+    """
+    _adopt(model, _read(Path(path))[0])
+
+
+def _adopt(model: zoo.Model, description: Description) -> None:
+    if type(model.preprocessing) is type(description.preprocessing):
+        model.preprocessing = description.preprocessing
+    if len(model.classes) != len(description.classes):
+        return
+    model.classes = description.classes
+    skeleton, points = description.skeleton, description.identity.num_keypoints
+    if skeleton is not None and model.identity.num_keypoints == points:
         assert isinstance(model, Detector)  # with keypoints, no other model could be built
-        model.skeleton = description.skeleton
+        model.skeleton = skeleton
     if isinstance(model, SemanticSegmenter):
         model.palette = description.palette
-    return model.eval()
 
 
 def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False) -> LoadReport:
@@ -197,7 +218,7 @@ def load_into(model: zoo.Model, path: str | Path, *, reset_classes: bool = False
 
 
 def _check_body(path: str | Path, description: Description, model: zoo.Model) -> None:
-    """Refuse a detector or segmenter on another backbone, or one that saw other pixels.
+    """Refuse a model that saw other pixels, and a detector or segmenter on another backbone.
 
     ResNets of Caffe and of torchvision have entries of the same names and shapes, and stride in
     other places.
@@ -206,9 +227,10 @@ def _check_body(path: str | Path, description: Description, model: zoo.Model) ->
         ZigguratError: If it is one.
     """
     theirs, ours = description.preprocessing, model.preprocessing
-    if isinstance(theirs, CenterCrop) or isinstance(ours, CenterCrop):
+    if isinstance(theirs, CenterCrop) != isinstance(ours, CenterCrop):
         return
-    _require_backbone(path, description, model.identity.backbone)
+    if not isinstance(ours, CenterCrop):
+        _require_backbone(path, description, model.identity.backbone)
     if _pixels_in_words(theirs) != _pixels_in_words(ours):
         raise ZigguratError(
             f"{path} was trained on {_pixels_in_words(theirs)}, and {model.identity.name} gets "
@@ -217,8 +239,9 @@ def _check_body(path: str | Path, description: Description, model: zoo.Model) ->
         )
 
 
-def _pixels_in_words(wanted: FitInside | FitAligned) -> str:
-    return f"{wanted.channel_order.upper()} with mean {wanted.mean} and deviation {wanted.std}"
+def _pixels_in_words(wanted: Preprocessing) -> str:
+    order = "rgb" if isinstance(wanted, CenterCrop) else wanted.channel_order
+    return f"{order.upper()} with mean {wanted.mean} and deviation {wanted.std}"
 
 
 def _require_backbone(path: str | Path, description: Description, name: str) -> None:

@@ -45,7 +45,7 @@ from ziggurat.checkpoints.matching import (
     shapes_of,
 )
 from ziggurat.checkpoints.names import WITHOUT_BATCH_COUNTS, NameMap
-from ziggurat.checkpoints.native import is_native
+from ziggurat.checkpoints.native import SAME_NAMES, is_native
 from ziggurat.checkpoints.read import StoredWeights, given, read_stored
 from ziggurat.errors import ZigguratError
 from ziggurat.heads.atss import ATSSHead
@@ -83,6 +83,12 @@ BACKBONES: dict[type[nn.Module], Layouts] = {
     GPViTAdapter: (gpvit.ADAPTER,),
     ResNet: resnet.BACKBONE,
 }
+NOT_IN_CLASSIFIERS: dict[type[nn.Module], NameMap] = {
+    TopFormer: topformer.NOT_IN_CLASSIFIERS,
+    GPViT: gpvit.NOT_IN_CLASSIFIERS,
+    GPViTAdapter: gpvit.ADAPTER_NOT_IN_CLASSIFIERS,
+}
+"""What a bare backbone may have beyond its file. The files of whole systems have it all."""
 CLASSIFIERS: dict[type[nn.Module], Layouts] = {
     PVT: (pvt.CLASSIFIER,),
     PVTv2: (pvt_v2.CLASSIFIER, pvt_v2.TIMM),
@@ -279,6 +285,11 @@ def _fits(change: ClassChange, model: nn.Module, stored: StoredWeights, names: N
 
 
 def _layouts(model: nn.Module) -> Layouts:
+    """Return the tables of the programs that save a model, and of its own `state_dict`."""
+    return (*_official_layouts(model), SAME_NAMES)
+
+
+def _official_layouts(model: nn.Module) -> Layouts:
     if isinstance(model, Classifier):
         return _lookup(CLASSIFIERS, model.backbone)
     if isinstance(model, Detector) and _is_panet(model.head):
@@ -297,9 +308,9 @@ def _layouts(model: nn.Module) -> Layouts:
         return (pyramid, pyramid.under("Conv_Body.", "") + fpt.OTHER_PARTS)
     if _is_panet(model):
         return (PANET_HEADS[type(model)][0] + fpt_detector.OTHER_PARTS,)
+    others = NOT_IN_CLASSIFIERS.get(type(model), NameMap()) + mmdet.OTHER_PARTS
     return tuple(
-        names + names.under("backbone.", "") + mmdet.OTHER_PARTS
-        for names in _lookup(BACKBONES, model)
+        names + names.under("backbone.", "") + others for names in _lookup(BACKBONES, model)
     )
 
 
@@ -358,9 +369,9 @@ def _hint(model: nn.Module, weights: Mapping[str, Tensor], reset_classes: bool) 
         return "it looks like the file of a detector or segmenter, which has no classifier"
     if isinstance(model, Classifier | Detector | SemanticSegmenter) and not reset_classes:
         return (
-            "choose the model that the file was made for, with its number of classes; if only the "
-            "classes differ, `reset_classes` of `ziggurat.load_official` and of a training run's "
-            "model.weights begins with fresh ones"
+            "choose the model that the file was made for, with its number of classes "
+            "(`num_classes`, --num_classes); to train for other classes, `reset_classes` of "
+            "`ziggurat.load_official`, in a run --model.reset_classes true, begins with fresh ones"
         )
     return "choose the model that the file was made for"
 

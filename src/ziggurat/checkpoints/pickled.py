@@ -5,6 +5,7 @@ after a look at the functions that the pickle names: a few of those that torch a
 amount of memory.
 """
 
+import pickle
 import re
 import warnings
 import zipfile
@@ -18,8 +19,15 @@ from ziggurat.checkpoints.safe_pickle import INERT, refusal, requested_names
 from ziggurat.errors import ZigguratError
 
 ZIP_MAGIC = b"PK\x03\x04"
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""A pickle of the number 0x1950A86A20F9469CFC6C, with which files of torch < 1.6 begin."""
+PROTOCOL_MARK = b"\x80"
+"""With which a pickle begins; its protocol is the next byte."""
+TORCH_PROTOCOL = 2
+LAST_PROTOCOL = 3
+"""Of pickles that torch reads with `weights_only`; it writes the one above."""
+LEGACY_NUMBER = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""The number 0x1950A86A20F9469CFC6C: files of torch < 1.6 begin with a pickle of it."""
+LEGACY_HEAD = 32
+"""Bytes of such a pickle, at most; from protocol 4 on a length goes before the number."""
 
 PICKLES_IN_LEGACY_FILES = 5
 """So many stand in a row before the bytes of the tensors; the fourth holds the names."""
@@ -36,7 +44,8 @@ are left out: they make room for as many numbers as they are told."""
 
 def is_torch_file(head: bytes) -> bool:
     """Tell by its first bytes whether `torch.save` wrote a file."""
-    return head.startswith((ZIP_MAGIC, LEGACY_MAGIC))
+    is_legacy = head.startswith(PROTOCOL_MARK) and LEGACY_NUMBER in head[:LEGACY_HEAD]
+    return is_legacy or head.startswith(ZIP_MAGIC)
 
 
 def read_pickled(path: Path, head: bytes) -> object:
@@ -63,10 +72,33 @@ def read_pickled(path: Path, head: bytes) -> object:
     except ZigguratError:
         raise
     except Exception as error:  # a damaged or hostile file may fail in any way
+        protocol = _protocol(path, head)
+        if isinstance(error, pickle.UnpicklingError) and protocol > LAST_PROTOCOL:
+            raise ZigguratError(
+                f"{path} was written with pickle protocol {protocol}, which cannot be read without "
+                f"running it; save it again with that of torch.save, {TORCH_PROTOCOL}"
+            ) from error
         raise ZigguratError(
             f"{path} is truncated or damaged ({type(error).__name__} while reading it); "
             "download or save it again"
         ) from error
+
+
+def _protocol(path: Path, head: bytes) -> int:
+    """Return the protocol of a file's pickle, 0 where it does not say."""
+    if head.startswith(ZIP_MAGIC):
+        try:
+            head = _program(path)
+        except (zipfile.BadZipFile, OSError, EOFError):
+            return 0
+    return head[1] if head.startswith(PROTOCOL_MARK) else 0
+
+
+def _program(path: Path) -> bytes:
+    """Return the pickle in an archive."""
+    with zipfile.ZipFile(path) as archive:
+        [entry] = [name for name in archive.namelist() if name.lower().endswith("/data.pkl")]
+        return archive.read(entry)
 
 
 def _check_archive(path: Path) -> None:
@@ -116,9 +148,7 @@ def _foreign_names(path: Path, is_zip: bool) -> list[str]:
     """
     names: list[str] = []
     if is_zip:
-        with zipfile.ZipFile(path) as archive:
-            [entry] = [name for name in archive.namelist() if name.lower().endswith("/data.pkl")]
-            program = archive.read(entry)
+        program = _program(path)
         check_cost(program, len(program), path)
         names.extend(requested_names(program))
     else:

@@ -10,33 +10,67 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from timm.models import get_pretrained_cfg
 from timm.models._features import FeatureGetterNet
+from timm.models._hub import hf_split
 from torch import nn
 
 from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.checkpoints import resnet
 from ziggurat.checkpoints.matching import SHOWN, LoadReport
 from ziggurat.checkpoints.read import read_stored
 from ziggurat.errors import ZigguratError
 
+FILES_ON_THE_HUB = ("model.safetensors", "pytorch_model.bin")
+"""Where a repository of timm has weights, in the order in which timm looks."""
 
-def load_published(backbone: TimmBackbone) -> LoadReport:
+
+def load_published(backbone: TimmBackbone, file: Path | None = None) -> LoadReport:
     """Load the weights that timm publishes for a network; timm downloads and keeps them.
 
     Args:
         backbone: Receives the weights.
+        file: What timm has kept of them, to be used without a look at the network.
 
     Raises:
         ZigguratError: If there are none, or they cannot be had.
     """
+    kept = None if file is None else {"file": str(file)}
     try:
-        whole = timm.create_model(backbone.name, pretrained=True)
+        whole = timm.create_model(backbone.name, pretrained=True, pretrained_cfg_overlay=kept)
     except (RuntimeError, OSError, ValueError) as error:
         raise ZigguratError(
             f"timm has no weights of {backbone.name!r} for this machine ({_in_short(error)}); "
             "check the connection and HF_HUB_OFFLINE, or give the path of a file"
         ) from error
     return _copy(backbone, whole)
+
+
+def kept_file(network: str) -> Path:
+    """Return what timm has downloaded of a network's weights, without a look at the network.
+
+    Args:
+        network: Name of the network.
+
+    Raises:
+        ZigguratError: If nothing of it is on this machine.
+    """
+    facts = get_pretrained_cfg(network)
+    places: list[Path | str | None] = []
+    if facts is not None and facts.hf_hub_id:
+        repository, revision = hf_split(facts.hf_hub_id)
+        names = (facts.hf_hub_filename,) if facts.hf_hub_filename else FILES_ON_THE_HUB
+        places += [try_to_load_from_cache(repository, name, revision=revision) for name in names]
+    elif facts is not None and isinstance(facts.url, str):
+        places.append(Path(torch.hub.get_dir(), "checkpoints", facts.url.rpartition("/")[2]))
+    for place in places:
+        if isinstance(place, str | Path) and Path(place).is_file():
+            return Path(place)
+    raise ZigguratError(
+        f"timm's weights of {network!r} are not on this machine, and downloads are forbidden by "
+        "ZIGGURAT_OFFLINE or HF_HUB_OFFLINE; unset it, or give the path of a file"
+    )
 
 
 def load_file(backbone: TimmBackbone, path: Path, *, use_ema: bool = False) -> LoadReport:
@@ -51,6 +85,11 @@ def load_file(backbone: TimmBackbone, path: Path, *, use_ema: bool = False) -> L
         ZigguratError: If the file cannot be read or does not fit.
     """
     stored = read_stored(path, use_ema=use_ema)
+    if resnet.saw_levels(stored.tensors):
+        raise ZigguratError(
+            f"{path} was trained on BGR levels from 0 to 255, as of Caffe, and {backbone.name!r} "
+            "of timm gets normalised RGB; choose another file, or a backbone such as resnet50_caffe"
+        )
     # With the number of classes that is in the file timm compares every entry, else none.
     count = _num_classes(backbone.name, stored.tensors)
     try:

@@ -101,23 +101,25 @@ HEAD = NameMap(
 
 PADDLE_HEAD = HEAD + NameMap(transposed=(r"head\.l\.weight",))
 
-FROM_CLASSIFIER = NameMap(
-    ignored=((r"head\.(bn|l)\..+", "ImageNet classifier, not part of a backbone"),),
+UNUSED_HEAD = NameMap(
+    ignored=((r"head\.(bn|l)\..+", "ImageNet classifier, not part of a backbone"),)
+)
+NOT_IN_CLASSIFIERS = NameMap(
     absent=(
         (
             r"injections\..+",
             "semantics injection, which classifiers do not have; it is trained from its start",
         ),
-    ),
+    )
 )
-"""What differs when a classifier's file is loaded into the backbone of a segmenter."""
+"""What a classifier's file need not have for the backbone of a segmenter."""
 
 # Whole layouts; a file is in one of them. PaddleSeg writes the first without counts of batches.
 HUSTVL_CLASSIFIER = HUSTVL_FEATURES.under("", "backbone.") + HEAD + WITHOUT_BATCH_COUNTS
-HUSTVL_BACKBONE = HUSTVL_FEATURES + FROM_CLASSIFIER + WITHOUT_BATCH_COUNTS
+HUSTVL_BACKBONE = HUSTVL_FEATURES + UNUSED_HEAD + WITHOUT_BATCH_COUNTS
 PADDLEVIT_CLASSIFIER = (
     PADDLEVIT_FEATURES.under("", "backbone.") + PADDLE_HEAD + WITHOUT_BATCH_COUNTS
 )
-PADDLEVIT_BACKBONE = PADDLEVIT_FEATURES + FROM_CLASSIFIER + WITHOUT_BATCH_COUNTS
+PADDLEVIT_BACKBONE = PADDLEVIT_FEATURES + UNUSED_HEAD + WITHOUT_BATCH_COUNTS
 CLASSIFIER = (HUSTVL_CLASSIFIER, PADDLEVIT_CLASSIFIER)
 BACKBONE = (HUSTVL_BACKBONE, PADDLEVIT_BACKBONE)

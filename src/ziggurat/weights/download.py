@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 
 from ziggurat.errors import ZigguratError
@@ -92,7 +93,10 @@ def _transfer(url: str, part: Path, timeout: float, on_progress: Progress | None
         ZigguratError: If it went to an unprotected address, or the disk is full.
     """
     validator = _read_validator(url, part)
-    with _ask(url, part, validator, timeout) as response:
+    response = _ask(url, part, validator, timeout)
+    if response is None:
+        return
+    with response:
         if url.startswith("https:") and not response.url.startswith("https:"):
             raise ZigguratError(
                 f"{url} leads to {response.url}, which is not protected; nothing was downloaded"
@@ -100,7 +104,7 @@ def _transfer(url: str, part: Path, timeout: float, on_progress: Progress | None
         start, total = _extent(response, part, validator)
         done = start
         try:
-            _write_state(url, part, response)
+            _write_state(url, part, response, total)
             with open(part, "ab" if start else "wb") as file:
                 while block := _next_block(response, timeout):
                     file.write(block)
@@ -116,8 +120,8 @@ def _transfer(url: str, part: Path, timeout: float, on_progress: Progress | None
         raise _InterruptedError(f"the connection ended after {done} of {total} bytes")
 
 
-def _ask(url: str, part: Path, validator: str | None, timeout: float) -> HTTPResponse:
-    """Send the request, for the rest of the file where a part of it is here.
+def _ask(url: str, part: Path, validator: str | None, timeout: float) -> HTTPResponse | None:
+    """Send the request, for the rest of the file where a part of it is here; None if there is none.
 
     Raises:
         _InterruptedError: If the server cannot be reached or is busy.
@@ -135,6 +139,11 @@ def _ask(url: str, part: Path, validator: str | None, timeout: float) -> HTTPRes
     except HTTPError as error:
         error.close()
         if error.code == 416:
+            size = part.stat().st_size
+            if size == _read_state(url, part).get("length") and (
+                error.headers.get("Content-Range") == f"bytes */{size}"
+            ):
+                return None
             part.unlink()  # it is no part of what the server has now
             raise _InterruptedError("the server has another file than before") from error
         if error.code >= 500 or error.code in TEMPORARY_CODES:
@@ -187,21 +196,28 @@ def _state_file(part: Path) -> Path:
     return part.with_name(f"{part.name}.state")
 
 
-def _write_state(url: str, part: Path, response: HTTPResponse) -> None:
+def _write_state(url: str, part: Path, response: HTTPResponse, length: int | None) -> None:
     """Keep what tells later whether the server still has the same file."""
     validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
     # A weak validator promises the same meaning, not the same bytes.
     if validator is None or validator.startswith("W/"):
         _state_file(part).unlink(missing_ok=True)
     else:
-        _state_file(part).write_text(json.dumps({"url": url, "validator": validator}))
+        state = {"url": url, "validator": validator, "length": length}
+        _state_file(part).write_text(json.dumps(state))
 
 
 def _read_validator(url: str, part: Path) -> str | None:
     """Return the validator of a partial file, or None where it has to begin anew."""
+    validator = _read_state(url, part).get("validator")
+    return None if validator is None else str(validator)
+
+
+def _read_state(url: str, part: Path) -> dict[str, Any]:
+    """Return what is known of a partial file; nothing where it has to begin anew."""
     try:
         state = json.loads(_state_file(part).read_text())
         is_useful = state["url"] == url and part.stat().st_size > 0
-        return str(state["validator"]) if is_useful else None
     except (OSError, ValueError, TypeError, KeyError):
-        return None
+        return {}
+    return dict(state) if is_useful else {}

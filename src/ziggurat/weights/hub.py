@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 
 from ziggurat.checkpoints.native import is_native, save_weights
 from ziggurat.errors import ZigguratError
+from ziggurat.weights.cache import is_offline
 from ziggurat.weights.model_card import Results, model_card
 from ziggurat.zoo import Model
 
@@ -94,11 +95,15 @@ def pull(name: str) -> Path:
     """
     repository, _, revision = name.removeprefix(HUB_PREFIX).partition("@")
     try:
-        path = Path(hf_hub_download(repository, WEIGHTS, revision=revision or None))
+        path = Path(
+            hf_hub_download(
+                repository, WEIGHTS, revision=revision or None, local_files_only=is_offline()
+            )
+        )
     except LocalEntryNotFoundError as error:
         raise ZigguratError(
             f"{name} is not in the hub's cache and cannot be downloaded ({_first_line(error)}); "
-            "check the connection, and HF_HUB_OFFLINE"
+            "check the connection, and ZIGGURAT_OFFLINE and HF_HUB_OFFLINE"
         ) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ZigguratError(

@@ -81,8 +81,7 @@ class PublishedFile:
         """What a user has to do to have the file."""
         if self.url is not None:
             return f"pretrained={self.name!r} downloads {self.url}"
-        then = f"then give its path, pretrained='path/to/{self.name}'"
-        return f"{self.how_to_save}, {then}, in the place of its name"
+        return f"{self.how_to_save}, then give its path in the place of its name"
 
     @property
     def how_to_save(self) -> str:

@@ -1,12 +1,17 @@
 """Networks of timm as backbones."""
 
+from pathlib import Path
+
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from timm.layers.drop import DropPath
 
 import ziggurat
 from ziggurat import ZigguratError
 from ziggurat.backbones.timm_backbone import TimmBackbone
+from ziggurat.checkpoints import timm_backbone
 from ziggurat.models.detector import Detector
 from ziggurat.types import Detections
 
@@ -158,3 +163,26 @@ def test_a_detector_takes_any_strides() -> None:
                 assert [size // level.shape[2] for level in levels][:3] == list(strides)[:3]
     assert len(raw.cls_logits) == 5
     assert model.identity.name == "retinanet_timm:resnet18"
+
+
+def test_offline_only_what_timm_has_kept_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZIGGURAT_OFFLINE", "1")
+    asked: list[tuple[str, str]] = []
+
+    def look(repository: str, name: str, *, revision: str | None) -> str | None:
+        assert revision is None
+        asked.append((repository, name))
+        kept = tmp_path / name
+        return str(kept) if kept.exists() else None
+
+    monkeypatch.setattr(timm_backbone, "try_to_load_from_cache", look)
+    with pytest.raises(ZigguratError, match="'resnet10t' are not on this machine, and downloads"):
+        ziggurat.create_backbone("timm:resnet10t", pretrained=True)
+    repository = "timm/resnet10t.c3_in1k"
+    assert asked == [(repository, "model.safetensors"), (repository, "pytorch_model.bin")]
+    weights = timm.create_model("resnet10t").state_dict()
+    save_file(weights, tmp_path / "model.safetensors")
+    backbone = ziggurat.create_backbone("timm:resnet10t", pretrained=True)
+    assert torch.equal(backbone.state_dict()["model.conv1.0.weight"], weights["conv1.0.weight"])

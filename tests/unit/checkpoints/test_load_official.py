@@ -372,3 +372,45 @@ def test_a_table_for_a_part_escapes_its_prefix() -> None:
     names = NameMap(renames=((r"(w)", r"own.\1"),)).under("part.", "model.")
     assert names.own_name("part.w") == "model.own.w"
     assert names.own_name("partxw") is None
+
+
+def test_every_alternative_of_a_pattern_is_under_the_prefix() -> None:
+    names = NameMap(
+        renames=((r"a\.(\d)|b\.(\d)", r"c.\1"),),
+        ignored=((r"x|y", "why"),),
+        transposed=(r"u|v",),
+        absent=((r"p|q", "why"),),
+    ).under("theirs.", "ours.")
+    assert names.own_name("theirs.a.1") == "ours.c.1"
+    assert names.own_name("b.1") is None
+    reasons = [names.reason_to_ignore(x) for x in ("theirs.x", "theirs.y", "y")]
+    assert reasons == ["why", "why", None]
+    assert [names.is_transposed(x) for x in ("theirs.u", "theirs.v", "v")] == [True, True, False]
+    own = {"ours.q": (1,), "q": (1,)}
+    report = match_entries(own, {}, names)
+    assert (report.absent, report.missing) == ((("ours.q", "why"),), ("q",))
+
+
+def test_the_class_token_and_norm_of_a_pvt_are_left_out_of_its_backbone() -> None:
+    official = {}
+    for name in ("cls_token", "norm.weight", "norm.bias"):
+        official[f"backbone.{name}"] = torch.zeros(1, 1, 512) if "cls" in name else torch.zeros(512)
+    backbone = zoo.create_backbone("pvt_tiny")
+    with pytest.raises(ZigguratError, match="entries are missing") as refused:
+        load_official(backbone, official)
+    assert "unknown" not in str(refused.value)
+
+
+def test_its_own_names_are_those_of_a_state_dict(
+    classifier: Classifier, tmp_path: Path, snapshot: Snapshot
+) -> None:
+    torch.save(classifier.state_dict(), tmp_path / "own.pth")
+    other = zoo.build(classifier.identity)
+    report = load_official(other, tmp_path / "own.pth")
+    assert len(report.matched) == len(classifier.state_dict())
+    assert _equal(other.state_dict(), classifier.state_dict())
+    part = {n: v for n, v in classifier.state_dict().items() if "stages.3" not in n}
+    before = snapshot(other)
+    with pytest.raises(ZigguratError, match=r"entries are missing \(backbone\.stages\.3"):
+        load_official(other, part)
+    assert _equal(before, other.state_dict())

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+import ziggurat
 from ziggurat import zoo
 from ziggurat.checkpoints import native, tensor_file
 from ziggurat.checkpoints.description import (
@@ -349,6 +350,35 @@ def test_load_into_trains_further(weights: Path, classifier: Classifier) -> None
     assert len(report.matched) == len(classifier.state_dict())
     assert _equal(other, classifier)
     assert other.classes == ("v", "w", "x", "y", "z")
+
+
+def test_a_new_model_takes_over_what_a_file_says(tmp_path: Path, classifier: Classifier) -> None:
+    file = tmp_path / "own.safetensors"
+    classifier.classes = ("ant", "bee", "cow", "dog", "eel")
+    classifier.preprocessing = CenterCrop(96, 64, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    save_weights(classifier, file)
+    same = ziggurat.create_model("p2t_mini", num_classes=5, pretrained=file)
+    assert (same.classes, same.preprocessing) == (classifier.classes, classifier.preprocessing)
+    more = ziggurat.create_model("p2t_mini", num_classes=7, pretrained=file)
+    assert more.preprocessing == classifier.preprocessing
+    assert more.classes == tuple(f"class_{k}" for k in range(7))
+    other = zoo.build(classifier.identity)
+    with pytest.raises(ZigguratError, match=r"was trained on RGB .*\(0\.5, .*p2t_mini gets"):
+        load_into(other, file)
+
+
+def test_a_new_segmenter_gets_names_and_colours(tmp_path: Path) -> None:
+    identity = ModelIdentity("semantic_segmentation", "semantic_fpn", "p2t_mini", 2, "fpn", 32)
+    segmenter = zoo.build(identity)
+    assert isinstance(segmenter, SemanticSegmenter)
+    segmenter.classes, segmenter.palette = ("road", "sky"), ((1, 2, 3), (4, 5, 6))
+    file = tmp_path / "own.safetensors"
+    save_weights(segmenter, file)
+    again = ziggurat.create_model(
+        "semantic_fpn", backbone="p2t_mini", num_classes=2, head_channels=32, pretrained=file
+    )
+    assert isinstance(again, SemanticSegmenter)
+    assert (again.classes, again.palette) == (segmenter.classes, segmenter.palette)
 
 
 def test_load_into_other_names(

@@ -110,6 +110,18 @@ def test_a_file_of_the_other_kind_is_refused(tmp_path: Path) -> None:
         create_backbone("resnet50_caffe", pretrained=file)
 
 
+def test_a_resnet_of_timm_refuses_levels(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    filters = torch.randn(64, 3, 7, 7)
+    file = tmp_path / "file.pth"
+    torch.save(first_layer(filters, CAFFE_PIXELS), file)
+    with pytest.raises(ZigguratError, match="was trained on BGR levels .* 'resnet18' of timm gets"):
+        create_backbone("timm:resnet18", pretrained=file)
+    torch.save(first_layer(filters, IMAGENET_PIXELS), file)
+    with pytest.raises(ZigguratError, match="does not fit 'resnet18' of timm"):
+        create_backbone("timm:resnet18", pretrained=file)
+
+
 def test_a_bare_resnet_refuses_files_of_the_other_kind() -> None:
     torch.manual_seed(0)
     filters = torch.randn(64, 3, 7, 7)

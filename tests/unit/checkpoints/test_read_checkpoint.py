@@ -308,3 +308,20 @@ def test_files_without_weights(tmp_path: Path, content: object, message: str) ->
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(ZigguratError, match=message):
         read_checkpoint(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_protocols_of_pickles(protocol: int, is_zip: bool, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(
+        {"a": torch.ones(3)},
+        path,
+        pickle_protocol=protocol,
+        _use_new_zipfile_serialization=is_zip,
+    )
+    if protocol <= 3:
+        assert read_checkpoint(path)["a"].tolist() == [1, 1, 1]
+        return
+    with pytest.raises(ZigguratError, match=rf"was written with pickle protocol {protocol}, which"):
+        read_checkpoint(path)

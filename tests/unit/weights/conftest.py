@@ -79,7 +79,10 @@ class BadServer:
         if extent is not None and is_same and fault != "ignores_range":
             start = int(extent.removeprefix("bytes=").removesuffix("-"))
         if start >= len(content):
-            request.send_error(416)
+            request.send_response(416)
+            if fault != "no_size":
+                request.send_header("Content-Range", f"bytes */{len(content)}")
+            request.end_headers()
             return
         request.send_response(206 if start else 200)
         body = content[start:]

@@ -90,6 +90,21 @@ def test_begins_anew_if_more_is_here_than_there(
     assert part.read_bytes() == server.content
 
 
+@pytest.mark.parametrize(("fault", "requests"), [("none", 1), ("no_size", 2)])
+def test_what_was_complete_is_not_downloaded_again(
+    fault: str, requests: int, server: Any, part: Path, impatient: Patience
+) -> None:
+    server.faults = ["cuts"] * 3
+    with pytest.raises(ZigguratError):
+        download(server.url, part, patience=impatient)
+    part.write_bytes(server.content)  # as where a process ended behind the last byte
+    server.requests.clear()
+    server.faults = [fault]
+    download(server.url, part, patience=impatient)
+    assert len(server.requests) == requests
+    assert part.read_bytes() == server.content
+
+
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [

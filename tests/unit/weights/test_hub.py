@@ -65,7 +65,11 @@ def folder_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FolderHu
         folder = tmp_path / "hub"
         asked: list[tuple[str, str, str | None]] = []
 
-    def download(repository: str, name: str, *, revision: str | None) -> str:
+    def download(
+        repository: str, name: str, *, revision: str | None, local_files_only: bool
+    ) -> str:
+        if local_files_only:
+            raise LocalEntryNotFoundError("it was not to be looked for elsewhere")
         Hub.asked.append((repository, name, revision))
         if Hub.error is not None:
             raise Hub.error
@@ -85,6 +89,16 @@ def test_what_was_pushed_comes_back(model: Model, folder_hub: type[FolderHub]) -
     again = predictor.model.state_dict()
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
     assert folder_hub.asked == [("user/shapes", "model.safetensors", None)]
+
+
+def test_nothing_is_downloaded_offline(
+    model: Model, folder_hub: type[FolderHub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    push(model, "user/shapes", licence="apache-2.0")
+    monkeypatch.setenv("ZIGGURAT_OFFLINE", "1")
+    with pytest.raises(ZigguratError, match="not in the hub's cache .* ZIGGURAT_OFFLINE"):
+        ziggurat.load("hf:user/shapes", device="cpu")
+    assert not folder_hub.asked
 
 
 def test_private_repositories_and_revisions(model: Model, folder_hub: type[FolderHub]) -> None:

@@ -140,7 +140,7 @@ def test_other_classes_are_a_mistake_where_none_were_asked_for(
     ziggurat.save_weights(seven, own)
     with pytest.raises(ZigguratError, match="does not fit p2t_mini: .* if only the classes differ"):
         ziggurat.create_model("p2t_mini", pretrained=own)
-    with pytest.raises(ZigguratError, match="with its number of classes; if only the classes"):
+    with pytest.raises(ZigguratError, match="with its number of classes .*; to train for other"):
         ziggurat.load_pretrained(seven, official)
     report = ziggurat.load_pretrained(seven, official, reset_classes=True)
     assert {name for name, _ in report.ignored} == {"head.weight", "head.bias"}
