@@ -20,6 +20,7 @@ A folder may hold boxes, masks of objects and label maps of the same images; eac
 Every image is decoded whole, for a file can be cut short anywhere.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from ziggurat.data.check_class_masks import check_class_masks
@@ -30,16 +31,28 @@ from ziggurat.data.check_image_folder import (
     is_image_folder,
     is_unusual_image_folder,
 )
-from ziggurat.data.check_segmentation import check_segmentation
+from ziggurat.data.check_segmentation import OWN, check_segmentation
 from ziggurat.data.check_storage import check_storage, find_storage, stored_splits
 from ziggurat.data.class_masks import is_class_masks
 from ziggurat.data.coco import is_coco
 from ziggurat.data.detection_layouts import FOREIGN, foreign_layouts
-from ziggurat.data.findings import DatasetCheck, Layout, Progress, plural
+from ziggurat.data.findings import (
+    TRAIN_SPLITS,
+    DatasetCheck,
+    Finding,
+    Layout,
+    Progress,
+    plural,
+)
 from ziggurat.data.image_folder import class_folders
 from ziggurat.data.label_layouts import LABEL_PARTS, image_part
 from ziggurat.data.remote_shards import remote_url
-from ziggurat.data.segmentation_layouts import SEGMENTATION, segmentation_layout
+from ziggurat.data.segmentation_layouts import (
+    SEGMENTATION,
+    how_to_divide,
+    segmentation_layout,
+)
+from ziggurat.data.splits import VALIDATION
 from ziggurat.errors import ZigguratError
 
 _EXPECTED = (
@@ -160,6 +173,19 @@ def check_layout(
         layout: As `find_datasets` says it.
         on_progress: Called as files are looked at.
     """
+    check = _check_files(root, layout, on_progress)
+    names = {count.name for count in check.splits}
+    is_published = layout in SEGMENTATION and layout not in OWN
+    if is_published or names.isdisjoint(TRAIN_SPLITS) or not names.isdisjoint(VALIDATION):
+        return check
+    what_to_do = "add one beside that of training, or name another with --data.val_split"
+    if layout in OWN:
+        what_to_do = how_to_divide(root, "val")
+    missing = Finding(".", f"no validation split, which a run needs: {what_to_do}", "note")
+    return replace(check, findings=(*check.findings, missing))
+
+
+def _check_files(root: Path, layout: Layout, on_progress: Progress | None) -> DatasetCheck:
     if layout == "coco":
         return check_coco(root, on_progress)
     if layout == "class_masks":

@@ -27,13 +27,13 @@ from ziggurat.data.label_files import label_mode, read_labels, unequal_sizes
 from ziggurat.data.label_layouts import ADE20K_FILE, side_by_side
 from ziggurat.data.label_pairs import SplitFiles
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule
-from ziggurat.data.segmentation_layouts import SEGMENTATION, SPLIT_NAMES, how_to_divide
+from ziggurat.data.segmentation_layouts import SEGMENTATION
 from ziggurat.errors import ZigguratError
 from ziggurat.ops.label_counts import count_labels
 from ziggurat.types import UNLABELLED, ImageSize
 
 _NUM_EXAMPLES = 12
-_OWN: tuple[Layout, ...] = ("ade20k", "label_folder")
+OWN: tuple[Layout, ...] = ("ade20k", "label_folder")
 """Layouts in which a file of the data set lists the classes."""
 
 
@@ -223,20 +223,16 @@ def check_segmentation(
             files = SEGMENTATION[layout].files(root, name)
         except ZigguratError as error:  # of the list of classes, or of a list of images
             faulty = Finding(ADE20K_FILE if layout == "ade20k" else CLASS_FILE, str(error))
-            if layout not in _OWN:
+            if layout not in OWN:
                 findings.append(Finding(name, str(error)))
                 continue
             findings += [] if faulty in findings else [faulty]
             files, is_named = side_by_side(root, name, _unnamed_rule()), False
-        check = _SplitCheck(root, name, files, is_named=is_named, is_own=layout in _OWN)
+        check = _SplitCheck(root, name, files, is_named=is_named, is_own=layout in OWN)
         check.run(on_progress)
         counts.append(check.count())
         examples += check.examples()
         findings += check.findings
-    names = {count.name for count in counts}
-    if layout in _OWN and names & set(TRAIN_SPLITS) and not names & set(SPLIT_NAMES["val"]):
-        reason = f"no validation split, which a run needs: {how_to_divide(root, 'val')}"
-        findings.append(Finding(".", reason, "note"))
     return DatasetCheck(root, layout, tuple(counts), in_order(findings), tuple(examples))
 
 

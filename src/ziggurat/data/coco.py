@@ -21,6 +21,7 @@ from ziggurat.data.coco_file import Annotations, CocoFile, read_coco_file
 from ziggurat.data.copy_paste import paste_objects
 from ziggurat.data.decode import ImageDecodeError, decode_image
 from ziggurat.data.items import KeyedDataset
+from ziggurat.data.splits import names_of
 from ziggurat.errors import ZigguratError
 from ziggurat.keypoints import Keypoints
 from ziggurat.types import BadFile, Detections, ImageInfo, ImageSize, Sample
@@ -162,9 +163,6 @@ PREFIXES = ("instances_", "person_keypoints_")
 EXPORTED_FILE = "_annotations.coco.json"
 """Name of the annotation file of a split beside its images."""
 
-OTHER_NAMES = {"train": ("training",), "val": ("valid", "validation")}
-"""What a split is called by tools."""
-
 
 def is_coco(root: Path) -> bool:
     """Tell whether a folder has annotation files named as COCO's."""
@@ -202,7 +200,7 @@ def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[
     listed = annotation_files(root)
     if listed and listed[0].name == EXPORTED_FILE:
         return _find_exported(root, split, listed)
-    names = (split, f"{split}2017")
+    names = (split, f"{split}2017", *names_of(split)[1:])
     prefixes = reversed(PREFIXES) if with_keypoints else PREFIXES
     files = [root / "annotations" / f"{prefix}{name}.json" for prefix in prefixes for name in names]
     folders = [root / name for name in names]
@@ -210,21 +208,35 @@ def find_coco(root: Path, split: str, *, with_keypoints: bool = False) -> tuple[
     found_files = [file for file in files if file.is_file()]
     found_folders = [folder for folder in folders if folder.is_dir()]
     if not found_files:
-        raise ZigguratError(f"{root} has no annotations: looked for {_either(files)}")
+        raise ZigguratError(
+            f"{root} has no annotations of split {split!r}: looked for {_either(files[:2])}"
+            f"{_others(root, split)}"
+        )
     if not found_folders:
         raise ZigguratError(
-            f"{root} has no images of split {split!r}: looked for {_either(folders)}"
+            f"{root} has no images of split {split!r}: looked for {_either(folders[:2])}"
         )
     return found_files[0], found_folders[0]
 
 
 def _find_exported(root: Path, split: str, files: list[Path]) -> tuple[Path, Path]:
     folders = {path.parent.name: path.parent for path in files}
-    for name in (split, *OTHER_NAMES.get(split, ())):
+    for name in names_of(split):
         if name in folders:
             return folders[name] / EXPORTED_FILE, folders[name]
     raise ZigguratError(
         f"{root} has no split {split!r} (no {split}/{EXPORTED_FILE}); it has {', '.join(folders)}"
+    )
+
+
+def _others(root: Path, split: str) -> str:
+    """Say what else there is to name: files of annotations elsewhere."""
+    found = [str(path) for path in sorted((root / "annotations").glob("*.json"))]
+    if not found:
+        return ""
+    return (
+        f"; it has {', '.join(found[:3])}: another split is named with --data.{split}_split, and "
+        f"files in any place with --data.{split}_annotations and --data.{split}_images"
     )
 
 

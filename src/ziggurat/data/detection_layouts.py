@@ -7,18 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ziggurat.data.check_image_folder import is_image_folder
 from ziggurat.data.cityscapes_instances import (
     cityscapes_instance_splits,
     is_cityscapes_instances,
     read_cityscapes_instances,
 )
-from ziggurat.data.coco import OTHER_NAMES, find_coco, is_coco
+from ziggurat.data.coco import find_coco, is_coco
 from ziggurat.data.coco_file import Annotations
 from ziggurat.data.findings import Layout
 from ziggurat.data.foreign import Report, stop_at
 from ziggurat.data.labelme_format import is_labelme, labelme_splits, read_labelme
 from ziggurat.data.sbd_format import is_sbd, read_sbd, sbd_splits
-from ziggurat.data.segmentation_layouts import no_split
+from ziggurat.data.segmentation_layouts import no_split, segmentation_layout
+from ziggurat.data.splits import names_of
 from ziggurat.data.voc_format import is_voc, read_voc, voc_splits
 from ziggurat.data.voc_instances import (
     is_voc_instances,
@@ -116,6 +118,11 @@ def find_split(
     names: tuple[Layout, ...] = ()
     if root.is_dir() and not is_coco(root):
         names = foreign_layouts(root)
+        if not names and segmentation_layout(root) is not None:
+            raise ZigguratError(
+                f"{root} has label maps, which train a segmenter, as "
+                "segformer_pvt_v2_b0_from_scratch does; a detector needs boxes"
+            )
         if not names and not (root / "annotations").is_dir():
             titles = ", ".join(layout.title for layout in FOREIGN.values())
             raise ZigguratError(
@@ -126,7 +133,7 @@ def find_split(
         return find_coco(root, split, with_keypoints=with_keypoints)
     layout = FOREIGN[names[-1] if with_masks else names[0]]  # of two, the masks are the second
     splits = layout.splits(root)
-    found = [one for one in (split, *OTHER_NAMES.get(split, ())) if one in splits]
+    found = [one for one in names_of(split) if one in splits]
     if not found:
         where = "divide it as in docs/data.md"
         raise ZigguratError(no_split(f"{root} ({layout.title})", split, splits, where))
@@ -140,4 +147,6 @@ def _hint(root: Path) -> str:
     found = [str(path) for path in below if is_coco(path) or foreign_layouts(path)]
     if found:
         return f"did you mean {' or '.join(found[:3])}?"
-    return f"`ziggurat data check {root}` says what it looked for"
+    if is_image_folder(root):
+        return "it has class folders, which train a classifier, as p2t_tiny_from_scratch does"
+    return f"`ziggurat data check {root}` says what it is"

@@ -189,7 +189,7 @@ def upright(pixels: Pixels, turn: int) -> UInt8[np.ndarray, "h w 3"]:
 
 def _resize(pixels: Pixels, size: ImageSize, *, is_flipped: bool) -> UInt8[np.ndarray, "h w 3"]:
     if min(pixels.strides) < 0:
-        pixels = np.ascontiguousarray(pixels)  # PyTorch goes through memory forwards only
+        pixels = pixels.copy()  # PyTorch goes through memory forwards only
     # A batch first and channels forward then: strides of channels_last, which come out, too.
     batch = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = F.interpolate(batch, size=size, mode="bicubic", antialias=True)

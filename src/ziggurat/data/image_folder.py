@@ -9,6 +9,7 @@ import torch
 
 from ziggurat.data.decode import is_image_name
 from ziggurat.data.names import NameTable
+from ziggurat.data.splits import names_of
 from ziggurat.data.storage import FileStorage
 from ziggurat.errors import ZigguratError
 
@@ -71,14 +72,15 @@ def _split_folder(root: Path, split: str) -> Path:
         raise ZigguratError(
             f"data folder {root} {what}; expected a folder with {split}/<class>/<image>.jpg"
         )
-    folder = root / split
-    if not folder.is_dir():
-        present = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
-        raise ZigguratError(
-            f"{root} has no split folder {split!r}; its folders are "
-            f"{', '.join(present[:10]) or 'none'}, and {split}/<class>/<image>.jpg is expected"
-        )
-    return folder
+    for name in names_of(split):
+        if (root / name).is_dir():
+            return root / name
+    present = sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+    raise ZigguratError(
+        f"{root} has no split folder {split!r}; its folders are "
+        f"{', '.join(present[:10]) or 'none'}, and {split}/<class>/<image>.jpg is expected; "
+        "another folder is named with --data.train_split or --data.val_split"
+    )
 
 
 def _check_known(folder: Path, found: Sequence[str], classes: Sequence[str]) -> None:

@@ -189,7 +189,8 @@ def to_tensors(
         labels: Class of each pixel.
         preprocessing: Gives mean and standard deviation.
     """
-    label_map = LabelMap(torch.from_numpy(np.ascontiguousarray(labels)))
+    # Copied: NumPy calls a mirrored map of one column contiguous, PyTorch refuses its stride.
+    label_map = LabelMap(torch.from_numpy(labels.copy()))
     return normalize(pixels, preprocessing), label_map
 
 

@@ -1,6 +1,7 @@
 """Faults of a COCO data set: each one is named with its file and reason."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 from ziggurat.data.check import check_dataset
+from ziggurat.data.coco import find_coco
 from ziggurat.data.findings import Finding
 from ziggurat.data.preview import read_preview
+from ziggurat.errors import ZigguratError
 
 TRAIN = "annotations/instances_train.json"
 SQUARE = [2, 3, 8, 3, 8, 7, 2, 7]
@@ -55,15 +58,27 @@ def _edit(root: Path, change: Callable[[dict[str, Any]], None]) -> None:
     (root / TRAIN).write_text(json.dumps(content))
 
 
+def _findings(root: Path) -> list[Finding]:
+    """All but that there is no validation split."""
+    *others, last = check_dataset(root).findings
+    assert last == Finding(
+        ".",
+        "no validation split, which a run needs: add one beside that of training, or name another "
+        "with --data.val_split",
+        "note",
+    )
+    return others
+
+
 def _only_finding(root: Path) -> Finding:
-    (finding,) = check_dataset(root).findings
+    (finding,) = _findings(root)
     return finding
 
 
 def test_a_good_data_set_is_counted(root: Path) -> None:
     check = check_dataset(root)
     assert check.layout == "coco"
-    assert check.findings == ()
+    assert _findings(root) == []
     (split,) = check.splits
     assert (split.name, split.num_images, split.unit) == ("train", 2, "objects")
     assert split.per_class == {"cat": 1, "dog": 1}
@@ -135,7 +150,7 @@ def test_boxes_may_leave_the_image_by_rounding(root: Path) -> None:
     polygon = [14, 3, 20, 3, 20, 10]
     change = {"bbox": [14.4, 3, 6.2, 7.5], "segmentation": [polygon]}
     _edit(root, lambda c: c["annotations"][0].update(change))
-    assert check_dataset(root).findings == ()
+    assert _findings(root) == []
 
 
 @pytest.mark.parametrize(
@@ -216,7 +231,7 @@ def test_notes_are_no_faults(root: Path) -> None:
     Image.new("RGB", (6, 5)).save(root / "train" / "stranger.png")
     check = check_dataset(root)
     assert check.faults == ()
-    assert {(note.file, note.reason) for note in check.findings} == {
+    assert {(note.file, note.reason) for note in _findings(root)} == {
         (TRAIN, "1 image without annotations: 4.png"),
         ("train", f"1 image not named in {TRAIN}: stranger.png"),
     }
@@ -254,4 +269,19 @@ def test_an_object_with_an_empty_list_of_keypoints_has_none_labelled(root: Path)
         content["annotations"][1]["keypoints"] = []
 
     _edit(root, change)
+    assert _findings(root) == []
+
+
+@pytest.mark.parametrize("name", ["val", "val2017", "valid", "validation"])
+def test_a_validation_split_has_one_of_several_names(name: str, root: Path) -> None:
+    (root / f"annotations/instances_{name}.json").write_text(json.dumps(_content()))
+    shutil.copytree(root / "train", root / name)
     assert check_dataset(root).findings == ()
+    assert find_coco(root, "val") == (root / f"annotations/instances_{name}.json", root / name)
+
+
+def test_files_of_other_splits_are_named(root: Path) -> None:
+    (root / TRAIN).rename(root / "annotations/instances_default.json")
+    message = r"no annotations of split 'train': looked for .* it has .*instances_default\.json: .*"
+    with pytest.raises(ZigguratError, match=f"{message}--data.train_annotations"):
+        find_coco(root, "train")

@@ -97,7 +97,9 @@ def test_splits_may_have_any_name(root: Path) -> None:
         ("train", 2),
         ("fold 2", 2),
     ]
-    assert check.findings == ()
+    (note,) = check.findings
+    assert note.severity == "note"
+    assert note.reason.endswith("or name another with --data.val_split")
     (root / "train").rename(root / "fold 1")
     assert [split.name for split in check_dataset(root).splits] == ["fold 1", "fold 2"]
 

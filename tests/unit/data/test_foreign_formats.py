@@ -285,7 +285,7 @@ def test_a_data_set_one_folder_further_down_is_named(tmp_path: Path) -> None:
     found = tmp_path / "VOCdevkit" / "VOC2007"
     with pytest.raises(ZigguratError, match=rf"did you mean {found}\?$"):
         find_split(tmp_path / "VOCdevkit", "train")
-    with pytest.raises(ZigguratError, match="`ziggurat data check .*` says what it looked for"):
+    with pytest.raises(ZigguratError, match="`ziggurat data check .*` says what it is"):
         find_split(tmp_path / "VOCdevkit" / "other", "train")
 
 
@@ -643,3 +643,15 @@ def test_coco_is_not_converted_to_coco(tmp_path: Path) -> None:
     convert_to_coco(tmp_path / "in", tmp_path / "out")
     with pytest.raises(ZigguratError, match="has the layout 'coco'; what is converted"):
         convert_to_coco(tmp_path / "out", tmp_path / "again")
+
+
+def test_data_of_other_tasks_are_told(tmp_path: Path) -> None:
+    (tmp_path / "classes/train/ant").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "classes/train/ant/0.png")
+    with pytest.raises(ZigguratError, match="it has class folders, which train a classifier"):
+        find_split(tmp_path / "classes", "train")
+    for part in ("images", "annotations"):
+        (tmp_path / "maps" / part / "train").mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "maps" / part / "train/0.png")
+    with pytest.raises(ZigguratError, match=r"has label maps, which train a segmenter.* boxes"):
+        find_split(tmp_path / "maps", "train")

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ziggurat.data.check import check_dataset
 from ziggurat.data.classification import eval_transform
 from ziggurat.data.items import MAX_REPLACEMENTS, Unreadable
 from ziggurat.data.labelled_images import LabelledImages, open_images
@@ -167,7 +168,7 @@ def test_index_outside(root: Path) -> None:
 
 
 def _no_split(root: Path) -> None:
-    (root / "val").rename(root / "validation")
+    (root / "val").rename(root / "held_back")
 
 
 def _no_class_folders(root: Path) -> None:
@@ -188,7 +189,7 @@ def _empty_class(root: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (_no_split, "no split folder 'val'; its folders are train, validation"),
+        (_no_split, "no split folder 'val'; its folders are held_back, train, .* --data.val_split"),
         (_no_class_folders, "no class folders; expected .*/val/<class>/<image>.jpg"),
         (_no_images, "class folder .*val/ant has no images"),
         (_empty_class, "class folder .*val/bee has no images"),
@@ -200,6 +201,14 @@ def test_a_wrong_layout_is_explained(
     spoil(root)
     with pytest.raises(ZigguratError, match=message):
         open_images(root, "val", TRANSFORM, train=False)
+
+
+@pytest.mark.parametrize("name", ["valid", "validation"])
+def test_a_split_is_found_by_its_other_names(name: str, root: Path) -> None:
+    wanted = len(open_images(root, "val", TRANSFORM, train=False))
+    (root / "val").rename(root / name)
+    assert len(open_images(root, "val", TRANSFORM, train=False)) == wanted
+    assert check_dataset(root).findings == ()
 
 
 def test_no_images_for_known_classes(root: Path) -> None:

@@ -31,6 +31,17 @@ def test_labels_are_those_of_the_nearest_pixel() -> None:
     assert resize_labels(labels, (1, 2)).tolist() == [[0, 1]]
 
 
+@pytest.mark.parametrize(("width", "crop"), [(1, (8, 8)), (2, (8, 1))])
+def test_maps_of_one_column_are_mirrored(width: int, crop: tuple[int, int]) -> None:
+    transform = SegmentationTransform(
+        FitAligned(short_side=width, long_side=40), crop, scale=(1.0, 1.0), flip=1.0
+    )
+    pixels = np.zeros((40, width, 3), dtype=np.uint8)
+    image, target = transform(Image.fromarray(pixels), np.zeros((40, width), dtype=np.uint8))
+    assert image.shape == (3, *crop)
+    assert target.labels.shape == crop
+
+
 @pytest.mark.parametrize("is_fast", [False, True])
 def test_training_resizes_as_published_unless_it_may_be_faster(is_fast: bool) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (37, 50, 3)).astype(np.uint8)
