@@ -132,7 +132,7 @@ def __getattr__(name: str) -> object:
 
         raise ZigguratError(
             f"training needs {error.name}, which is not installed; "
-            "run `pip install ziggurat[train]`"
+            "run `pip install 'ziggurat[train]'`"
         ) from error
     return getattr(home, name)
 

@@ -34,7 +34,7 @@ def test_training_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch)
         raise ModuleNotFoundError(f"No module named 'lightning', for {name}", name="lightning")
 
     monkeypatch.setattr(ziggurat, "import_module", fail)
-    with pytest.raises(ZigguratError, match=r"training needs lightning, .* ziggurat\[train\]"):
+    with pytest.raises(ZigguratError, match=r"training needs lightning, .* 'ziggurat\[train\]'"):
         _ = ziggurat.train
     with pytest.raises(ModuleNotFoundError):
         _ = ziggurat.load

@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise ZigguratError(
             f"the demo trains and needs {error.name}, which is not installed; "
-            "run `pip install ziggurat[train]`"
+            "run `pip install 'ziggurat[train]'`"
         ) from error
     output = free_name(Path("demo")) if args.output is None else args.output
     result = run_demo(output, minutes=args.minutes, say=lambda line: print(line, flush=True))

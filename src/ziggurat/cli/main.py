@@ -119,7 +119,7 @@ def _with_home(word: str) -> str:
 
 def _describe_unknown(word: str, parser: argparse.ArgumentParser) -> str:
     name = word.partition("=")[0]
-    near = _nearest_option(name, set(_options(parser)))
+    near = _nearest_option(name, set(_options(parser)) - {name})
     hint = f" did you mean {near}?" if near else f" see `{parser.prog} --help`"
     kind = "option" if name.startswith("-") else "argument"
     return f"unknown {kind} {name!r};{hint}"

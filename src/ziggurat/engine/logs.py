@@ -4,6 +4,7 @@ import csv
 import io
 from argparse import Namespace
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,14 +112,16 @@ def tensorboard_log(folder: Path, start_step: int | None) -> TensorBoardLogger:
         ZigguratError: If TensorBoard is not installed.
     """
     try:
-        return TensorBoardLogger(
-            folder,
-            name="",
-            version="tensorboard",
-            default_hp_metric=False,
-            purge_step=None if start_step is None else start_step + 1,
-        )
+        import_module("torch.utils.tensorboard")  # the logger itself does so at its first entry
     except ModuleNotFoundError as error:
         raise ZigguratError(
-            "training needs tensorboard, which is not installed; run `pip install ziggurat[train]`"
+            "training needs tensorboard, which is not installed; run "
+            "`pip install 'ziggurat[train]'`"
         ) from error
+    return TensorBoardLogger(
+        folder,
+        name="",
+        version="tensorboard",
+        default_hp_metric=False,
+        purge_step=None if start_step is None else start_step + 1,
+    )

@@ -203,20 +203,21 @@ class Predictor:
             "score_threshold": (score_threshold, is_detector),
             "classes": (classes, is_detector),
             "max_detections": (max_detections, is_detector),
-            "suppression": (suppression, is_detector),
-            "tiles": (tiles, not is_classifier),
+            "suppression (--nms, --voting)": (suppression, is_detector),
+            "tiles (--tile_size, --window)": (tiles, not is_classifier),
         }
         for name, (value, is_useful) in options.items():
             if value is not None and not is_useful:
                 does = "scores every class" if is_classifier else "gives every pixel its best class"
                 raise ZigguratError(
-                    f"{name} is for detectors{' and segmenters' if name == 'tiles' else ''}, and "
+                    f"{name} is for detectors{' and segmenters' if value is tiles else ''}, and "
                     f"this model is a {'classifier' if is_classifier else 'segmenter'}, which "
                     f"{does}; leave it out"
                 )
         if isinstance(tiles, SlidingWindows) and is_detector:
             raise ZigguratError(
-                "sliding windows are for segmenters, and this model is a detector; give Tiles"
+                "sliding windows (--window) are for segmenters, and this model is a detector; give "
+                "Tiles (--tile_size)"
             )
         if isinstance(self.model, Detector) and (suppression, max_detections) != (None, None):
             self.model.require_duplicates()

@@ -8,7 +8,7 @@ import torch
 
 from ziggurat.cards import MODELS
 from ziggurat.config.files import list_recipes, load_run, read_tree, recipe_path
-from ziggurat.config.tree import TrainConfig
+from ziggurat.config.tree import ModelConfig, TrainConfig
 from ziggurat.types import Task
 from ziggurat.zoo import create_model
 
@@ -80,7 +80,7 @@ def describe_recipe(recipe: str) -> RecipeFacts:
         model=_model_of(run),
         published=card.result_of(recipe) if card is not None and has_result else "",
         source=card.source if card is not None and has_result else "",
-        parameters=_count_parameters(run.model.name, run.model.backbone, run.model.neck),
+        parameters=_count_parameters(run.model),
         epochs=run.trainer.max_epochs,
         steps=run.trainer.max_steps,
         images_per_step=devices * run.data.batch_size * run.trainer.accumulate,
@@ -125,7 +125,17 @@ def _header(recipe: str) -> str:
 
 
 @cache
-def _count_parameters(name: str, backbone: str | None, neck: str | None) -> int:
+def _count_parameters(wanted: ModelConfig) -> int:
+    """Count those of a recipe's model, for the classes that it was published for."""
     with torch.device("meta"):
-        model = create_model(name, backbone=backbone, neck=neck)
+        model = create_model(
+            wanted.name,
+            backbone=wanted.backbone,
+            neck=wanted.neck,
+            head_channels=wanted.head_channels,
+            head_depth=wanted.head_depth,
+            self_levels=wanted.self_levels,
+            grounding_window=wanted.grounding_window,
+            auxiliary_head=wanted.auxiliary_head,
+        )
     return sum(parameter.numel() for parameter in model.parameters())

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+import ziggurat
 import ziggurat.cli.list
 import ziggurat.inference.recipes
 from ziggurat.cards import MODELS
 from ziggurat.cli.main import main
 from ziggurat.config import list_recipes
-from ziggurat.config.files import recipe_path
+from ziggurat.config.files import load_run, recipe_path
 from ziggurat.inference.cost import Cost, count_cost
 from ziggurat.inference.recipes import describe_recipe
 from ziggurat.systems import SYSTEMS
@@ -205,3 +206,13 @@ def test_what_cannot_be_listed(
 def test_unknown_task(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--task", "detecion"]) == 1
     assert "did you mean 'detection'?" in capsys.readouterr().err
+
+
+def test_parameters_are_those_of_the_recipe() -> None:
+    wanted = load_run("retinanet_p2t_tiny_from_scratch", ["--data.root=DIR"]).model
+    assert wanted.head_channels is not None
+    model = ziggurat.create_model(
+        wanted.name, head_channels=wanted.head_channels, head_depth=wanted.head_depth
+    )
+    counted = sum(parameter.numel() for parameter in model.parameters())
+    assert describe_recipe("retinanet_p2t_tiny_from_scratch").parameters == counted

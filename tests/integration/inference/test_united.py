@@ -188,5 +188,7 @@ def test_sets_have_no_duplicates(coco_root: Path, detector_file: Path) -> None:
 
 def test_boxes_are_for_detectors(classifier_file: Path) -> None:
     model = load_weights(classifier_file)
-    with pytest.raises(ZigguratError, match="suppression is for detectors, and this model is a cl"):
+    with pytest.raises(
+        ZigguratError, match=r"suppression .* is for detectors, and .* a classifier"
+    ):
         Predictor(model, device="cpu")(PHOTO, suppression=SOFT)

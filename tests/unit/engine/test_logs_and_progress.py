@@ -1,6 +1,7 @@
 """metrics.csv over a resume, and how a duration reads."""
 
 import csv
+import sys
 import time
 from pathlib import Path
 
@@ -65,9 +66,11 @@ def test_a_log_without_its_header_begins_anew(content: bytes, tmp_path: Path) ->
 def test_missing_tensorboard_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
-        monkeypatch.setattr(f"lightning.fabric.loggers.tensorboard.{name}", False)
-    with pytest.raises(ZigguratError, match=r"pip install ziggurat\[train\]"):
+    loaded = [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]
+    for name in loaded:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(ZigguratError, match=r"pip install 'ziggurat\[train\]'"):
         tensorboard_log(tmp_path, None)
 
 
