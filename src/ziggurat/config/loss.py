@@ -55,15 +55,16 @@ class LossConfig:
                 factors,
                 "a list of numbers of at least 0, not all 0",
             )
+        has_entropy = self.pixels > 0 or auxiliary != 0  # an auxiliary head has one, too
         for name, value in (("class_weights", factors), ("hard_below", below)):
             require(
-                value is None or self.pixels > 0,
+                value is None or has_entropy,
                 f"loss.{name}",
                 value,
-                "null where loss.pixels is 0: it changes that loss alone",
+                "null where loss.pixels and loss.auxiliary are 0: it changes cross entropies alone",
             )
         for name, is_read, otherwise in (
-            ("normaliser", self.pixels > 0, "loss.pixels is 0"),
+            ("normaliser", has_entropy, "loss.pixels and loss.auxiliary are 0"),
             ("hard_share", below is not None, "loss.hard_below is null"),
             ("boundary_width", self.boundary > 0, "loss.boundary is 0"),
         ):

@@ -162,22 +162,18 @@ class _SplitCheck:
 
     def _sum_up(self) -> None:
         """Find classes that never occur, and what looks like a misunderstanding."""
-        names = self.files.rule.classes
+        rule = self.files.rule
+        names = rule.classes
         if self.deep:
             reason = (
                 f"{plural(len(self.deep), 'label file')} of 16 bits a pixel ({some(self.deep)}): "
-                "read as they are, 8 bits would do"
+                f"read as they are{', 8 bits would do' if max(rule.values) < 256 else ''}"
             )
             self.findings.append(Finding(self.files.label_place, reason, "note"))
         if not self.files.labels:
             return
         present = np.flatnonzero(self.pixels)
-        if (
-            self.is_named
-            and len(present) == 1
-            and self.unlabelled
-            and UNLABELLED in self.files.rule.ignored
-        ):
+        if self.is_named and len(present) == 1 and self.unlabelled and UNLABELLED in rule.ignored:
             reason = (
                 f"only {names[present[0]]!r} occurs beside unlabelled pixels; if 255 is a class, "
                 f"give every class its value with 'values' in {CLASS_FILE}"

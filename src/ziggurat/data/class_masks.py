@@ -7,6 +7,8 @@
     annotations/<split>/ignored/<name>.png    where nobody labelled, for all classes
     classes.json                              {"classes": [...]}, in order; else by the alphabet
 
+or <split>/images/* and <split>/annotations/<class>/*, as label maps may lie, too.
+
 The image pipelines move one label a pixel. Here that label is the number of the pixel's combination
 of classes, of which an image has few, so that resizing, cropping and flipping are the same for both
 kinds of data; afterwards every combination becomes its classes again.
@@ -27,16 +29,27 @@ from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
 from ziggurat.data.findings import Finding
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
-from ziggurat.data.label_layouts import image_part, label_part
+from ziggurat.data.label_layouts import own_places, own_splits
 from ziggurat.data.label_pairs import by_stem
 from ziggurat.data.label_rules import CLASS_FILE, LabelRule, counted_rule, read_rule
-from ziggurat.data.segmentation_layouts import SPLIT_NAMES, no_split
+from ziggurat.data.segmentation_layouts import (
+    SPLIT_NAMES,
+    folders_of,
+    no_split,
+    segmentation_layout,
+)
 from ziggurat.data.tables import PathTable, Table
 from ziggurat.errors import ZigguratError, check_known
 from ziggurat.types import UNLABELLED, BadFile, ClassMasks, ImageInfo, ImageSize, LabelMap, Sample
 
 IGNORED_FOLDER = "ignored"
-_MASK = LabelRule(("outside", "inside", "inside as 255"), None, (0, 1, 255), frozenset())
+_MASK = LabelRule(
+    ("outside", "inside", "inside as 255"),
+    ((0, 0, 0), (1, 1, 1), (255, 255, 255)),
+    (0, 1, 255),
+    ignored=frozenset(),
+    ignored_colours=frozenset(),
+)
 
 Mask = Bool[np.ndarray, "H W"]
 
@@ -109,18 +122,62 @@ class ClassMaskFolder(KeyedDataset):
         return Sample(tensor, target, ImageInfo(index, str(path), size), skipped)
 
 
+def has_labels(masks: dict[int, Path]) -> bool:
+    """Tell whether any pixel of an image counts; only what is ignored has to be read for that.
+
+    A file that cannot be read is an `ImageDecodeError`.
+
+    Args:
+        masks: File of each class that an image has; 255 is what is ignored.
+    """
+    ignored = masks.get(UNLABELLED)
+    return ignored is None or not read_labels(ignored, _MASK).all()
+
+
 def is_class_masks(root: Path) -> bool:
     """Tell whether a folder has images and, for each class, a folder of masks.
 
     Args:
         root: Folder of the data set.
     """
-    folders = [mask_folder(root, split) for split in mask_splits(root)]
+    places = (own_places(root, split) for split in mask_splits(root))
     return any(
-        any(is_image_file(path) for path in folder.glob("*/*"))
-        and not any(is_image_file(path) for path in folder.glob("*"))
-        for folder in folders
+        _has_images(root / images_at, "*")
+        and _has_images(root / masks_at, "*/*")
+        and not _has_images(root / masks_at, "*")
+        for images_at, masks_at in places
     )
+
+
+def _has_images(folder: Path, pattern: str) -> bool:
+    return any(is_image_file(path) for path in folder.glob(pattern))
+
+
+def find_class_masks(root: Path) -> Path | None:
+    """Find the folder that has masks of classes: this one, or the only one directly below it.
+
+    Args:
+        root: Folder of a data set, or one with a single data set directly below it.
+
+    Returns:
+        The folder, or None where the data are no masks of classes.
+
+    Raises:
+        ZigguratError: If there is no such folder, or several data sets lie below it.
+    """
+    here, *below = folders_of(root)
+    if is_class_masks(here):
+        return here
+    if segmentation_layout(here) is not None:
+        return None
+    found = [path for path in below if is_class_masks(path)]
+    others = [path for path in below if path not in found and segmentation_layout(path)]
+    if found and len(found) + len(others) > 1:
+        names = ", ".join(path.name for path in sorted(found + others))
+        raise ZigguratError(
+            f"{root} holds {len(found) + len(others)} data sets ({names}); name one of them"
+        )
+    return found[0] if found else None
 
 
 def mask_splits(root: Path) -> tuple[str, ...]:
@@ -129,9 +186,11 @@ def mask_splits(root: Path) -> tuple[str, ...]:
     Args:
         root: Folder of the data set.
     """
-    images = root / image_part(root)
-    folders = sorted(images.iterdir()) if images.is_dir() else []
-    return tuple(folder.name for folder in folders if mask_folder(root, folder.name).is_dir())
+    return tuple(
+        split
+        for split in own_splits(root)
+        if (root / own_places(root, split)[0]).is_dir() and mask_folder(root, split).is_dir()
+    )
 
 
 def mask_folder(root: Path, split: str) -> Path:
@@ -141,7 +200,7 @@ def mask_folder(root: Path, split: str) -> Path:
         root: Folder of the data set.
         split: Name of the split.
     """
-    return root / (label_part(root) or "annotations") / split
+    return root / own_places(root, split)[1]
 
 
 def read_mask_rule(root: Path) -> LabelRule:
@@ -162,7 +221,7 @@ def read_mask_rule(root: Path) -> LabelRule:
     if (root / CLASS_FILE).is_file():
         rule = read_rule(root)
         for name in sorted(found):
-            check_known(f"class of {mask_folder(root, '').name}", name, rule.classes)
+            check_known(f"class of {root}", name, rule.classes)
         return rule
     if not 1 <= len(found) < UNLABELLED:
         raise ZigguratError(
@@ -189,24 +248,22 @@ def find_masks(
     splits = mask_splits(root)
     names = [name for name in SPLIT_NAMES.get(split, (split,)) if name in splits]
     if not names:
-        where = (
-            f"put its images into {image_part(root)}/{split} and its masks into "
-            f"{mask_folder(root, split).relative_to(root).as_posix()}/<class>"
-        )
+        images_at, masks_at = own_places(root, split)
+        where = f"put its images into {images_at} and its masks into {masks_at}/<class>"
         raise ZigguratError(no_split(f"{root} (masks of classes)", split, splits, where))
     faults: list[Finding] = []
-    folder = root / image_part(root) / names[0]
-    images = by_stem(root, f"{image_part(root)}/{names[0]}", "", faults.append)
+    images_at, masks_at = own_places(root, names[0])
+    images = by_stem(root, images_at, "", faults.append)
     if not images:
-        raise ZigguratError(f"{folder} has no image files")
+        raise ZigguratError(f"{root / images_at} has no image files")
     masks: dict[str, dict[int, Path]] = {stem: {} for stem in images}
     folders = {name: label for label, name in enumerate(classes)} | {IGNORED_FOLDER: UNLABELLED}
-    place = mask_folder(root, names[0]).relative_to(root).as_posix()
     for name, label in folders.items():
-        for stem, path in by_stem(root, f"{place}/{name}", "", faults.append).items():
+        for stem, path in by_stem(root, f"{masks_at}/{name}", "", faults.append).items():
             if stem not in masks:
                 raise ZigguratError(
-                    f"{path} has no image of its name in {folder}; remove it or add the image"
+                    f"{path} has no image of its name in {root / images_at}; remove it or add the "
+                    "image"
                 )
             masks[stem][label] = path
     if faults:
@@ -218,7 +275,7 @@ def read_mask(path: Path, size: ImageSize) -> Mask:
     """Read where a class is.
 
     Args:
-        path: A file of one channel: 0 outside, 1 or 255 inside.
+        path: A file of one channel, or of grey colours: 0 outside, 1 or 255 inside.
         size: Height and width of its image.
 
     Raises:

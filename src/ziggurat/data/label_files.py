@@ -173,9 +173,14 @@ def _by_colour(image: Image.Image, rule: LabelRule) -> Labels:
     is_wrong = ~np.isin(others, [_code(colour) for colour in rule.ignored_colours])
     if is_wrong.any():
         wrong = [str(_colour(code)) for code in others[is_wrong].tolist()]
+        may_ignore = rule.ignored or rule.ignored_colours
+        expected = (
+            f"no class has such a colour, and 'ignored' in {CLASS_FILE} does not name it"
+            if may_ignore
+            else f"expected {', '.join(map(str, rule.palette))}"
+        )
         raise ValueError(
-            f"it has the {_listed('colour', wrong)} in {counts[is_wrong].sum()} pixels; no class "
-            f"has such a colour, and 'ignored' in {CLASS_FILE} does not name it"
+            f"it has the {_listed('colour', wrong)} in {counts[is_wrong].sum()} pixels; {expected}"
         )
     return labels
 

@@ -59,6 +59,8 @@ _COCO_GONE = frozenset({11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90})
 """Numbers of COCO's things that never got an annotation, counted from 0."""
 _COCO_SPLITS = ("train2017", "val2017", "train2014", "test2014")
 _CAMVID_UNLABELLED = 11
+_AUG_LABELS = "SegmentationClassAug"
+_AUG_LISTS = ("trainaug", "aug")
 CONTEXT_LABELS = "SegmentationClassContext"
 CONTEXT_LISTS = "SegmentationContext"
 
@@ -96,10 +98,19 @@ def image_part(root: Path) -> str:
 def label_part(root: Path) -> str | None:
     """Name the folder of a data set of one's own that has the label files, None without one.
 
+    Of several it is the first with images in it: boxes may lie in "annotations" beside "masks".
+
     Args:
         root: Folder of the data set.
     """
-    return next((part for part in LABEL_PARTS if (root / part).is_dir()), None)
+    found = [part for part in LABEL_PARTS if (root / part).is_dir()]
+    if len(found) < 2:
+        return next(iter(found), None)
+    return next((part for part in found if _has_images(root / part)), found[0])
+
+
+def _has_images(folder: Path) -> bool:
+    return any(is_image_file(path) for path in folder.rglob("*"))
 
 
 def own_places(root: Path, split: str) -> tuple[str, str]:
@@ -205,13 +216,14 @@ def voc_splits(root: Path) -> tuple[str, ...]:
 
 
 def voc_files(root: Path, split: str) -> SplitFiles:
-    """Find the files of a list."""
-    return _listed_voc(root, [(split, "SegmentationClass")])
+    """Find the files of a list; those of trainaug.txt and aug.txt are in SegmentationClassAug."""
+    is_aug = split in _AUG_LISTS and (root / _AUG_LABELS).is_dir()
+    return _listed_voc(root, [(split, _AUG_LABELS if is_aug else "SegmentationClass")])
 
 
 def voc_aug_splits(root: Path) -> tuple[str, ...]:
     """Name the lists; "train" has the additional label maps of SegmentationClassAug."""
-    return voc_splits(root) if (root / "SegmentationClassAug").is_dir() else ()
+    return voc_splits(root) if (root / _AUG_LABELS).is_dir() else ()
 
 
 def voc_aug_files(root: Path, split: str) -> SplitFiles:
@@ -220,8 +232,8 @@ def voc_aug_files(root: Path, split: str) -> SplitFiles:
     if split != "train":
         return voc_files(root, split)
     if (lists / "trainaug.txt").is_file():
-        return _listed_voc(root, [("trainaug", "SegmentationClassAug")])
-    return _listed_voc(root, [("train", "SegmentationClass"), ("aug", "SegmentationClassAug")])
+        return voc_files(root, "trainaug")
+    return _listed_voc(root, [("train", "SegmentationClass"), ("aug", _AUG_LABELS)])
 
 
 def _listed_voc(root: Path, parts: list[tuple[str, str]]) -> SplitFiles:

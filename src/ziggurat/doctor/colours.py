@@ -37,27 +37,8 @@ def check_colours(subject: Subject, clock: Clock) -> list[Finding]:
         batches.append(plain_batch(subject, [index], side))
         clock.require(f"{len(batches)} images read")
     return [
-        *_preprocessing(subject),
         _statistics(batches, subject.data.preprocessing),
         *_channel_order(subject, batches, clock),
-    ]
-
-
-def _preprocessing(subject: Subject) -> list[Finding]:
-    description = subject.description
-    if description is None:
-        return []
-    theirs, ours = description.preprocessing, subject.data.preprocessing
-    if _pixels(theirs) == _pixels(ours):
-        return []
-    return [
-        Finding(
-            "preprocessing",
-            "error",
-            f"the weights expect mean, deviation and order {_pixels(theirs)}, the run gives "
-            f"{_pixels(ours)}",
-            "start from weights that were trained on pixels like the run's",
-        )
     ]
 
 
@@ -127,12 +108,6 @@ def _loss(subject: Subject, batch: Batch) -> float:
     return float(total_loss(losses))
 
 
-def _pixels(preprocessing: Preprocessing) -> tuple[object, object, str]:
-    """Return mean, deviation and order of the channels; a classifier's are always in RGB."""
-    order = "rgb" if isinstance(preprocessing, CenterCrop) else preprocessing.channel_order
-    return preprocessing.mean, preprocessing.std, order
-
-
 def as_imagenet(values: Tensor, preprocessing: Preprocessing) -> Tensor:
     """Return normalised pixels (3, N) as red, green, blue by the mean and deviation of ImageNet.
 
@@ -142,7 +117,9 @@ def as_imagenet(values: Tensor, preprocessing: Preprocessing) -> Tensor:
         values: What the model sees.
         preprocessing: How it was made.
     """
-    rgb = values.flip(0) if _pixels(preprocessing)[2] == "bgr" else values
+    # A classifier's channels are always in RGB.
+    is_bgr = not isinstance(preprocessing, CenterCrop) and preprocessing.channel_order == "bgr"
+    rgb = values.flip(0) if is_bgr else values
     own, usual = (
         (torch.tensor(pixels.mean)[:, None], torch.tensor(pixels.std)[:, None])
         for pixels in (preprocessing, IMAGENET_PIXELS)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ziggurat.cards import MODELS
 from ziggurat.config.data import ClassificationData, DetectionData, SegmentationData
 from ziggurat.config.tree import ModelConfig, TrainConfig
-from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
+from ziggurat.data.class_masks import ClassMaskFolder, find_class_masks
 from ziggurat.data.classification import eval_transform, train_transform
 from ziggurat.data.coco import MIN_TRAIN_SIDE, CocoDetection
 from ziggurat.data.coco_file import Annotations
@@ -267,10 +267,11 @@ def _segmentation(data: SegmentationData, pixels: Pixels, seed: int) -> RunData:
         is_distorted=data.distort,
         is_fast=data.fast_train_resize,
     )
-    if data.layout is None and is_class_masks(root):
-        masks = ClassMaskFolder(root, data.train_split, transform, train=True, seed=seed)
+    mask_root = find_class_masks(root) if data.layout is None else None
+    if mask_root is not None:
+        masks = ClassMaskFolder(mask_root, data.train_split, transform, train=True, seed=seed)
         val_masks = ClassMaskFolder(
-            root, data.val_split, EvalSegmentation(preprocessing), train=False, seed=seed
+            mask_root, data.val_split, EvalSegmentation(preprocessing), train=False, seed=seed
         )
         return RunData(masks, val_masks, masks.classes, preprocessing, MultiLabelMetric, divisor=1)
     train = LabelFolder(

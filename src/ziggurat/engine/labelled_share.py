@@ -1,9 +1,10 @@
-"""Label maps that have nothing to learn from: values that mean another thing than was meant."""
+"""Labels that have nothing to learn from: values that mean another thing than was meant."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from ziggurat.data.class_masks import IGNORED_FOLDER, ClassMaskFolder, has_labels
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.label_files import Labels, read_labels
 from ziggurat.data.label_folder import LabelFolder
@@ -19,7 +20,7 @@ SHOWN = 8
 
 
 def check_labelled(data: RunData, root: str) -> None:
-    """Raise where no pixel of a split is labelled; a map or two tell of most splits that one is.
+    """Raise where no pixel of a split is labelled; a file or two tell of most splits that one is.
 
     Args:
         data: Data of the run.
@@ -29,21 +30,21 @@ def check_labelled(data: RunData, root: str) -> None:
         ZigguratError: If so: there would be nothing to learn, or nothing to count.
     """
     for use, dataset in (("train", data.train), ("validate", data.val)):
-        if not isinstance(dataset, LabelFolder):
-            continue
-        num_classes = len(dataset.classes)
-        has_read = False
-        for labels in _label_maps(dataset, step=1):
-            has_read = True
-            if count_labels(labels, num_classes).any():
-                break
+        if isinstance(dataset, LabelFolder):
+            looks = _looks_at_maps(dataset)
+            what = "label maps"
+            advice = "compare their values with its classes.json: 255 is an unlabelled pixel"
+        elif isinstance(dataset, ClassMaskFolder):
+            looks = _looks_at_masks(dataset)
+            what = "masks"
+            advice = f"what its folders {IGNORED_FOLDER!r} mark counts for no class"
         else:
-            if not has_read:
-                continue  # the loader says which files cannot be decoded
+            continue
+        found = next(looks, None)  # None: the loader says which files cannot be decoded
+        if found is False and not any(looks):
             raise ZigguratError(
-                f"the label maps to {use} on must label some pixels, got {len(dataset)} in {root} "
-                "without any; compare their values with its classes.json: 255 is an unlabelled "
-                "pixel"
+                f"the {what} to {use} on must label some pixels, got {len(dataset)} in {root} "
+                f"without any; {advice}"
             )
 
 
@@ -78,6 +79,20 @@ def notes_of_labels(data: RunData) -> list[str]:
             "nothing is learned from them, and they are not counted"
         )
     return notes
+
+
+def _looks_at_maps(dataset: LabelFolder) -> Iterator[bool]:
+    num_classes = len(dataset.classes)
+    for labels in _label_maps(dataset, step=1):
+        yield bool(count_labels(labels, num_classes).any())
+
+
+def _looks_at_masks(dataset: ClassMaskFolder) -> Iterator[bool]:
+    for masks in dataset.masks:
+        try:
+            yield has_labels(masks)
+        except ImageDecodeError:
+            continue
 
 
 def _label_maps(dataset: LabelFolder, *, step: int) -> Iterator[Labels]:

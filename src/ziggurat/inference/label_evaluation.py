@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ziggurat.checkpoints.class_rows import has_names
 from ziggurat.config.tree import SemanticSegmentationRun, TrainConfig
-from ziggurat.data.class_masks import ClassMaskFolder, is_class_masks
+from ziggurat.data.class_masks import ClassMaskFolder, find_class_masks
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_folder import CLASS_FILE, LabelFolder, LabelRule
 from ziggurat.data.segmentation import EvalSegmentation, Labels
@@ -112,16 +112,16 @@ def open_pixels(
         ZigguratError: If the data are of the other kind, or of other classes.
     """
     transform, classes = EvalSegmentation(model.preprocessing), model.classes
-    has_masks = layout is None and is_class_masks(root)
-    if has_masks != model.overlapping:
+    mask_root = find_class_masks(root) if layout is None else None
+    if (mask_root is not None) != model.overlapping:
         gives, has = "each pixel one class", "a mask for each class, since classes may overlap"
         if model.overlapping:
             gives, has = "a mask for each class, since its classes may overlap", "label maps"
         raise ZigguratError(
             f"{model.identity.name} gives {gives}, but {root} has {has}; give data of its kind"
         )
-    if model.overlapping:
-        masks = ClassMaskFolder(root, split, transform, train=False)
+    if mask_root is not None:
+        masks = ClassMaskFolder(mask_root, split, transform, train=False)
         _check_same(masks.classes, classes, root)
         return masks, MultiLabelMetric(masks.classes)
     dataset = LabelFolder(root, split, transform, train=False, layout=layout)

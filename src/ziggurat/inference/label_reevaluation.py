@@ -107,7 +107,12 @@ def _find_files(
             "maps of this split"
         )
     missing = [name for name in names if name not in files]
-    if not files or (missing and not is_partial):
+    if not files:
+        raise ZigguratError(
+            f"{folder} has no label maps; expected files as {missing[0]}.png, one for each of "
+            f"{len(names)} images of {data}"
+        )
+    if missing and not is_partial:
         raise ZigguratError(
             f"{folder} has no label map {missing[0]}.png for an image of {data} ({len(missing)} of "
             f"{len(names)} are missing); add them, or give --partial to evaluate the others alone"

@@ -80,6 +80,24 @@ class SegmentationLoss:
                 "(background and object), or one class that may overlap others"
             )
 
+    def require_entropy(self, *, of: str) -> None:
+        """Raise where options of the cross entropy are set, and its weight is 0.
+
+        Args:
+            of: Name of a model without an auxiliary head, which would have a cross entropy.
+
+        Raises:
+            ZigguratError: If so: they would change nothing.
+        """
+        options = ("normaliser", "class_weights", "hard_below")
+        default = SegmentationLoss()
+        unread = [f"loss.{name}" for name in options if vars(self)[name] != vars(default)[name]]
+        if unread and not self.pixels:
+            raise ZigguratError(
+                f"{', '.join(unread)} would change nothing: loss.pixels is 0, and {of} has no "
+                "auxiliary head; leave it out, or give loss.pixels a weight"
+            )
+
     def __call__(
         self,
         logits: Float[Tensor, "B K h w"],

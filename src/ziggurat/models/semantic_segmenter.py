@@ -81,7 +81,8 @@ class SemanticSegmenter(nn.Module):
     def training_loss(self) -> SegmentationLoss:
         """What `loss` computes; a training run sets it, and weights do not carry it.
 
-        One that weighs an auxiliary head is refused by a model without.
+        One that weighs an auxiliary head, or changes the cross entropy of that head alone, is
+        refused by a model without.
         """
         return self._training_loss
 
@@ -94,6 +95,8 @@ class SemanticSegmenter(nn.Module):
                 "in Python with `create_model(..., auxiliary_head=True)`, or leave loss.auxiliary "
                 "out"
             )
+        if self.auxiliary_head is None:
+            loss.require_entropy(of=self.identity.name)
         self._training_loss = loss
 
     @property

@@ -116,7 +116,9 @@ def test_missing_label_maps(data: Path, found: Path) -> None:
     assert evaluation.report.num_images == 2
     for file in found.iterdir():
         file.unlink()
-    with pytest.raises(ZigguratError, match="no label map"):
+    with pytest.raises(
+        ZigguratError, match=r"has no label maps; expected files as a\.png, one for"
+    ):
         evaluate_label_files(found, data_root=data, is_partial=True)
 
 

@@ -24,16 +24,17 @@ from ziggurat.losses.segmentation import SegmentationLoss
         ({"class_weights": ()}, "numbers of at least 0, not all 0, got ()"),
         ({"class_weights": (-1.0, 1.0)}, "numbers of at least 0, not all 0, got (-1.0, 1.0)"),
         (
-            {"pixels": 0.0, "dice": 1.0, "class_weights": "balanced"},
-            "loss.class_weights must be null where loss.pixels is 0",
+            {"pixels": 0.0, "auxiliary": 0.0, "dice": 1.0, "class_weights": "balanced"},
+            "loss.class_weights must be null where loss.pixels and loss.auxiliary are 0",
         ),
         (
-            {"pixels": 0.0, "dice": 1.0, "hard_below": 0.7},
-            "loss.hard_below must be null where loss.pixels is 0",
+            {"pixels": 0.0, "auxiliary": 0.0, "dice": 1.0, "hard_below": 0.7},
+            "loss.hard_below must be null where loss.pixels and loss.auxiliary are 0",
         ),
         (
-            {"pixels": 0.0, "dice": 1.0, "normaliser": "labelled"},
-            "loss.normaliser must be left at its default 'all' where loss.pixels is 0",
+            {"pixels": 0.0, "auxiliary": 0.0, "dice": 1.0, "normaliser": "labelled"},
+            "loss.normaliser must be left at its default 'all' where loss.pixels and loss.auxiliary"
+            " are 0",
         ),
         (
             {"hard_share": 0.5},

@@ -113,6 +113,14 @@ def test_label_files_of_16_bits(root: Path) -> None:
     assert _findings(root) == [("note", "annotations/training", reason)]
 
 
+def test_values_that_need_16_bits(root: Path) -> None:
+    (root / "objectInfo150.txt").unlink()
+    (root / "classes.json").write_text('{"classes": ["ground", "road"], "values": [7, 1000]}')
+    Image.fromarray(np.array([[7, 1000] * 3] * 4, dtype=np.uint16)).save(root / LABEL)
+    reason = "1 label file of 16 bits a pixel (a.png): read as they are"
+    assert _findings(root) == [("note", "annotations/training", reason)]
+
+
 def test_missing_and_damaged_files(root: Path) -> None:
     _save_labels(root, np.array([[0, 1, 2, 2, 2, 2]] * 4))
     Image.new("RGB", (6, 4)).save(root / "images/training/b.jpg")

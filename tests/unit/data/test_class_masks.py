@@ -1,5 +1,6 @@
 """Masks of classes that overlap: read, moved with the image, checked."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from ziggurat.data.check import check_dataset, find_datasets
-from ziggurat.data.class_masks import ClassMaskFolder, combine, separate
+from ziggurat.data.class_masks import ClassMaskFolder, combine, find_class_masks, separate
 from ziggurat.data.decode import ImageDecodeError
 from ziggurat.data.items import Unreadable
 from ziggurat.data.label_folder import LabelFolder
@@ -66,6 +67,53 @@ def test_masks_in_a_folder_of_another_name(root: Path, part: str) -> None:
     assert [finding.file for finding in check_dataset(root).findings] == [f"{part}/train", "."]
     with pytest.raises(ZigguratError, match=f"into images/val and its masks into {part}/val/<cl"):
         ClassMaskFolder(root, "val", EVAL, train=False)
+
+
+def test_masks_below_their_split(root: Path) -> None:
+    (root / "train").mkdir()
+    (root / "images/train").rename(root / "train/images")
+    (root / "annotations/train").rename(root / "train/masks")
+    for part in ("images", "annotations"):
+        (root / part).rmdir()
+    assert find_datasets(root) == ((root, "class_masks"),)
+    data = ClassMaskFolder(root, "train", EVAL, train=False)
+    assert data.classes == ("road", "wet")
+    assert _target(data[0]).ignored.equal(torch.from_numpy(RIGHT > 0))
+    with pytest.raises(ZigguratError, match="into val/images and its masks into val/annotations/<"):
+        ClassMaskFolder(root, "val", EVAL, train=False)
+
+
+def test_boxes_in_the_other_folder(root: Path) -> None:
+    (root / "annotations").rename(root / "masks")
+    (root / "annotations/train").mkdir(parents=True)
+    (root / "annotations/train/a.xml").write_text("<annotation/>")
+    assert (root, "class_masks") in find_datasets(root)
+    assert _target(ClassMaskFolder(root, "train", EVAL, train=False)[0]).masks[0].any()
+
+
+def test_a_data_set_one_folder_down(root: Path, tmp_path: Path) -> None:
+    assert find_class_masks(root) == root
+    home = tmp_path / "home"
+    (home / "roads").mkdir(parents=True)
+    for part in ("images", "annotations"):
+        (root / part).rename(home / "roads" / part)
+    assert find_class_masks(home) == home / "roads"
+    maps = home / "maps"
+    _save(maps / "images/train/a.png", LEFT)
+    _save(maps / "annotations/train/a.png", LEFT)
+    assert find_class_masks(maps) is None
+    with pytest.raises(ZigguratError, match=r"holds 2 data sets \(maps, roads\); name one of them"):
+        find_class_masks(home)
+
+
+def test_white_in_colours(root: Path) -> None:
+    path = root / "annotations/train/road/a.png"
+    _save(path, np.stack([LEFT * 255] * 3, axis=2))
+    target = _target(ClassMaskFolder(root, "train", EVAL, train=False)[0])
+    assert target.masks[0].equal(torch.from_numpy(LEFT > 0))
+    _save(path, np.stack([LEFT * 255, LEFT, LEFT], axis=2))
+    reason = r"it has the colour \(255, 1, 1\) in 256 .* expected \(0, 0, 0\), \(1, 1, 1\), \(255"
+    assert re.search(reason, check_dataset(root).faults[0].reason)
 
 
 @pytest.mark.parametrize("suffix", [".PNG", ".tif", ".bmp"])
@@ -141,8 +189,8 @@ def test_faulty_masks(root: Path) -> None:
     assert "it has the label 7 in 256 pixels; expected 3 values in 0..255" in reason()
     _save(root / "annotations/train/wet/a.png", MIDDLE[:4])
     assert reason() == "its size 4 x 32 (height x width) differs from 16 x 32 of the image"
-    _save(root / "annotations/train/wet/a.png", np.zeros((16, 32, 3)))
-    assert "mode RGB" in reason()
+    _save(root / "annotations/train/wet/a.png", np.full((16, 32, 3), 7))
+    assert "it has the colour (7, 7, 7) in 512 pixels; expected (0, 0, 0), (1, 1, 1)" in reason()
 
 
 def test_what_does_not_fit(root: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ziggurat.class_lists import class_list
-from ziggurat.data.check import find_datasets
+from ziggurat.data.check import check_dataset, find_datasets
 from ziggurat.data.findings import Layout
 from ziggurat.data.label_files import read_labels
 from ziggurat.data.segmentation_layouts import open_labels, segmentation_layout
@@ -174,6 +174,24 @@ def test_the_additional_label_maps_of_voc(tmp_path: Path) -> None:
     assert folders == ["SegmentationClassAug", "SegmentationClass"]
     (pair,) = open_labels(tmp_path, "val", "voc_segmentation_aug").pairs
     assert pair[1].parent.name == "SegmentationClass"
+
+
+def test_the_lists_of_the_additional_label_maps(tmp_path: Path) -> None:
+    _voc_trainaug(tmp_path, [1, 1, 1, 1])
+    for split in ("aug", "trainaug"):
+        (pair,) = open_labels(tmp_path, split).pairs
+        assert pair[1].parent.name == "SegmentationClassAug"
+    assert [
+        fault.reason for fault in check_dataset(tmp_path).faults if "no file" in fault.reason
+    ] == []
+
+
+def test_label_maps_beside_other_annotations(tmp_path: Path) -> None:
+    _own(tmp_path, [0, 1, 2, 0])
+    _text(tmp_path / "annotations/train/a.xml", "<annotation/>")
+    _text(tmp_path / "labels/train/a.txt", "0 0.5 0.5 0.1 0.1")
+    (pair,) = open_labels(tmp_path, "train").pairs
+    assert pair[1] == tmp_path / "masks/train/a.png"
 
 
 def test_well_known_data_sets_have_colours(tmp_path: Path) -> None:

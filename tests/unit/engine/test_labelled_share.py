@@ -26,12 +26,23 @@ def data_of(root: Path, train: list[list[int]], val: list[list[int]]) -> RunData
             Image.fromarray(labels).save(root / "annotations" / split / f"{number}.png")
             Image.new("RGB", (10, 10)).save(root / "images" / split / f"{number}.png")
     (root / "classes.json").write_text(json.dumps({"classes": ["ground", "road"]}))
+    return open_data(root)
+
+
+def open_data(root: Path) -> RunData:
+    """Open a data set as a run does."""
     config = SemanticSegmentationRun(
         model=ModelConfig(name="topformer_seg_tiny"),
         data=SegmentationData(str(root)),
         optimizer=OptimizerConfig(lr=1e-3),
     )
     return build_data(config)
+
+
+def save_mask(path: Path, level: int) -> None:
+    """Save a picture of one level."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (10, 10), level).save(path)
 
 
 def test_both_classes_and_some_unlabelled_pixels_are_no_news(tmp_path: Path) -> None:
@@ -61,3 +72,17 @@ def test_a_split_without_a_label_is_refused(use: str, tmp_path: Path) -> None:
     data = data_of(tmp_path, maps["train"], maps["validate"])
     with pytest.raises(ZigguratError, match=f"to {use} on must label some pixels, got 2 in root"):
         check_labelled(data, "root")
+
+
+@pytest.mark.parametrize("use", ["train", "validate"])
+def test_masks_of_which_nothing_counts(use: str, tmp_path: Path) -> None:
+    root = tmp_path / "roads"  # a data set may lie one folder down
+    for split in ("train", "val"):
+        save_mask(root / "images" / split / "a.png", 0)
+        save_mask(root / "annotations" / split / "road" / "a.png", 255)
+    check_labelled(open_data(tmp_path), "root")
+    folder = {"train": "train", "validate": "val"}[use]
+    save_mask(root / "annotations" / folder / "ignored" / "a.png", 255)
+    message = f"the masks to {use} on must label some pixels, got 1 in root without any; what"
+    with pytest.raises(ZigguratError, match=message):
+        check_labelled(open_data(tmp_path), "root")

@@ -69,6 +69,22 @@ def test_the_auxiliary_head_has_a_weight() -> None:
         segmenter().training_loss = SegmentationLoss(auxiliary=0.1)
 
 
+def test_the_cross_entropy_of_the_auxiliary_head_alone() -> None:
+    loss = SegmentationLoss(pixels=0.0, dice=1.0, class_weights=(1.0,) * (K - 1) + (5.0,))
+    model, targets = segmenter(auxiliary_head=nn.AvgPool2d(2)), labels()
+    images = torch.randn(2, K, 4, 4)
+    before = model.loss(model(images), targets)
+    model.training_loss = loss
+    found = model.loss(model(images), targets)
+    assert list(found) == ["dice", "auxiliary"]
+    assert found["auxiliary"] > before["auxiliary"]
+    with pytest.raises(
+        ZigguratError,
+        match=r"loss\.class_weights would change nothing: loss\.pixels is 0, and segformer_p2t",
+    ):
+        segmenter().training_loss = loss
+
+
 @pytest.mark.parametrize("overlapping", [False, True])
 def test_padding_of_a_batch_counts_as_ignored_pixels(overlapping: bool) -> None:
     model = segmenter(overlapping=overlapping)
