@@ -72,8 +72,9 @@ def read_pickled(path: Path, head: bytes) -> object:
     except ZigguratError:
         raise
     except Exception as error:  # a damaged or hostile file may fail in any way
-        protocol = _protocol(path, head)
-        if isinstance(error, pickle.UnpicklingError) and protocol > LAST_PROTOCOL:
+        has_opened = isinstance(error, pickle.UnpicklingError)
+        protocol = _protocol(path, head) if has_opened else 0
+        if protocol > LAST_PROTOCOL:
             raise ZigguratError(
                 f"{path} was written with pickle protocol {protocol}, which cannot be read without "
                 f"running it; save it again with that of torch.save, {TORCH_PROTOCOL}"
@@ -87,10 +88,7 @@ def read_pickled(path: Path, head: bytes) -> object:
 def _protocol(path: Path, head: bytes) -> int:
     """Return the protocol of a file's pickle, 0 where it does not say."""
     if head.startswith(ZIP_MAGIC):
-        try:
-            head = _program(path)
-        except (zipfile.BadZipFile, OSError, EOFError):
-            return 0
+        head = _program(path)
     return head[1] if head.startswith(PROTOCOL_MARK) else 0
 
 

@@ -234,8 +234,11 @@ def _others(root: Path, split: str) -> str:
     found = [str(path) for path in sorted((root / "annotations").glob("*.json"))]
     if not found:
         return ""
+    has = f"; it has {', '.join(found[:3])}"
+    if split not in ("train", "val"):  # it was named, by an option that knows of no other places
+        return has
     return (
-        f"; it has {', '.join(found[:3])}: another split is named with --data.{split}_split, and "
+        f"{has}: another split is named with --data.{split}_split, and "
         f"files in any place with --data.{split}_annotations and --data.{split}_images"
     )
 
