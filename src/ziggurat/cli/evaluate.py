@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ziggurat.cli.memory import keep_memory
 from ziggurat.cli.outputs import folder_for
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
 from ziggurat.cli.views import add_precision_argument, add_view_arguments, views_of
@@ -170,13 +171,15 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _evaluate_model(args: argparse.Namespace, options: EvaluationOptions) -> Evaluation:
+    device = args.device or "auto"
+    keep_memory(device)
     return evaluate(
         args.weights,
         data_root=args.root,
         split=args.split,
         batch_size=args.batch_size,
         workers=args.workers or 0,
-        device=args.device or "auto",
+        device=device,
         precision=args.precision or "32",
         rules=args.rules or "coco",
         options=options,

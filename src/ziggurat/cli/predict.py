@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ziggurat.cli.memory import keep_memory
 from ziggurat.cli.outputs import make_folder
 from ziggurat.cli.prediction_work import PredictionWork
 from ziggurat.cli.suppression import add_suppression_arguments, suppression_of
@@ -129,6 +130,7 @@ def run(args: argparse.Namespace) -> None:
     (tiles, augmentation), suppression = views_of(args), suppression_of(args)
     if videos:
         import_av()  # else it is missed only when all images are done
+    keep_memory(args.device)
     predictor = load(
         args.weights, device=args.device, precision=args.precision or "32", fast=args.fast
     )

@@ -88,7 +88,7 @@ def pack(chain: Chain, dtype: torch.dtype, kernel: Kernel | None) -> Layers | No
     Args:
         chain: The block.
         dtype: Precision of its products.
-        kernel: The compiled kernel, where there is one for this precision.
+        kernel: The compiled kernel, where there is one.
     """
     layers = _pack_links(chain.links, dtype, kernel)
     if layers is None or chain.shortcut is None:
@@ -113,9 +113,10 @@ def _pack_links(
     if kernel is not None and len(links) == 3:
         expand, depthwise, project = weights
         is_wide_chain = expand.is_pointwise and depthwise.is_depthwise_3x3 and project.is_pointwise
-        if is_wide_chain and expand.weight.shape[1] <= WIDEST_FOR_KERNEL:
+        channels = expand.weight.shape[1]
+        if is_wide_chain and channels <= WIDEST_FOR_KERNEL and kernel.takes(channels, dtype):
             pair = (activations[0], activations[1])
-            return kernel.pack(expand, depthwise, project, pair)
+            return kernel.pack(expand, depthwise, project, pair, dtype)
     return Sequence([OneDnnConv(w, dtype, a) for w, a in zip(weights, activations, strict=True)])
 
 

@@ -18,7 +18,7 @@ from ziggurat.backbones.timm_backbone import TimmBackbone
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.chains import describe, pack
 from ziggurat.fast.compiler import KernelUnavailableError
-from ziggurat.fast.inference_kernel import Kernel, load_kernel
+from ziggurat.fast.inference_kernel import Kernel, has_products, load_kernel
 from ziggurat.fast.layers import (
     FoldedConv,
     FoldedMixing,
@@ -41,12 +41,12 @@ def optimize_for_inference(
     """Return a copy of a model that computes the same sooner, and cannot be trained.
 
     Batch norms are folded into the convolutions in front of them. On the CPU, blocks that are
-    chains of convolutions include their activations; in float32 the feed-forward blocks of P2T and
-    PVT v2 run through a kernel that is compiled at its first use, in bfloat16 linear layers and
-    convolutions hold converted weights. Outputs differ by rounding, in float32 on the CPU
-    relatively by less than 2e-5. The copy holds the weights of what is replaced twice, as they are
-    and laid out anew. Where the kernel cannot be built, a warning says why, and the copy works
-    without it.
+    chains of convolutions include their activations; the feed-forward blocks of P2T and PVT v2 run
+    through a kernel that is compiled at its first use (in bfloat16 on processors that multiply it);
+    for bfloat16 linear layers and convolutions hold converted weights. Outputs differ by rounding,
+    in float32 on the CPU relatively by less than 2e-5. The copy holds the weights of what is
+    replaced twice, as they are and laid out anew. Where the kernel cannot be built, a warning says
+    why, and the copy works without it.
 
     Args:
         model: A classifier, detector or backbone, in eval mode, on the device it will run on.
@@ -75,7 +75,8 @@ def optimize_for_inference(
     optimized = copy.deepcopy(model).requires_grad_(False)
     first = next(optimized.parameters(), torch.empty(0))
     is_cpu = first.device.type == "cpu" and first.dtype == torch.float32 and has_onednn()
-    kernel = _kernel_or_warning() if is_cpu and use_kernel and autocast is None else None
+    has_kernel = is_cpu and use_kernel and has_products(autocast or torch.float32)
+    kernel = _kernel_or_warning() if has_kernel else None
     _Replacement(autocast or first.dtype, is_cpu, kernel).apply(optimized)
     optimized.register_load_state_dict_pre_hook(_refuse_to_load)
     return optimized
@@ -155,7 +156,7 @@ class _Replacement:
     Attributes:
         dtype: Precision of the faster way.
         is_cpu: Whether oneDNN computes.
-        kernel: The compiled kernel, where there is one for this precision.
+        kernel: The compiled kernel, where there is one.
     """
 
     dtype: torch.dtype

@@ -16,8 +16,13 @@ from torch import Tensor
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
 from ziggurat.fast.layers import FUNCTIONS, Activation, Weights
+from ziggurat.ops.machine import processor_entry
 
-TOLERANCE = 1e-5
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
+"""Relative difference to plain PyTorch in float32; a bfloat16 has 8 bits."""
+
+INPUTS_TRIED = 12
+"""Channels of the map with which the kernel is tried out."""
 
 ActivationPair = tuple[Activation, Activation]
 """What follows the expansion, and what follows the depthwise convolution."""
@@ -32,6 +37,15 @@ PAIRS: tuple[ActivationPair, ...] = (
 """The pairs that the source has."""
 
 
+def has_products(dtype: torch.dtype) -> bool:
+    """Tell whether the kernel is for a precision on this processor.
+
+    Args:
+        dtype: Precision of the products.
+    """
+    return dtype == torch.float32 or "avx512_bf16" in (processor_entry("flags") or "").split()
+
+
 class Kernel:
     """The kernel, loaded.
 
@@ -43,27 +57,44 @@ class Kernel:
         self._function = library.ziggurat_feed_forward
         self._panel: int = library.ziggurat_panel()
         self._chunk: int = library.ziggurat_chunk()
+        self._depths = {torch.float32: 1, torch.bfloat16: int(library.ziggurat_bfloat16_depth())}
+
+    def takes(self, channels: int, dtype: torch.dtype) -> bool:
+        """Return whether this processor has products of a precision, and of so many inputs.
+
+        Args:
+            channels: Channels that come in.
+            dtype: Precision of the products.
+        """
+        depth = self._depths.get(dtype, 0)
+        return depth > 0 and channels % depth == 0
 
     def pack(
-        self, expand: Weights, depthwise: Weights, project: Weights, activations: ActivationPair
+        self,
+        expand: Weights,
+        depthwise: Weights,
+        project: Weights,
+        activations: ActivationPair,
+        dtype: torch.dtype,
     ) -> "PackedFeedForward":
         """Lay out the weights of a block.
 
         Args:
-            expand: 1x1 convolution.
+            expand: 1x1 convolution, for whose channels `takes` is true.
             depthwise: Depthwise 3x3 convolution.
             project: 1x1 convolution.
             activations: One of `PAIRS`.
+            dtype: Precision of the products and of the map that comes out.
         """
         hidden = len(expand.weight)
         more = -hidden % self._chunk  # channels of zeros, which project to nothing
         last = F.pad(project.weight.flatten(1), (0, more))
         buffers = (
-            self._panels(F.pad(expand.weight.flatten(1), (0, 0, 0, more))),
+            self._panels(F.pad(expand.weight.flatten(1), (0, 0, 0, more)), dtype),
             F.pad(expand.bias, (0, more)),
             F.pad(depthwise.weight.flatten(1).T, (0, more)).contiguous(),
             F.pad(depthwise.bias, (0, more)),
-            self._panels(F.pad(last, (0, 0, 0, -len(last) % self._panel))),
+            self._panels(F.pad(last, (0, 0, 0, -len(last) % self._panel)), dtype),
             project.bias.contiguous(),
         )
         sizes = (expand.weight.shape[1], hidden + more, len(project.weight))
@@ -84,16 +115,20 @@ class Kernel:
         """
         return PackedFeedForward(self._function, buffers, sizes, activations)
 
-    def _panels(self, matrix: Float[Tensor, "out in"]) -> Float[Tensor, "panels in panel"]:
-        return matrix.unflatten(0, (-1, self._panel)).mT.contiguous()
+    def _panels(
+        self, matrix: Float[Tensor, "out in"], dtype: torch.dtype
+    ) -> Float[Tensor, "panels parts panel depth"]:
+        parts = matrix.to(dtype).unflatten(1, (-1, self._depths[dtype]))
+        return parts.unflatten(0, (-1, self._panel)).transpose(1, 2).contiguous()
 
 
 class PackedFeedForward:
-    """Expansion, depthwise 3x3 and projection in one go, on the CPU in float32.
+    """Expansion, depthwise 3x3 and projection in one go, on the CPU.
 
     Args:
         function: The kernel.
-        buffers: Weights and biases as the kernel reads them.
+        buffers: Weights and biases as the kernel reads them; the first has the precision of the
+            products.
         sizes: Channels that come in, hidden channels with their padding, channels that go out.
         activations: What follows the expansion and the depthwise convolution.
     """
@@ -108,6 +143,7 @@ class PackedFeedForward:
         self._function = function
         self._buffers = buffers  # the addresses below point into them
         self._addresses = (ctypes.c_void_p * len(buffers))(*(t.data_ptr() for t in buffers))
+        self._dtype = buffers[0].dtype
         self._sizes = sizes
         self._activations = activations
 
@@ -120,7 +156,7 @@ class PackedFeedForward:
 
         Without memory for the kernel's buffers this is a `MemoryError`.
         """
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(self._dtype).contiguous(memory_format=torch.channels_last)
         batch, _, height, width = x.shape
         channels_in, hidden, channels_out = self._sizes
         y = x.new_empty(batch, height, width, channels_out).permute(0, 3, 1, 2)
@@ -131,6 +167,7 @@ class PackedFeedForward:
             ctypes.c_void_p(y.data_ptr()),
             (ctypes.c_int64 * len(shape))(*shape),
             " ".join(self._activations).encode(),
+            self._dtype == torch.bfloat16,
             torch.get_num_threads(),
         )
         check_status(status, self._activations)
@@ -157,12 +194,14 @@ def load_kernel() -> Kernel:
     """
     kernel = Kernel(load_library("feed_forward"))
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for pair in PAIRS:
-            _check(kernel, pair)
+        for dtype in TOLERANCES:
+            if kernel.takes(INPUTS_TRIED, dtype):
+                for pair in PAIRS:
+                    _check(kernel, pair, dtype)
     return kernel
 
 
-def _check(kernel: Kernel, activations: ActivationPair) -> None:
+def _check(kernel: Kernel, activations: ActivationPair, dtype: torch.dtype) -> None:
     """Compare with plain PyTorch: compilers err, and so may the flags for this processor.
 
     Raises:
@@ -178,12 +217,14 @@ def _check(kernel: Kernel, activations: ActivationPair) -> None:
         bias = torch.randn(shape[0], generator=draw, **usual)
         return Weights(values, bias, (1, 1), padding, (1, 1), groups)
 
-    layers = weights(70, 12, 1, 1), weights(70, 1, 3, 3, groups=70), weights(9, 70, 1, 1)
-    x = torch.randn(2, 12, 15, 13, generator=draw, **usual)
+    wide = weights(70, 1, 3, 3, groups=70)
+    layers = weights(70, INPUTS_TRIED, 1, 1), wide, weights(25, 70, 1, 1)
+    x = torch.randn(2, INPUTS_TRIED, 15, 13, generator=draw, **usual)
     expected = x
     for w, activation in zip(layers, (*activations, "none"), strict=True):
         y = F.conv2d(expected, w.weight, w.bias, padding=w.padding, groups=w.groups)
         expected = FUNCTIONS[activation](y)
-    error = (kernel.pack(*layers, activations)(x) - expected).norm() / expected.norm()
-    if not error < TOLERANCE:
+    found = kernel.pack(*layers, activations, dtype)(x)
+    error = (found - expected).norm() / expected.norm()
+    if not error < TOLERANCES[dtype]:
         raise KernelUnavailableError(f"it computes something else ({activations}: {error:.1e})")

@@ -5,6 +5,10 @@
 
 #include <cstdint>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 namespace {
 
 #ifdef __AVX512F__
@@ -32,10 +36,14 @@ inline Vector load(const Bfloat16* from) {
 
 // Rounded to the nearest, of two to the even one; what is no number stays none.
 inline void store(Bfloat16* to, Vector v) {
+#ifdef __AVX512BF16__
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), (__m256i)_mm512_cvtneps_pbh((__m512)v));
+#else
     const Words bits = (Words)v;
     const Words rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
     const Words kept = v == v ? rounded : Words{} + 0x7fc0;
     *reinterpret_cast<Halves*>(to) = __builtin_convertvector(kept, Halves);
+#endif
 }
 
 inline Vector all(float value) { return value - Vector{}; }

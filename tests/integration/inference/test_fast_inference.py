@@ -24,7 +24,7 @@ from ziggurat.checkpoints.official import load_official
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError
 from ziggurat.fast.inference import AnyModel, Optimized, optimize_for_inference
-from ziggurat.fast.inference_kernel import PackedFeedForward, load_kernel
+from ziggurat.fast.inference_kernel import PackedFeedForward, has_products, load_kernel
 from ziggurat.fast.layers import FUNCTIONS, fold
 from ziggurat.inference.predictor import Predictor
 from ziggurat.layers.conv_norm import ConvNorm
@@ -122,10 +122,15 @@ def test_every_family_keeps_its_outputs(
             assert ours.shape == plain.shape
 
 
+@pytest.mark.parametrize("use_kernel", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_under_autocast_every_family_stays_as_near_to_float32(family: str) -> None:
+def test_under_autocast_every_family_stays_as_near_to_float32(
+    family: str, use_kernel: bool, request: pytest.FixtureRequest
+) -> None:
+    if use_kernel:
+        request.getfixturevalue("compiled")
     model = build(family)
-    optimized = optimize_for_inference(model, autocast=torch.bfloat16)
+    optimized = optimize_for_inference(model, autocast=torch.bfloat16, use_kernel=use_kernel)
     images = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
         exact = model(images)
@@ -249,6 +254,39 @@ def test_kernel_computes_maps_of_any_size(shape: tuple[int, int, int]) -> None:
         x = torch.randn(batch, 20, height, width)
         with torch.inference_mode():
             assert error(part(x), block(x.contiguous(memory_format=torch.channels_last))) < 1e-5
+
+
+@pytest.mark.skipif(
+    not has_products(torch.bfloat16), reason="this processor does not multiply bfloat16"
+)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 3, 1), (2, 5, 70), (3, 33, 40), (1, 16, 16)])
+@pytest.mark.usefixtures("compiled")
+def test_kernel_rounds_no_more_than_layer_by_layer(shape: tuple[int, int, int]) -> None:
+    batch, height, width = shape
+    for block in (InvertedResidual(20, 50), ConvFeedForward(20, 50, use_relu=True)):
+        for parameter in block.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        plain = nn.Sequential(block).eval()
+        part, other = (
+            optimize_for_inference(plain, autocast=torch.bfloat16, use_kernel=use_kernel)[0]
+            for use_kernel in (True, False)
+        )
+        assert isinstance(part, Optimized)
+        assert isinstance(part.fast, PackedFeedForward)
+        x = torch.randn(batch, 20, height, width)
+        with torch.inference_mode():
+            exact = block(x.contiguous(memory_format=torch.channels_last))
+            with torch.autocast("cpu", torch.bfloat16):
+                found, rounded = part(x), other(x)
+        assert found.dtype == torch.bfloat16
+        assert 0 < error(found, exact) < 1.2 * error(rounded, exact)
+
+
+def test_a_block_of_an_odd_number_of_channels_goes_layer_by_layer() -> None:
+    model = nn.Sequential(InvertedResidual(7, 16)).eval()
+    part = optimize_for_inference(model, autocast=torch.bfloat16)[0]
+    assert isinstance(part, Optimized)
+    assert not isinstance(part.fast, PackedFeedForward)
 
 
 @pytest.mark.usefixtures("compiled")
