@@ -282,6 +282,18 @@ def test_kernel_rounds_no_more_than_layer_by_layer(shape: tuple[int, int, int]) 
         assert 0 < error(found, exact) < 1.2 * error(rounded, exact)
 
 
+@pytest.mark.parametrize(
+    ("flags", "has_pairs"),
+    [("fpu avx512_bf16", True), ("avx512_bf16 amx_bf16", False), ("avx2", False), (None, False)],
+)
+def test_processors_whose_bfloat16_the_kernel_is_for(
+    flags: str | None, has_pairs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ziggurat.fast.inference_kernel.processor_entry", lambda _: flags)
+    assert has_products(torch.bfloat16) is has_pairs
+    assert has_products(torch.float32)
+
+
 def test_a_block_of_an_odd_number_of_channels_goes_layer_by_layer() -> None:
     model = nn.Sequential(InvertedResidual(7, 16)).eval()
     part = optimize_for_inference(model, autocast=torch.bfloat16)[0]
