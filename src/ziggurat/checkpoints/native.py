@@ -158,9 +158,9 @@ def adopt_description(model: zoo.Model, path: str | Path) -> None:
 
     Args:
         model: A model whose weights are loaded next.
-        path: A file of `save_weights`.
+        path: A file for which `is_native` is true.
     """
-    _adopt(model, _read(Path(path))[0])
+    _adopt(model, read_description(Path(path)))
 
 
 def _adopt(model: zoo.Model, description: Description) -> None:
@@ -297,6 +297,15 @@ def is_native(path: str | Path) -> bool:
     if not is_safetensors(path, first_bytes(path)):
         return False
     return METADATA_KEY in read_metadata(path)
+
+
+def read_description(path: Path) -> Description:
+    """Return what a weight file says of its model, without touching a tensor.
+
+    Args:
+        path: A file for which `is_native` is true.
+    """
+    return Description.from_json(read_metadata(path)[METADATA_KEY], str(path))
 
 
 def _read(path: Path) -> tuple[Description, StoredWeights]:

@@ -6,7 +6,7 @@ that is named ".": they are counted, and the check says what training expects in
 
 from pathlib import Path
 
-from ziggurat.data.decode import ImageDecodeError, is_image_file
+from ziggurat.data.decode import ImageDecodeError, has_images, is_image_file
 from ziggurat.data.findings import (
     SPLITS,
     TRAIN_SPLITS,
@@ -53,22 +53,18 @@ def other_splits(root: Path) -> list[str]:
 def _is_split(folder: Path) -> bool:
     # A class may have folders too, but then it has images beside them; and images/train of other
     # layouts has no classes below "images".
-    return not _has_images(folder) and any(
-        not _is_usual(name) and _has_images(folder / name) for name in class_folders(folder)
+    return not has_images(folder) and any(
+        not _is_usual(name) and has_images(folder / name) for name in class_folders(folder)
     )
 
 
 def _is_flat(root: Path) -> bool:
     # One folder of images is no data set of one class.
-    return sum(not _is_usual(name) and _has_images(root / name) for name in class_folders(root)) > 1
+    return sum(not _is_usual(name) and has_images(root / name) for name in class_folders(root)) > 1
 
 
 def _is_usual(name: str) -> bool:
     return name.removesuffix("2017") in SPLITS
-
-
-def _has_images(folder: Path) -> bool:
-    return any(is_image_file(path) for path in folder.iterdir())
 
 
 def _splits(root: Path) -> list[str]:

@@ -25,7 +25,7 @@ from jaxtyping import Bool, UInt8
 from PIL import Image
 from torch import Tensor
 
-from ziggurat.data.decode import ImageDecodeError, decode_image, is_image_file
+from ziggurat.data.decode import ImageDecodeError, decode_image, has_images
 from ziggurat.data.findings import Finding
 from ziggurat.data.items import KeyedDataset
 from ziggurat.data.label_files import Labels, read_labels, unequal_sizes
@@ -36,6 +36,7 @@ from ziggurat.data.segmentation_layouts import (
     SPLIT_NAMES,
     folders_of,
     no_split,
+    require_one,
     segmentation_layout,
 )
 from ziggurat.data.tables import PathTable, Table
@@ -142,28 +143,23 @@ def is_class_masks(root: Path) -> bool:
     """
     places = (own_places(root, split) for split in mask_splits(root))
     return any(
-        _has_images(root / images_at, "*")
-        and _has_images(root / masks_at, "*/*")
-        and not _has_images(root / masks_at, "*")
+        has_images(root / images_at)
+        and has_images(root / masks_at, "*/*")
+        and not has_images(root / masks_at)
         for images_at, masks_at in places
     )
 
 
-def _has_images(folder: Path, pattern: str) -> bool:
-    return any(is_image_file(path) for path in folder.glob(pattern))
-
-
 def find_class_masks(root: Path) -> Path | None:
     """Find the folder that has masks of classes: this one, or the only one directly below it.
+
+    No such folder, or several data sets below it, is a `ZigguratError`.
 
     Args:
         root: Folder of a data set, or one with a single data set directly below it.
 
     Returns:
         The folder, or None where the data are no masks of classes.
-
-    Raises:
-        ZigguratError: If there is no such folder, or several data sets lie below it.
     """
     here, *below = folders_of(root)
     if is_class_masks(here):
@@ -171,13 +167,10 @@ def find_class_masks(root: Path) -> Path | None:
     if segmentation_layout(here) is not None:
         return None
     found = [path for path in below if is_class_masks(path)]
-    others = [path for path in below if path not in found and segmentation_layout(path)]
-    if found and len(found) + len(others) > 1:
-        names = ", ".join(path.name for path in sorted(found + others))
-        raise ZigguratError(
-            f"{root} holds {len(found) + len(others)} data sets ({names}); name one of them"
-        )
-    return found[0] if found else None
+    if not found:
+        return None
+    require_one(root, [path for path in below if path in found or segmentation_layout(path)])
+    return found[0]
 
 
 def mask_splits(root: Path) -> tuple[str, ...]:

@@ -213,6 +213,16 @@ def is_image_file(path: Path) -> bool:
     return is_image_name(path.name)
 
 
+def has_images(folder: Path, pattern: str = "*") -> bool:
+    """Tell whether there are image files at some depth of a folder.
+
+    Args:
+        folder: Where to look; it may be absent.
+        pattern: Which files, relative to it, as `Path.glob` takes it.
+    """
+    return any(is_image_file(path) for path in folder.glob(pattern))
+
+
 def is_image_name(name: str) -> bool:
     """Tell an image by its name alone, as `is_image_file`; a million of them take a second."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(".")

@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ziggurat.class_lists import class_list
-from ziggurat.data.decode import is_image_file
+from ziggurat.data.decode import has_images, is_image_file
 from ziggurat.data.downloaded_labels import (
     CAMVID_ENDING,
     about_context_file,
@@ -83,7 +83,7 @@ def own_splits(root: Path) -> tuple[str, ...]:
     splits = common_folders(images, root / part)
     if splits or not images.is_dir():
         return splits
-    return (SINGLE_SPLIT,) if any(is_image_file(file) for file in (root / part).iterdir()) else ()
+    return (SINGLE_SPLIT,) if has_images(root / part) else ()
 
 
 def image_part(root: Path) -> str:
@@ -106,11 +106,7 @@ def label_part(root: Path) -> str | None:
     found = [part for part in LABEL_PARTS if (root / part).is_dir()]
     if len(found) < 2:
         return next(iter(found), None)
-    return next((part for part in found if _has_images(root / part)), found[0])
-
-
-def _has_images(folder: Path) -> bool:
-    return any(is_image_file(path) for path in folder.rglob("*"))
+    return next((part for part in found if has_images(root / part, "**/*")), found[0])
 
 
 def own_places(root: Path, split: str) -> tuple[str, str]:

@@ -241,16 +241,29 @@ def _find(root: Path, layout: Layout | None) -> tuple[Path, Layout]:
     if name is not None:
         return root, name
     below = [(path, name) for path in places[1:] if (name := segmentation_layout(path))]
-    if len(below) == 1:
-        return below[0]
+    require_one(root, [path for path, _ in below])
     if below:
-        names = ", ".join(path.name for path, _ in below)
-        raise ZigguratError(f"{root} holds {len(below)} data sets ({names}); name one of them")
+        return below[0]
     raise ZigguratError(
         f"no label maps are recognised in {root}; expected images/<split>/*.jpg with "
         f"annotations/<split>/*.png (or img_dir and ann_dir) and {CLASS_FILE}, or the layout of "
         f"{', '.join(one.title for one in SEGMENTATION.values() if one.is_here is not _never)}"
     )
+
+
+def require_one(root: Path, found: Sequence[Path]) -> None:
+    """Raise where several data sets lie below a folder.
+
+    Args:
+        root: The folder.
+        found: Their folders.
+
+    Raises:
+        ZigguratError: If so.
+    """
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ZigguratError(f"{root} holds {len(found)} data sets ({names}); name one of them")
 
 
 def folders_of(root: Path) -> list[Path]:

@@ -9,8 +9,7 @@ from torch import nn
 
 from ziggurat.checkpoints.description import Description
 from ziggurat.checkpoints.matching import LoadReport
-from ziggurat.checkpoints.native import METADATA_KEY, is_native
-from ziggurat.checkpoints.tensor_file import read_metadata
+from ziggurat.checkpoints.native import is_native, read_description
 from ziggurat.config.files import list_recipes, load_run, recipe_path
 from ziggurat.config.tree import TrainConfig
 from ziggurat.data.sampling import SeededBatchSampler
@@ -181,9 +180,7 @@ def _describe_weights(config: TrainConfig, model: Model) -> Description | None:
     if config.model.weights is None:
         return None
     path = find_weights(model.identity.name, source_of(config.model.weights))
-    if not is_native(path):
-        return None
-    return Description.from_json(read_metadata(path)[METADATA_KEY], str(path))
+    return read_description(path) if is_native(path) else None
 
 
 def _say_nothing(line: str) -> None:

@@ -15,11 +15,8 @@ from torch import Tensor
 
 from ziggurat.errors import ZigguratError
 from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
-from ziggurat.fast.layers import FUNCTIONS, Activation, Weights
+from ziggurat.fast.layers import FUNCTIONS, TOLERANCES, Activation, Weights
 from ziggurat.ops.machine import processor_entry
-
-TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
-"""Relative difference to plain PyTorch in float32; a bfloat16 has 8 bits."""
 
 INPUTS_TRIED = 12
 """Channels of the map with which the kernel is tried out."""

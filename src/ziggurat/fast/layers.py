@@ -34,6 +34,9 @@ FUNCTIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
 }
 
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 5e-3}
+"""Relative difference of a compiled kernel to plain PyTorch; a bfloat16 has 8 bits."""
+
 # Name, numbers and algorithm of each activation, as oneDNN's operators take them.
 ONEDNN: dict[Activation, tuple[str, list[float], str]] = {
     "none": ("none", [], ""),

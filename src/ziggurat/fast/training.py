@@ -11,9 +11,8 @@ from torch import Tensor, nn
 from ziggurat.backbones import gpvit, p2t
 from ziggurat.fast.chains import describe
 from ziggurat.fast.compiler import KernelUnavailableError
-from ziggurat.fast.layers import Activation
+from ziggurat.fast.layers import TOLERANCES, Activation
 from ziggurat.fast.training_kernel import (
-    TOLERANCES,
     Norm,
     TrainingKernel,
     lean_branch,

@@ -23,12 +23,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from ziggurat.fast.compiler import KernelUnavailableError, check_status, load_library
-from ziggurat.fast.layers import FUNCTIONS, Activation
+from ziggurat.fast.layers import FUNCTIONS, TOLERANCES, Activation
 
 FULL = torch.float32
-TOLERANCES = {FULL: 1e-5, torch.bfloat16: 5e-3}
-"""Relative difference to plain PyTorch; a bfloat16 has 8 bits."""
-
 BAND_BYTES = 2**23
 """Hidden values of a band; two buffers of them are to fit into the cache."""
 
